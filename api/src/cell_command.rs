@@ -1,0 +1,232 @@
+//! `diario cell`: one machine that runs containers for a control plane.
+//!
+//! On SIGTERM the containers run on, and the next start takes them up, unless told otherwise.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::{Context as _, bail};
+use cell::{
+    agent,
+    config::{CapacityConfig, Config, OnShutdown},
+    garden::{
+        Garden,
+        linux::{LinuxConfig, LinuxGarden},
+    },
+    lifecycle::rootfs,
+};
+use clap::Args;
+use domain::{
+    bbs::definition::Rootfs,
+    id::{CellId, Zone},
+    sealed::{Digest, PlainText},
+    units::Mebibytes,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::signals;
+
+/// Where a cell keeps what it must not forget, unless told otherwise.
+const CELL_DIR: &str = ".diario-cell";
+
+/// Options of `diario cell`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: diario cell --cell-id cell-2 --api http://127.0.0.1:7400 --token-file cell-2.token"
+)]
+pub(crate) struct Options {
+    /// The cell's name, unique among the cells of a control plane.
+    #[arg(long)]
+    cell_id: CellId,
+    /// The control plane's address.
+    #[arg(long, env = "DIARIO_API", default_value = "http://127.0.0.1:7400")]
+    api: String,
+    /// The file that holds the cell's token; only its owner may read it.
+    #[arg(long)]
+    token_file: PathBuf,
+    /// The certificates to trust, in PEM; those of the machine when absent.
+    #[arg(long)]
+    ca_file: Option<PathBuf>,
+    /// Where the cell keeps what it must not forget.
+    #[arg(long, default_value = CELL_DIR)]
+    data_dir: PathBuf,
+    /// When told to stop, stop the containers too and remove all that the cell has on this
+    /// machine; without it they run on, and the next start takes them up.
+    #[arg(long)]
+    remove_on_stop: bool,
+    #[command(flatten)]
+    machine: MachineOptions,
+}
+
+/// What a cell offers: shared with `diario dev`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct MachineOptions {
+    /// The availability zone.
+    #[arg(long, default_value = "z1")]
+    zone: Zone,
+    /// The cell's address as the router sees it.
+    #[arg(long, default_value = "127.0.0.1")]
+    address: IpAddr,
+    /// Memory for containers in MiB; found out when absent.
+    #[arg(long)]
+    memory_mb: Option<u32>,
+    /// Disk for containers in MiB; found out when absent.
+    #[arg(long)]
+    disk_mb: Option<u32>,
+    /// The most containers.
+    #[arg(long, default_value_t = cell::config::CONTAINERS_MAX)]
+    containers: u32,
+    /// A root file system: NAME=FOLDER makes `preloaded:NAME`; may be given several times.
+    /// `preloaded:diario` is always there.
+    #[arg(long = "rootfs", value_name = "NAME=FOLDER")]
+    rootfses: Vec<String>,
+    /// A tag that a definition must carry to be placed here; may be given several times.
+    #[arg(long = "placement-tag")]
+    placement_tags: Vec<String>,
+    /// A tag that a definition may carry to be placed here; may be given several times.
+    #[arg(long = "optional-placement-tag")]
+    optional_placement_tags: Vec<String>,
+}
+
+/// How a cell finds its control plane and itself.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) cell_id: CellId,
+    pub(crate) folder: PathBuf,
+    pub(crate) api: String,
+    pub(crate) token: PlainText,
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) on_shutdown: OnShutdown,
+}
+
+/// Runs a cell until it is told to stop.
+pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    require_root()?;
+    let token = std::fs::read_to_string(&options.token_file)
+        .with_context(|| format!("cannot read --token-file {}", options.token_file.display()))?;
+    let place = Place {
+        cell_id: options.cell_id,
+        folder: options.data_dir,
+        api: options.api,
+        token: PlainText(token.trim().to_owned()),
+        ca_file: options.ca_file,
+        on_shutdown: if options.remove_on_stop {
+            OnShutdown::DestroyAll
+        } else {
+            OnShutdown::LeaveRunning
+        },
+    };
+    let shutdown = CancellationToken::new();
+    signals::cancel_on_stop(shutdown.clone())?;
+    start(place, &options.machine, shutdown).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the garden and runs the agent.
+pub(crate) async fn start(
+    place: Place,
+    machine: &MachineOptions,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&place.folder)
+        .with_context(|| format!("cannot make the folder {}", place.folder.display()))?;
+    let folder = place.folder.canonicalize()?;
+    let binary = std::env::current_exe().context("cannot find this program's own file")?;
+    let built = rootfs::build(&folder.join("rootfs"), &binary)
+        .context("cannot make the root file system preloaded:diario")?;
+    let rootfses = rootfses(built.folder, &machine.rootfses)?;
+    let names: BTreeSet<String> = rootfses.keys().cloned().collect();
+    let garden = open_garden(&place.cell_id, &folder, binary, rootfses, machine.containers).await?;
+    let mut config = Config::new(place.cell_id, folder, place.api, place.token);
+    config.control_plane.ca_file = place.ca_file;
+    config.zone = machine.zone.clone();
+    config.address = machine.address;
+    config.capacity = CapacityConfig {
+        memory_mb: machine.memory_mb.map(Mebibytes),
+        disk_mb: machine.disk_mb.map(Mebibytes),
+        containers: machine.containers,
+        ..CapacityConfig::default()
+    };
+    config.containers.healthcheck_binary = Some(built.binary);
+    config.preloaded_rootfses = names;
+    config.placement_tags = machine.placement_tags.iter().cloned().collect();
+    config.optional_placement_tags = machine.optional_placement_tags.iter().cloned().collect();
+    config.on_shutdown = place.on_shutdown;
+    let garden = Arc::new(garden);
+    agent::run(config, Arc::clone(&garden) as Arc<dyn Garden>, shutdown)
+        .await
+        .context("the cell has stopped")?;
+    if place.on_shutdown == OnShutdown::DestroyAll {
+        garden.tear_down().await.context("cannot remove what the cell left on this machine")?;
+    }
+    Ok(())
+}
+
+async fn open_garden(
+    cell_id: &CellId,
+    folder: &Path,
+    shim_binary: PathBuf,
+    rootfses: BTreeMap<String, PathBuf>,
+    containers_max: u32,
+) -> anyhow::Result<LinuxGarden> {
+    let config = LinuxConfig {
+        prefix: prefix(cell_id, folder),
+        cell_dir: folder.to_owned(),
+        subnet: None,
+        shim_binary,
+        rootfses,
+        containers_max,
+    };
+    LinuxGarden::open(config).await.context("cannot make containers on this machine")
+}
+
+/// Removes every container that an earlier run of a cell left on this machine.
+pub(crate) async fn tear_down(folder: &Path, cell_id: &CellId) -> anyhow::Result<()> {
+    let folder = folder.canonicalize()?;
+    let binary = std::env::current_exe().context("cannot find this program's own file")?;
+    let containers_max = cell::config::CONTAINERS_MAX;
+    let garden = open_garden(cell_id, &folder, binary, BTreeMap::new(), containers_max).await?;
+    garden.tear_down().await.context("cannot remove the containers of an earlier run")
+}
+
+/// Begins the names of all that a cell leaves on its machine: no two cells share one.
+fn prefix(cell_id: &CellId, folder: &Path) -> String {
+    let digest = Digest::of(format!("{cell_id} {}", folder.display()).as_bytes()).to_string();
+    format!("d{}", digest.chars().take(6).collect::<String>())
+}
+
+/// The root file systems by name: those given, and the one that every machine has.
+fn rootfses(diario: PathBuf, given: &[String]) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+    let mut rootfses = BTreeMap::from([("diario".to_owned(), diario)]);
+    for text in given {
+        let Some((name, path)) = text.split_once('=') else {
+            bail!("--rootfs {text:?} must be NAME=FOLDER");
+        };
+        if Rootfs::new(&format!("preloaded:{name}")).is_err() {
+            bail!("--rootfs {text:?}: the name may hold letters, digits, '-', '_' and '.'");
+        }
+        let path = Path::new(path)
+            .canonicalize()
+            .with_context(|| format!("--rootfs {name}: cannot find the folder {path}"))?;
+        if !path.is_dir() {
+            bail!("--rootfs {name}: {} is not a folder", path.display());
+        }
+        rootfses.insert(name.to_owned(), path);
+    }
+    Ok(rootfses)
+}
+
+/// Containers need root: says exactly what to run otherwise.
+pub(crate) fn require_root() -> anyhow::Result<()> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let binary = std::env::current_exe()?;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    bail!("containers need root; run: sudo {} {}", binary.display(), arguments.join(" "));
+}

@@ -1,0 +1,105 @@
+//! Reports: evidence is kept first, then each report is judged as a command of its cell.
+
+use domain::{
+    command::{Envelope, ReportNumber},
+    id::CellId,
+    rep::{NumberedReport, Observed, RefusedReport, ReportsAnswer, ReportsRequest},
+    sealed::Digest,
+};
+
+use super::{Error, Gateway};
+use crate::control_plane::ControlPlane;
+
+/// How many reports one request may hold.
+const REPORTS_MAX: usize = 100;
+
+/// Judges reports in the order of their sequence.
+pub(super) async fn take(
+    control_plane: &ControlPlane,
+    cell_id: &CellId,
+    request: ReportsRequest,
+) -> Result<ReportsAnswer, Error> {
+    check_order(&request)?;
+    let mut answer = ReportsAnswer { acknowledged: 0, refused: Vec::new() };
+    let mut sequences = Vec::with_capacity(request.reports.len());
+    let mut envelopes = Vec::with_capacity(request.reports.len());
+    for numbered in request.reports {
+        let sequence = numbered.sequence;
+        let number = ReportNumber { cell_epoch: request.cell_epoch, sequence };
+        answer.acknowledged = sequence;
+        match envelope(control_plane, cell_id, number, numbered).await? {
+            Some(envelope) => {
+                sequences.push(sequence);
+                envelopes.push(envelope);
+            }
+            None => answer.refused.push(RefusedReport {
+                sequence,
+                code: "INVALID".to_owned(),
+                message: "this is not reported of this kind of work".to_owned(),
+            }),
+        }
+    }
+    let outcomes = control_plane.bus.submit_all(envelopes).await?;
+    for (sequence, outcome) in sequences.into_iter().zip(outcomes) {
+        if let Err(rejection) = outcome {
+            answer.refused.push(RefusedReport {
+                sequence,
+                code: rejection.code().to_owned(),
+                message: rejection.to_string(),
+            });
+        }
+    }
+    answer.refused.sort_by_key(|refused| refused.sequence);
+    Ok(answer)
+}
+
+fn check_order(request: &ReportsRequest) -> Result<(), Error> {
+    let field = "reports";
+    if request.reports.is_empty() || request.reports.len() > REPORTS_MAX {
+        let problem = format!("must hold from 1 to {REPORTS_MAX} reports");
+        return Err(Error::Invalid { field, problem });
+    }
+    let pairs = request.reports.iter().zip(request.reports.iter().skip(1));
+    if pairs.into_iter().any(|(one, next)| next.sequence != one.sequence.saturating_add(1)) {
+        let problem = "must be numbered without gaps".to_owned();
+        return Err(Error::Invalid { field, problem });
+    }
+    Ok(())
+}
+
+async fn envelope(
+    control_plane: &ControlPlane,
+    cell_id: &CellId,
+    number: ReportNumber,
+    numbered: NumberedReport,
+) -> Result<Option<Envelope>, Error> {
+    let NumberedReport { sequence: _, report } = numbered;
+    let evidence = keep_evidence(control_plane, &report).await?;
+    let causation = report.work.placement_epoch.0;
+    let Some(command) = report.into_command(cell_id.clone(), number.cell_epoch, evidence) else {
+        return Ok(None);
+    };
+    let command_id = number
+        .command_id(cell_id)
+        .map_err(|invalid| Error::Invalid { field: "cell_id", problem: invalid.to_string() })?;
+    Ok(Some(Envelope {
+        correlation: command_id.clone(),
+        command_id,
+        actor: Gateway::actor(cell_id),
+        seen: None,
+        causation: Some(causation),
+        command,
+    }))
+}
+
+/// What a cell saw of an ended container is durable before the event that names it.
+async fn keep_evidence(
+    control_plane: &ControlPlane,
+    report: &domain::rep::Report,
+) -> Result<Option<Digest>, Error> {
+    let Observed::Ended(ended) = &report.observed else { return Ok(None) };
+    let owner = report.work.kind.owner();
+    let bytes = serde_json::to_vec(&ended.evidence).unwrap_or_default();
+    let digest = control_plane.keyring.put_sealed_blob(&owner, &bytes).await;
+    digest.map(Some).map_err(Error::Evidence)
+}

@@ -1,0 +1,201 @@
+//! `diario crash`: instances that ended without being asked to, and what their cells saw last.
+
+use clap::Subcommand;
+use domain::{id::ProcessGuid, log::Position};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Error,
+    client::Client,
+    instant::{Instant, parse_position},
+    table::{self, Table},
+    target::Session,
+};
+
+/// What can be done with crashes.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Lists the newest crashes, newest first.
+    #[command(after_help = "Examples:\n  diario crash list\n  diario crash list web --limit 5")]
+    List {
+        /// Only of this process.
+        guid: Option<ProcessGuid>,
+        /// The most crashes to show.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+    /// Shows one crash with its last log lines and metrics.
+    #[command(after_help = "Example: diario crash show @42")]
+    Show {
+        /// Its id: the position of its event.
+        #[arg(value_parser = parse_position)]
+        id: Position,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Crash {
+    id: String,
+    process_guid: String,
+    index: u32,
+    cell_id: String,
+    instance_guid: String,
+    reason: String,
+    exit_status: Option<i32>,
+    signal: Option<i32>,
+    out_of_memory: Option<OutOfMemory>,
+    crash_count: u32,
+    restart: Restart,
+    at: String,
+    evidence: Option<Evidence>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OutOfMemory {
+    limit_bytes: u64,
+    peak_bytes: u64,
+    kills: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Restart {
+    kind: String,
+    not_before: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Evidence {
+    log_lines: Vec<Line>,
+    metrics: Vec<Metrics>,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    at: String,
+    source: String,
+    stream: String,
+    text: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metrics {
+    at: String,
+    memory_bytes: u64,
+    cpu_nanoseconds: u64,
+    pids: u64,
+}
+
+const CRASH: &str = "id processGuid index cellId instanceGuid reason exitStatus signal \
+    outOfMemory { limitBytes peakBytes kills } crashCount restart { kind notBefore } at position";
+const EVIDENCE: &str = "evidence { logLines { at source stream text } \
+    metrics { at memoryBytes cpuNanoseconds pids } }";
+
+pub(super) async fn run(command: Command, session: &Session) -> Result<(), Error> {
+    match command {
+        Command::List { guid, limit } => list(session, guid, limit).await,
+        Command::Show { id } => show(session, id).await,
+    }
+}
+
+async fn list(session: &Session, guid: Option<ProcessGuid>, limit: u32) -> Result<(), Error> {
+    let selection = format!("crashes(processGuid: $guid, first: $first) {{ {CRASH} }}");
+    let declared = "$guid: String, $first: Int!";
+    let variables = json!({ "guid": guid, "first": limit });
+    let answer = Instant::Now.world(session, declared, &selection, variables).await?;
+    let crashes: Vec<Crash> = session.client.part(&answer, "/world/crashes")?;
+    session.show(&answer["world"]["crashes"], || {
+        let mut table = Table::new(&["ID", "AT", "INSTANCE", "CELL", "IN A ROW", "REASON"]);
+        for crash in &crashes {
+            table.row([
+                format!("@{}", crash.id),
+                table::time(&crash.at),
+                format!("{}/{}", crash.process_guid, crash.index),
+                crash.cell_id.clone(),
+                crash.crash_count.to_string(),
+                crash.reason.clone(),
+            ]);
+        }
+        table.lines("no crashes")
+    })
+}
+
+async fn show(session: &Session, id: Position) -> Result<(), Error> {
+    let document = format!("query($id: Position!) {{ crash(id: $id) {{ {CRASH} {EVIDENCE} }} }}");
+    let answer = session.client.query(&document, json!({ "id": id.to_string() })).await?;
+    let value: &Value = &answer["crash"];
+    let crash: Option<Crash> = Client::part(&session.client, value, "")?;
+    let Some(crash) = crash else {
+        let list = "diario crash list";
+        return Err(Error::NoSuch { what: "crash", id: format!("@{id}"), list });
+    };
+    session.show(value, || show_lines(&crash))
+}
+
+fn show_lines(crash: &Crash) -> Vec<String> {
+    let mut lines = vec![
+        format!("crash     @{}", crash.id),
+        format!("at        {}", table::time(&crash.at)),
+        format!("instance  {}/{} ({})", crash.process_guid, crash.index, crash.instance_guid),
+        format!("cell      {}", crash.cell_id),
+        format!("reason    {}", crash.reason),
+        format!("exit      {}", exit(crash)),
+        format!("in a row  {}", crash.crash_count),
+        format!("restart   {}", restart(&crash.restart)),
+    ];
+    if let Some(word) = &crash.out_of_memory {
+        let OutOfMemory { limit_bytes, peak_bytes, kills } = word;
+        lines.push(format!(
+            "memory    ran out: limit {limit_bytes} bytes, peak {peak_bytes} bytes, {kills} killed"
+        ));
+    }
+    let Some(evidence) = &crash.evidence else {
+        lines.push("evidence  none was kept".to_owned());
+        return lines;
+    };
+    lines.extend([String::new(), "Last lines:".to_owned()]);
+    lines.extend(evidence.log_lines.iter().map(|line| {
+        let Line { source, stream, text, .. } = line;
+        format!("  {} [{source}] {stream} {text}", table::time(&line.at))
+    }));
+    lines.extend(metrics_lines(&evidence.metrics));
+    lines
+}
+
+fn exit(crash: &Crash) -> String {
+    match (crash.exit_status, crash.signal) {
+        (_, Some(signal)) => format!("signal {signal}"),
+        (Some(status), None) => format!("status {status}"),
+        (None, None) => table::NOTHING.to_owned(),
+    }
+}
+
+fn restart(restart: &Restart) -> String {
+    match &restart.not_before {
+        Some(time) => format!("not before {}", table::time(time)),
+        None => table::lower(&restart.kind),
+    }
+}
+
+fn metrics_lines(metrics: &[Metrics]) -> Vec<String> {
+    if metrics.is_empty() {
+        return Vec::new();
+    }
+    let mut table = Table::new(&["  AT", "MEMORY BYTES", "CPU MS", "PROCESSES"]);
+    for sample in metrics {
+        table.row([
+            format!("  {}", table::time(&sample.at)),
+            sample.memory_bytes.to_string(),
+            (sample.cpu_nanoseconds / 1_000_000).to_string(),
+            sample.pids.to_string(),
+        ]);
+    }
+    let mut lines = vec![String::new(), "Last metrics:".to_owned()];
+    lines.extend(table.lines(""));
+    lines
+}

@@ -1,0 +1,260 @@
+//! Files of wishes: a desired LRP or a task in YAML or JSON, in the domain's own words.
+//!
+//! What is wrong is told with its place, and without the line itself: it may hold a secret.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+/// The largest file in bytes: what a control plane takes.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The form of a desired LRP's file, for help texts.
+pub(super) const LRP_FORM: &str = "\
+The file, in YAML or JSON (- is standard input); only the fields marked * must be there:
+  process_guid: web                  # *
+  instances: 3                       # 1
+  domain: default                    # who vouches for it
+  annotation: any text
+  routes:
+    - {hostnames: [web.example.com], port: 8080}
+  definition:                        # *
+    rootfs: preloaded:diario         # *
+    memory_mb: 64                    # * its limit
+    disk_mb: 64                      # *
+    ports: [8080]
+    env: [{name: GREETING, value: hello}]    # values are sealed
+    action:                          # * run, or serial: {actions: [...]}, or timeout: {action, timeout_ms}
+      run: {path: /bin/diario, args: [sample-app], user: vcap}
+    check:                           # none: a living process is healthy
+      checks: [{http: {port: 8080, path: /health}}]    # or {tcp: {port: 8080}}
+    start_timeout_ms: 60000
+    cpu_weight: 100                  # from 1 to 100
+    max_pids: 0                      # 0 is the cell's default
+    setup:                           # an action that runs first
+    placement_tags: []
+    log_source: APP";
+
+/// The form of a task's file, for help texts.
+pub(super) const TASK_FORM: &str = "\
+The file, in YAML or JSON (- is standard input); only the fields marked * must be there:
+  task_guid: migrate                 # *
+  domain: default
+  annotation: any text
+  definition:                        # * as of an LRP (`diario lrp desire --help`), without checks
+    rootfs: preloaded:diario         # *
+    memory_mb: 64                    # *
+    disk_mb: 64                      # *
+    action:                          # *
+      run: {path: /bin/diario, args: [--version], user: vcap}";
+
+/// Why a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// It cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is too large.
+    #[error("{path} is larger than {FILE_BYTES_MAX} bytes, the most that a control plane takes")]
+    TooLarge {
+        /// Which.
+        path: PathBuf,
+    },
+    /// It is not of the form.
+    #[error("{path}: {problem}; --help shows the form")]
+    Malformed {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong, and where.
+        problem: String,
+    },
+}
+
+/// Reads a wish out of a file; `-` is standard input.
+pub(super) fn read<S: DeserializeOwned>(path: &Path) -> Result<S, Error> {
+    let text = read_text(path)?;
+    parse(&text).map_err(|problem| Error::Malformed { path: path.to_owned(), problem })
+}
+
+/// Reads a small text file; `-` is standard input.
+pub(super) fn read_text(path: &Path) -> Result<String, Error> {
+    let failed = |source| Error::Read { path: path.to_owned(), source };
+    let source: Box<dyn Read> = if path.as_os_str() == "-" {
+        Box::new(io::stdin())
+    } else {
+        Box::new(File::open(path).map_err(failed)?)
+    };
+    let mut text = String::new();
+    source.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+    let is_too_large = u64::try_from(text.len()).is_ok_and(|bytes| bytes > FILE_BYTES_MAX);
+    if is_too_large { Err(Error::TooLarge { path: path.to_owned() }) } else { Ok(text) }
+}
+
+/// Reads a wish out of a text: JSON when it begins as an object of JSON does, YAML otherwise.
+fn parse<S: DeserializeOwned>(text: &str) -> Result<S, String> {
+    if text.trim_start().starts_with('{') {
+        return serde_json::from_str(text).map_err(|failure| failure.to_string());
+    }
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options).map_err(|failure| failure.to_string())
+}
+
+/// The same wish as the schema's input.
+pub(super) fn input(spec: &impl Serialize) -> Value {
+    // A wish is made of strings, numbers, lists and objects: it is always JSON.
+    in_camel_case(serde_json::to_value(spec).unwrap_or_default())
+}
+
+fn in_camel_case(value: Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            Value::Object(members.into_iter().map(member).collect::<Map<_, _>>())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(in_camel_case).collect()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value,
+    }
+}
+
+fn member((name, mut value): (String, Value)) -> (String, Value) {
+    // The schema has a definition's checks without the object around them.
+    if name == "check" {
+        return ("checks".to_owned(), in_camel_case(value["checks"].take()));
+    }
+    (camel_case(&name), in_camel_case(value))
+}
+
+fn camel_case(name: &str) -> String {
+    let mut camel = String::with_capacity(name.len());
+    let mut is_word_start = false;
+    for character in name.chars() {
+        if character == '_' {
+            is_word_start = true;
+        } else if std::mem::take(&mut is_word_start) {
+            camel.push(character.to_ascii_uppercase());
+        } else {
+            camel.push(character);
+        }
+    }
+    camel
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::bbs::{desired_lrp, task};
+    use serde_json::json;
+
+    use super::*;
+
+    const DEFINITION: &str = "rootfs: preloaded:diario, memory_mb: 64, disk_mb: 64, action: {run: {path: /x, user: vcap}}";
+
+    fn refused(text: &str) -> String {
+        parse::<desired_lrp::Spec>(text).unwrap_err()
+    }
+
+    /// The example of a help text.
+    fn example(form: &str) -> String {
+        form.lines().skip(1).filter(|line| !line.contains("setup:")).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_examples_of_the_help_texts_are_wishes() {
+        let lrp: desired_lrp::Spec = parse(&example(LRP_FORM)).unwrap();
+        assert_eq!(lrp.definition.check.checks.len(), 1);
+
+        let task: task::Spec = parse(&example(TASK_FORM)).unwrap();
+        assert_eq!(task.task_guid.as_str(), "migrate");
+    }
+
+    #[test]
+    fn yaml_and_json_say_the_same() {
+        let yaml = format!("process_guid: web\ninstances: 2\ndefinition: {{{DEFINITION}}}\n");
+        let json = r#"{"process_guid": "web", "instances": 2, "definition": {
+            "rootfs": "preloaded:diario", "memory_mb": 64, "disk_mb": 64,
+            "action": {"run": {"path": "/x", "user": "vcap"}}}}"#;
+
+        let one: desired_lrp::Spec = parse(&yaml).unwrap();
+
+        assert_eq!(one, parse(json).unwrap());
+        assert_eq!(one.domain.as_str(), "default");
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_field_and_line() {
+        let with =
+            |line: &str| format!("process_guid: web\n{line}\ndefinition: {{{DEFINITION}}}\n");
+        for (text, words) in [
+            (with("instanzes: 2"), &["instanzes", "line 2"][..]),
+            (with("instances: -1"), &["line 2"]),
+            (with("instances: 5000000000"), &["line 2"]),
+            (with("routes: [{hostnames: [a b], port: 8080}]"), &["host name", "line 2"]),
+            (with("routes: [{hostnames: [a], port: 65536}]"), &["line 2"]),
+            ("process_guid: web\n".to_owned(), &["definition"]),
+            (with("instances: 1").replace("web", "a.b"), &["letters, digits", "line 1"]),
+            (with("instances: 1").replace("web", "''"), &["must not be empty", "line 1"]),
+            (with("instances: 1").replace("preloaded:diario", "docker"), &["preloaded:", "line 3"]),
+            (with("instances: 1").replace("{run:", "{download:"), &["download", "line 3"]),
+            (with("instances: ["), &["line"]),
+            (String::new(), &[]),
+            (r#"{"process_guid": "web", "instanzes": 1}"#.to_owned(), &["instanzes", "line 1"]),
+            (r#"{"process_guid": "web""#.to_owned(), &["line 1"]),
+        ] {
+            let told = refused(&text);
+            for word in words {
+                assert!(told.contains(word), "{word:?} is not in {told:?} of\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_repeated() {
+        let canary = "canary-5f3c";
+        for text in [
+            format!(
+                "process_guid: web\ndefinition: {{env: [{{name: A, value: {canary}}}], {DEFINITION}, x: 1}}"
+            ),
+            format!(
+                "process_guid: web\ndefinition: {{env: [{{name: A, value: [{canary}]}}], {DEFINITION}}}"
+            ),
+            format!("process_guid: web\ndefinition:\n  env: [{{name: A, value: \"{canary}"),
+        ] {
+            let told = refused(&text);
+            assert!(!told.contains(canary), "{told}");
+        }
+    }
+
+    #[test]
+    fn the_schemas_input_has_its_names_and_leaves_values_alone() {
+        let text = format!(
+            "process_guid: a_b\ndefinition: {{{DEFINITION}, env: [{{name: A_B, value: c_d}}], \
+             check: {{checks: [{{http: {{port: 1, timeout_ms: 5}}}}]}}}}"
+        );
+        let spec: desired_lrp::Spec = parse(&text).unwrap();
+
+        let input = input(&spec);
+
+        assert_eq!(input["processGuid"], "a_b");
+        let definition = &input["definition"];
+        assert_eq!(definition["env"], json!([{ "name": "A_B", "value": "c_d" }]));
+        assert_eq!(definition["memoryMb"], 64);
+        assert_eq!(definition["action"]["run"]["logSource"], Value::Null);
+        assert_eq!(definition["checks"][0]["http"]["timeoutMs"], 5);
+    }
+
+    #[test]
+    fn files_that_cannot_be_read_are_named() {
+        let missing = read::<task::Spec>(Path::new("/missing.yaml")).unwrap_err();
+        assert_eq!(missing.to_string(), "cannot read /missing.yaml");
+        let endless = read::<task::Spec>(Path::new("/dev/zero")).unwrap_err();
+        assert!(matches!(endless, Error::TooLarge { .. }), "{endless}");
+    }
+}

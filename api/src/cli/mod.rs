@@ -1,0 +1,175 @@
+//! The commands of operators: questions and wishes to a control plane, over GraphQL alone.
+//!
+//! - [`client`]: the protocol; [`target`]: which control plane, and how answers are shown
+//! - one file per noun, each command a function from its options to lines
+//!
+//! Decides nothing and knows no stored form: whatever it shows, any other client could.
+
+mod at;
+mod cells;
+pub mod client;
+mod crash;
+pub mod diff;
+mod instant;
+mod log;
+mod logs;
+mod lrp;
+mod lrp_file;
+mod routes;
+mod spec_options;
+mod subscription;
+mod table;
+mod target;
+mod task;
+#[cfg(test)]
+mod tests;
+mod wish;
+
+use std::{io, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Subcommand};
+
+use self::{
+    instant::Instant,
+    target::{Print, Target},
+};
+use crate::output;
+
+/// The commands of operators.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Long-running processes: desire, look at, scale, remove.
+    Lrp(Noun<lrp::Command>),
+    /// One-off tasks: run, look at, cancel.
+    Task(Noun<task::Command>),
+    /// The cells: what each holds and what is left of it.
+    #[command(after_help = "Example: diario cells\nOf the past: diario at -10m cells")]
+    Cells(Target),
+    /// The routes: which instances each host name leads to.
+    #[command(after_help = "Example: diario routes\nOf the past: diario at -10m routes")]
+    Routes(Target),
+    /// The output of a process or a task.
+    #[command(after_help = logs::EXAMPLES)]
+    Logs(Question<logs::Options>),
+    /// The event log: everything that happened, in order.
+    Log(Noun<log::Command>),
+    /// The state at an instant of the past.
+    #[command(after_help = format!("{}\n\n{}", at::EXAMPLES, instant::FORMS))]
+    At(Question<at::Options>),
+    /// Crashes, each with what its cell saw last.
+    Crash(Noun<crash::Command>),
+    /// What changed between two instants, and the events that did it.
+    #[command(after_help = format!("{}\n\n{}", diff::EXAMPLES, instant::FORMS))]
+    Diff(Question<diff::Options>),
+}
+
+/// A noun with verbs.
+#[derive(Debug, Args)]
+pub struct Noun<V: Subcommand> {
+    #[command(subcommand)]
+    verb: V,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// One question.
+#[derive(Debug, Args)]
+pub struct Question<O: Args> {
+    #[command(flatten)]
+    options: O,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The control plane gave no answer, or refused.
+    #[error(transparent)]
+    Client(#[from] client::Error),
+    /// A wish was sent, and its answer did not come.
+    #[error(
+        "whether it was done is not known; repeat it with --command-id {command_id}: it is done once at most"
+    )]
+    Uncertain {
+        /// The id it was sent with.
+        command_id: String,
+        /// Why no answer came.
+        source: client::Error,
+    },
+    /// A file of a wish cannot be used.
+    #[error(transparent)]
+    File(#[from] lrp_file::Error),
+    /// The token cannot be read.
+    #[error("cannot read --token-file {path}")]
+    TokenFile {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There is no such thing.
+    #[error("there is no {what} {id}; `{list}` shows those that there are")]
+    NoSuch {
+        /// A kind of thing.
+        what: &'static str,
+        /// The one that was asked for.
+        id: String,
+        /// The command that shows all.
+        list: &'static str,
+    },
+    /// The options do not go together.
+    #[error("{0}")]
+    Usage(String),
+    /// Standard output takes no more.
+    #[error("cannot write the answer")]
+    Output(#[source] io::Error),
+}
+
+/// The exit code of a usage error, as clap's own.
+const USAGE: u8 = 2;
+
+/// Runs a command: 0 when it was done, 1 when it failed or was refused, 2 when its options do not
+/// go together.
+///
+/// # Errors
+/// Why it failed or was refused.
+pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match perform(command, Box::new(|line| output::try_line(line))).await {
+        Ok(Outcome::Done) => Ok(ExitCode::SUCCESS),
+        Ok(Outcome::Failed) => Ok(ExitCode::FAILURE),
+        Err(failure @ Error::Usage(_)) => {
+            output::error(&failure.into());
+            Ok(ExitCode::from(USAGE))
+        }
+        // Who reads has seen enough, as in `diario log tail | head`.
+        Err(Error::Output(failure)) if failure.kind() == io::ErrorKind::BrokenPipe => {
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(failure) => Err(failure.into()),
+    }
+}
+
+/// What came of a command that was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// It was done.
+    Done,
+    /// What it waited for has failed.
+    Failed,
+}
+
+async fn perform(command: Command, print: Print) -> Result<Outcome, Error> {
+    match command {
+        Command::Lrp(noun) => lrp::run(noun.verb, &noun.target.open(print)?).await?,
+        Command::Task(noun) => return task::run(noun.verb, &noun.target.open(print)?).await,
+        Command::Cells(target) => cells::list(&target.open(print)?, Instant::Now).await?,
+        Command::Routes(target) => routes::list(&target.open(print)?, Instant::Now).await?,
+        Command::Logs(asked) => logs::run(asked.options, &asked.target.open(print)?).await?,
+        Command::Log(noun) => log::run(noun.verb, &noun.target.open(print)?).await?,
+        Command::At(asked) => at::run(&asked.options, &asked.target.open(print)?).await?,
+        Command::Crash(noun) => crash::run(noun.verb, &noun.target.open(print)?).await?,
+        Command::Diff(asked) => diff::run(&asked.options, &asked.target.open(print)?).await?,
+    }
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,231 @@
+//! `diario task`: what runs once, at most.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use domain::{
+    bbs::task::Spec,
+    id::{FreshnessDomainName, TaskGuid},
+    log::Position,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Error, Outcome,
+    instant::Instant,
+    lrp_file,
+    spec_options::DefinitionOptions,
+    subscription::{Step, follow},
+    table::{self, Table, or_dash},
+    target::Session,
+    wish::{self, Wish, WishOptions},
+};
+
+/// What can be done with tasks.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs a task, by a file or by flags.
+    #[command(after_help = format!(
+        "Examples:\n  \
+         diario task run migrate.yaml --wait\n  \
+         diario task run --guid migrate --wait -- /bin/diario --version\n\n{}",
+        lrp_file::TASK_FORM
+    ))]
+    Run(Box<Run>),
+    /// Shows one task, also one that ended long ago.
+    #[command(after_help = "Example: diario task show migrate")]
+    Show {
+        /// Which.
+        guid: TaskGuid,
+    },
+    /// Stops a task, or never starts it.
+    #[command(after_help = "Example: diario task cancel migrate")]
+    Cancel {
+        /// Which.
+        guid: TaskGuid,
+        #[command(flatten)]
+        wish: WishOptions,
+    },
+    /// Lists the tasks that wait, run, or ended lately.
+    #[command(after_help = "Example: diario task list\nOf the past: diario at -1h tasks")]
+    List,
+}
+
+/// What to run.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// A file in YAML or JSON; `-` is standard input.
+    #[arg(required_unless_present = "guid", conflicts_with_all = ["guid", "command", "env", "env_file"])]
+    file: Option<PathBuf>,
+    /// Its guid, to run by flags: letters, digits, `-` and `_`.
+    #[arg(long)]
+    guid: Option<TaskGuid>,
+    /// Who asks.
+    #[arg(long, default_value = "default", conflicts_with = "file")]
+    domain: FreshnessDomainName,
+    /// Any text.
+    #[arg(long, default_value = "", conflicts_with = "file")]
+    annotation: String,
+    /// Wait for its end, and show it; the exit code is 0 only when it succeeded.
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    definition: DefinitionOptions,
+    #[command(flatten)]
+    wish: WishOptions,
+}
+
+pub(super) async fn run(command: Command, session: &Session) -> Result<Outcome, Error> {
+    match command {
+        Command::Run(run) => return run_task(*run, session).await,
+        Command::Show { guid } => {
+            let (shown, task) = find(session, &guid).await?;
+            session.show(&shown, || show_lines(&task))?;
+        }
+        Command::Cancel { guid, wish } => {
+            let arguments = [("taskGuid", "String!", json!(guid))];
+            let cancel = Wish { mutation: "cancelTask", arguments };
+            let done = format!("task {guid} is cancelled");
+            wish::send(session, &wish, cancel).await?.show(session, &done)?;
+        }
+        Command::List => list(session, Instant::Now).await?,
+    }
+    Ok(Outcome::Done)
+}
+
+async fn run_task(run: Run, session: &Session) -> Result<Outcome, Error> {
+    let (wish, is_waiting) = (run.wish.clone(), run.wait);
+    let spec = run.spec()?;
+    let task_guid = spec.task_guid.clone();
+    let arguments = [("spec", "TaskInput!", lrp_file::input(&spec))];
+    let accepted = wish::send(session, &wish, Wish { mutation: "runTask", arguments }).await?;
+    if !is_waiting {
+        accepted.show(session, &format!("task {task_guid} is to run"))?;
+        return Ok(Outcome::Done);
+    }
+    wait(session, &task_guid, accepted.cursor).await?;
+    let (shown, task) = find(session, &task_guid).await?;
+    session.show(&shown, || show_lines(&task))?;
+    let has_succeeded = task.state == "COMPLETED" && task.failed == Some(false);
+    Ok(if has_succeeded { Outcome::Done } else { Outcome::Failed })
+}
+
+impl Run {
+    fn spec(self) -> Result<Spec, Error> {
+        match (self.file, self.guid) {
+            (Some(file), _) => Ok(lrp_file::read(&file)?),
+            (None, Some(task_guid)) => Ok(Spec {
+                task_guid,
+                domain: self.domain,
+                annotation: self.annotation,
+                definition: self.definition.definition()?,
+            }),
+            (None, None) => Err(Error::Usage("name a file, or --guid".to_owned())),
+        }
+    }
+}
+
+/// Waits for the end of a task that was asked for at a cursor.
+async fn wait(session: &Session, task_guid: &TaskGuid, cursor: String) -> Result<(), Error> {
+    let document = "subscription($after: Cursor, $filter: LogFilter) \
+        { log(after: $after, filter: $filter) { cursor } }";
+    let types = ["task.completed", "task.cancelled"];
+    let filter = json!({ "owner": format!("task/{task_guid}"), "types": types });
+    let variables = |after: Option<&str>| json!({ "after": after, "filter": filter });
+    follow(&session.client, document, Some(cursor), variables, |_| Ok(Step::Stop)).await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Task {
+    task_guid: String,
+    state: String,
+    cell_id: Option<String>,
+    created_at: String,
+    updated_at: String,
+    rejection_reason: Option<String>,
+    failed: Option<bool>,
+    failure_reason: Option<String>,
+    exit_status: Option<i32>,
+    signal: Option<i32>,
+}
+
+const TASK: &str = "taskGuid domain state annotation cellId instanceGuid createdAt updatedAt \
+    rejectionCount rejectionReason failed failureReason exitStatus signal \
+    outOfMemory { limitBytes peakBytes kills } position";
+
+/// One task as it is, or as it was before it was no longer shown.
+async fn find(session: &Session, guid: &TaskGuid) -> Result<(Value, Task), Error> {
+    if let Some(found) = find_at(session, guid, Instant::Now).await? {
+        return Ok(found);
+    }
+    let no_such = || Error::NoSuch { what: "task", id: guid.to_string(), list: "diario task list" };
+    let document =
+        "query($filter: LogFilter) { log(last: 1, filter: $filter) { events { position } } }";
+    let filter = json!({ "owner": format!("task/{guid}"), "types": ["task.deleted"] });
+    let answer = session.client.query(document, json!({ "filter": filter })).await?;
+    let Some(position) = answer.pointer("/log/events/0/position").and_then(Value::as_str) else {
+        return Err(no_such());
+    };
+    let deleted: u64 = position.parse().map_err(|_| session.client.unexpected("no position"))?;
+    let before = Instant::Position(Position(deleted.saturating_sub(1)));
+    find_at(session, guid, before).await?.ok_or_else(no_such)
+}
+
+async fn find_at(
+    session: &Session,
+    guid: &TaskGuid,
+    instant: Instant,
+) -> Result<Option<(Value, Task)>, Error> {
+    let selection =
+        format!("task(taskGuid: $guid) {{ {TASK} definition {{ rootfs memoryMb diskMb }} }}");
+    let variables = json!({ "guid": guid });
+    let mut answer = instant.world(session, "$guid: String!", &selection, variables).await?;
+    let task: Option<Task> = session.client.part(&answer, "/world/task")?;
+    Ok(task.map(|task| (answer["world"]["task"].take(), task)))
+}
+
+fn show_lines(task: &Task) -> Vec<String> {
+    vec![
+        format!("guid     {}", task.task_guid),
+        format!("state    {}", table::lower(&task.state)),
+        format!("result   {}", result(task)),
+        format!("cell     {}", or_dash(task.cell_id.as_deref())),
+        format!("created  {}", table::time(&task.created_at)),
+        format!("changed  {}", table::time(&task.updated_at)),
+    ]
+}
+
+/// How a task ended, or why it waits.
+fn result(task: &Task) -> String {
+    match (task.failed, &task.failure_reason, task.exit_status, task.signal) {
+        (Some(false), _, _, _) => "succeeded".to_owned(),
+        (Some(true), Some(reason), _, _) => format!("failed: {reason}"),
+        (Some(true), None, Some(status), _) => format!("failed: exit status {status}"),
+        (Some(true), None, None, Some(signal)) => format!("failed: signal {signal}"),
+        (Some(true), None, None, None) => "failed".to_owned(),
+        (None, _, _, _) => or_dash(task.rejection_reason.as_deref()),
+    }
+}
+
+/// Lists the tasks at an instant.
+pub(super) async fn list(session: &Session, instant: Instant) -> Result<(), Error> {
+    let selection = format!("tasks {{ {TASK} }}");
+    let answer = instant.world(session, "", &selection, json!({})).await?;
+    let tasks: Vec<Task> = session.client.part(&answer, "/world/tasks")?;
+    session.show(&answer["world"], || {
+        let mut table = Table::new(&["GUID", "STATE", "RESULT", "CELL", "CREATED", "CHANGED"]);
+        for task in &tasks {
+            table.row([
+                task.task_guid.clone(),
+                table::lower(&task.state),
+                result(task),
+                or_dash(task.cell_id.as_deref()),
+                table::time(&task.created_at),
+                table::time(&task.updated_at),
+            ]);
+        }
+        table.lines("no tasks that wait, run, or ended lately; `diario log tail --type task.desired` shows older ones")
+    })
+}

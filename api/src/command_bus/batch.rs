@@ -1,0 +1,260 @@
+//! Deciding in memory: commands one after another on a tentative state, to be committed as one
+//! batch or undone. Sans-IO, so that the simulator drives the same code.
+//!
+//! Nothing is decided on top of a batch that is not acknowledged.
+
+use std::collections::{HashMap, VecDeque};
+
+use domain::{
+    aggregates::{Aggregate, Aggregates},
+    command::{Envelope, ReportNumber},
+    decide::{Decision, decide},
+    event::Event,
+    id::CommandId,
+    log::{ActorKind, LeaseEpoch, Position, Recorded, Stamp, StreamId, StreamVersion},
+    rejection::Rejection,
+    units::Timestamp,
+};
+use projections::event_store::{BATCH_BYTES_MAX, EVENTS_PER_BATCH_MAX, NewEvent};
+
+/// How many answers to users' commands are kept for repeated ones; older ones are in the log.
+const ANSWERS_MAX: usize = 65_536;
+
+/// Definitions beyond this many bytes go into the next batch.
+const BATCH_BYTES: usize = BATCH_BYTES_MAX / 2;
+
+/// A command was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// The last event that it caused, or the head it was judged at when it changed nothing.
+    pub position: Position,
+    /// How many events it caused.
+    pub events: usize,
+}
+
+/// What one command came to.
+pub type Outcome = Result<Accepted, Rejection>;
+
+/// The live aggregates with the head that they were folded to.
+#[derive(Debug)]
+pub struct Decider {
+    aggregates: Aggregates,
+    head: Stamp,
+    lease_epoch: LeaseEpoch,
+    answers: Answers,
+}
+
+/// Decided, and neither committed nor undone yet.
+#[derive(Debug)]
+pub struct Tentative {
+    /// The head that it was decided on.
+    pub decided_on: Position,
+    /// The time of all its events.
+    pub recorded_at: Timestamp,
+    /// What is to be appended; perhaps nothing.
+    pub events: Vec<NewEvent>,
+    /// What the first commands given came to, in their order; the rest found no room.
+    pub outcomes: Vec<Outcome>,
+    bytes: usize,
+    before: Stamp,
+    undo: Vec<(StreamId, Option<Aggregate>)>,
+    answered: Vec<CommandId>,
+}
+
+impl Decider {
+    /// Starts from a fold of the log up to `head`.
+    #[must_use]
+    pub fn new(aggregates: Aggregates, head: Stamp, lease_epoch: LeaseEpoch) -> Self {
+        Self { aggregates, head, lease_epoch, answers: Answers::default() }
+    }
+
+    /// The head that the aggregates were folded to.
+    #[must_use]
+    pub fn head(&self) -> Stamp {
+        self.head
+    }
+
+    /// The live aggregates.
+    #[must_use]
+    pub fn aggregates(&self) -> &Aggregates {
+        &self.aggregates
+    }
+
+    /// Whether the answer to a command is still in memory.
+    #[must_use]
+    pub fn remembers(&self, command_id: &CommandId) -> bool {
+        self.answers.by_id.contains_key(command_id)
+    }
+
+    /// Notes what the log says of a command that is no longer in memory.
+    pub fn remember(&mut self, envelope: &Envelope, events: &[Recorded<Event>]) {
+        let Some(last) = events.last() else { return };
+        let accepted = Accepted { position: last.position, events: events.len() };
+        let stream = events.first().map_or(&last.stream, |first| &first.stream).clone();
+        self.answers.insert(envelope.command_id.clone(), Answer { stream, accepted });
+    }
+
+    /// Folds what another node wrote.
+    pub fn apply(&mut self, recorded: &Recorded<Event>) {
+        self.aggregates.apply(recorded);
+        self.head = recorded.stamp();
+    }
+
+    /// Decides commands in order, as many as one batch can hold; at least one.
+    pub fn decide(&mut self, envelopes: &[Envelope], clock: Timestamp) -> Tentative {
+        let before = self.head;
+        let mut tentative = Tentative {
+            decided_on: before.position,
+            recorded_at: clock.max(before.recorded_at),
+            events: Vec::new(),
+            outcomes: Vec::with_capacity(envelopes.len()),
+            bytes: 0,
+            before,
+            undo: Vec::new(),
+            answered: Vec::new(),
+        };
+        for envelope in envelopes {
+            match self.judge(envelope, tentative.recorded_at) {
+                Err(rejection) => tentative.outcomes.push(Err(rejection)),
+                Ok(Judged::Repeated(accepted)) => tentative.outcomes.push(Ok(accepted)),
+                Ok(Judged::Decided(decision)) => {
+                    let total = tentative.events.len() + decision.events.len();
+                    tentative.bytes += payload_bytes(&decision);
+                    let is_full = total > EVENTS_PER_BATCH_MAX || tentative.bytes > BATCH_BYTES;
+                    if is_full && !tentative.outcomes.is_empty() {
+                        break;
+                    }
+                    self.take(envelope, decision, &mut tentative);
+                }
+            }
+        }
+        tentative
+    }
+
+    fn judge(&self, envelope: &Envelope, now: Timestamp) -> Result<Judged, Rejection> {
+        if let Some(seen) = envelope.seen
+            && seen.lease_epoch != self.lease_epoch
+        {
+            return Err(Rejection::LeasePassed { lease_epoch: seen.lease_epoch });
+        }
+        if let Some(answer) = self.answers.by_id.get(&envelope.command_id) {
+            if answer.stream != envelope.command.stream() {
+                let command_id = envelope.command_id.clone();
+                return Err(Rejection::CommandIdReused { command_id });
+            }
+            return Ok(Judged::Repeated(answer.accepted));
+        }
+        let mut decision = decide(&self.aggregates, envelope, now)?;
+        if self.is_late_report(envelope) {
+            decision = Decision::default();
+        }
+        Ok(Judged::Decided(decision))
+    }
+
+    /// A report that was judged before, and comes again after later ones, changes nothing.
+    fn is_late_report(&self, envelope: &Envelope) -> bool {
+        ReportNumber::of(&envelope.command_id).is_some_and(|(cell_id, number)| {
+            self.aggregates.cell(&cell_id).is_some_and(|cell| {
+                cell.cell_epoch == number.cell_epoch && number.sequence <= cell.reports_seen
+            })
+        })
+    }
+
+    fn take(&mut self, envelope: &Envelope, decision: Decision, tentative: &mut Tentative) {
+        let events = decision.events.len();
+        for (stream, event) in decision.events {
+            let recorded = Recorded {
+                position: self.head.position.next(),
+                stream: stream.clone(),
+                // The store numbers the events of a stream; no rule reads that number.
+                version: StreamVersion(0),
+                recorded_at: tentative.recorded_at,
+                actor: envelope.actor.clone(),
+                command_id: envelope.command_id.clone(),
+                causation: envelope.causation,
+                correlation: envelope.correlation.clone(),
+                event,
+            };
+            tentative.undo.push((stream.clone(), self.aggregates.get(&stream)));
+            self.save_reporter(&recorded, &mut tentative.undo);
+            self.apply(&recorded);
+            tentative.events.push(NewEvent {
+                stream,
+                event: recorded.event,
+                actor: recorded.actor,
+                command_id: recorded.command_id,
+                causation: recorded.causation,
+                correlation: recorded.correlation,
+            });
+        }
+        let accepted = Accepted { position: self.head.position, events };
+        if envelope.actor.kind == ActorKind::User && events > 0 {
+            let stream = envelope.command.stream();
+            self.answers.insert(envelope.command_id.clone(), Answer { stream, accepted });
+            tentative.answered.push(envelope.command_id.clone());
+        }
+        tentative.outcomes.push(Ok(accepted));
+    }
+
+    /// A report's event also moves its cell's count of reports.
+    fn save_reporter(
+        &self,
+        recorded: &Recorded<Event>,
+        undo: &mut Vec<(StreamId, Option<Aggregate>)>,
+    ) {
+        if let Some((cell_id, _)) = ReportNumber::of(&recorded.command_id) {
+            let stream = StreamId::Cell(cell_id);
+            undo.push((stream.clone(), self.aggregates.get(&stream)));
+        }
+    }
+
+    /// Puts everything back to what it was before a batch that was not written.
+    pub fn undo(&mut self, tentative: Tentative) {
+        for (stream, aggregate) in tentative.undo.into_iter().rev() {
+            self.aggregates.put(&stream, aggregate);
+        }
+        for command_id in tentative.answered {
+            self.answers.by_id.remove(&command_id);
+        }
+        self.head = tentative.before;
+    }
+}
+
+/// How much a decision adds to a batch, as far as it matters: only definitions are large.
+fn payload_bytes(decision: &Decision) -> usize {
+    let definitions = decision.events.iter().filter(|(_, event)| match event {
+        Event::DesiredLrp(_) | Event::Task(_) => true,
+        Event::ActualLrp(_) | Event::Cell(_) | Event::FreshnessDomain(_) => false,
+    });
+    definitions.map(|(_, event)| event.payload().map_or(0, |payload| payload.len())).sum()
+}
+
+enum Judged {
+    Repeated(Accepted),
+    Decided(Decision),
+}
+
+#[derive(Debug, Clone)]
+struct Answer {
+    stream: StreamId,
+    accepted: Accepted,
+}
+
+/// The newest answers to users' commands, bounded.
+#[derive(Debug, Default)]
+struct Answers {
+    by_id: HashMap<CommandId, Answer>,
+    oldest_first: VecDeque<CommandId>,
+}
+
+impl Answers {
+    fn insert(&mut self, command_id: CommandId, answer: Answer) {
+        if self.oldest_first.len() >= ANSWERS_MAX
+            && let Some(oldest) = self.oldest_first.pop_front()
+        {
+            self.by_id.remove(&oldest);
+        }
+        self.oldest_first.push_back(command_id.clone());
+        self.by_id.insert(command_id, answer);
+    }
+}

@@ -1,0 +1,276 @@
+//! The command bus: the only writer of the log.
+//!
+//! Commands that wait together are decided one after another in memory and committed as one batch;
+//! callers are answered only when it is durable. After an unknown outcome nothing is decided until
+//! the batch was looked up by its id.
+
+mod batch;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use domain::{
+    command::Envelope,
+    log::{ActorKind, LeaseEpoch, Position},
+    rejection::Rejection,
+};
+use projections::{
+    event_store::{AppendError, Batch, BatchId, EventStore},
+    worker,
+    world::World,
+};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, warn};
+
+pub use batch::{Accepted, Decider, Outcome, Tentative};
+
+use crate::clock::{self, Clock};
+
+/// How many requests may wait; beyond that callers are told to come again.
+const WAITING_MAX: usize = 4096;
+/// How many requests are decided together.
+const GATHER_MAX: usize = 1000;
+/// The pause before the log is asked again after a failure.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+const READ_PAGE: usize = 1000;
+
+/// Why a command has no outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It was judged, and refused.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// Too many commands wait; nothing was decided.
+    #[error("too many commands wait; try again in a second")]
+    Busy,
+    /// The log could not be written; nothing was changed.
+    #[error("the log could not be written: {reason}; try again")]
+    Unavailable {
+        /// What the store said.
+        reason: String,
+    },
+    /// The control plane is going down; nothing was decided.
+    #[error("the control plane is going down")]
+    Closed,
+}
+
+/// A handle to the bus.
+#[derive(Debug, Clone)]
+pub struct CommandBus {
+    requests: mpsc::Sender<Request>,
+    lease_epoch: LeaseEpoch,
+}
+
+#[derive(Debug)]
+struct Request {
+    envelopes: Vec<Envelope>,
+    answer: oneshot::Sender<Result<Vec<Outcome>, Unavailable>>,
+}
+
+#[derive(Debug, Clone)]
+struct Unavailable(String);
+
+impl CommandBus {
+    /// Starts the bus on a world that was folded to the log's head.
+    #[must_use]
+    pub fn start(
+        store: Arc<dyn EventStore>,
+        world: &World,
+        clock: Arc<Clock>,
+        lease_epoch: LeaseEpoch,
+    ) -> Self {
+        let (requests, waiting) = mpsc::channel(WAITING_MAX);
+        let head =
+            domain::log::Stamp { position: world.position(), recorded_at: world.recorded_at() };
+        let decider = Decider::new(world.aggregates().clone(), head, lease_epoch);
+        let writer = Writer { store, decider, clock, waiting, carried: VecDeque::new() };
+        drop(worker::spawn("command bus", writer.run()));
+        Self { requests, lease_epoch }
+    }
+
+    /// The lease under which this node's loops act.
+    #[must_use]
+    pub fn lease_epoch(&self) -> LeaseEpoch {
+        self.lease_epoch
+    }
+
+    /// Submits one command and waits until what it caused is durable.
+    ///
+    /// # Errors
+    /// Its rejection, or why it was not judged. Nothing has changed then.
+    pub async fn submit(&self, envelope: Envelope) -> Result<Accepted, Error> {
+        let mut outcomes = self.submit_all(vec![envelope]).await?;
+        match outcomes.pop() {
+            Some(outcome) => Ok(outcome?),
+            None => Err(Error::Closed),
+        }
+    }
+
+    /// Submits commands to be decided in order, and waits until what they caused is durable.
+    ///
+    /// # Errors
+    /// Why none of them was judged, or not all of them: then an unknown first part was accepted,
+    /// and submitting them again with the same ids is safe.
+    pub async fn submit_all(&self, envelopes: Vec<Envelope>) -> Result<Vec<Outcome>, Error> {
+        if envelopes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (answer, answered) = oneshot::channel();
+        self.requests.try_send(Request { envelopes, answer }).map_err(|refused| match refused {
+            mpsc::error::TrySendError::Full(_) => Error::Busy,
+            mpsc::error::TrySendError::Closed(_) => Error::Closed,
+        })?;
+        answered
+            .await
+            .map_err(|_| Error::Closed)?
+            .map_err(|Unavailable(reason)| Error::Unavailable { reason })
+    }
+}
+
+/// The one task that decides and appends.
+#[derive(Debug)]
+struct Writer {
+    store: Arc<dyn EventStore>,
+    decider: Decider,
+    clock: Arc<Clock>,
+    waiting: mpsc::Receiver<Request>,
+    carried: VecDeque<Request>,
+}
+
+impl Writer {
+    async fn run(mut self) {
+        let mut gathered = Vec::new();
+        loop {
+            if self.waiting.recv_many(&mut gathered, GATHER_MAX).await == 0 {
+                return;
+            }
+            self.carried.extend(gathered.drain(..));
+            while let Some(request) = self.carried.pop_front() {
+                self.carried.push_front(request);
+                self.serve_some().await;
+                while self.carried.len() < GATHER_MAX {
+                    match self.waiting.try_recv() {
+                        Ok(request) => self.carried.push_back(request),
+                        Err(_) => break,
+                    }
+                }
+            }
+        }
+    }
+
+    /// Decides and commits one batch: whole requests, as many as wait.
+    async fn serve_some(&mut self) {
+        let requests: Vec<Request> = self.carried.drain(..).collect();
+        let envelopes: Vec<Envelope> =
+            requests.iter().flat_map(|request| request.envelopes.iter().cloned()).collect();
+        let mut outcomes = Vec::with_capacity(envelopes.len());
+        let mut failure = None;
+        while let Some(rest) = envelopes.get(outcomes.len()..).filter(|rest| !rest.is_empty()) {
+            match self.commit_some(rest).await {
+                Ok(some) => outcomes.extend(some),
+                Err(unavailable) => {
+                    failure = Some(unavailable);
+                    break;
+                }
+            }
+        }
+        let mut outcomes = outcomes.into_iter();
+        for request in requests {
+            let mine: Vec<Outcome> = outcomes.by_ref().take(request.envelopes.len()).collect();
+            let answer = match &failure {
+                Some(unavailable) if mine.len() < request.envelopes.len() => {
+                    Err(unavailable.clone())
+                }
+                Some(_) | None => Ok(mine),
+            };
+            // A caller that went away is not told; what it asked for is durable all the same.
+            drop(request.answer.send(answer));
+        }
+    }
+
+    /// Decides a first part of the commands and commits it; on a moved head it folds what another
+    /// node wrote and decides anew.
+    async fn commit_some(&mut self, envelopes: &[Envelope]) -> Result<Vec<Outcome>, Unavailable> {
+        self.look_up_old_commands(envelopes).await?;
+        loop {
+            let tentative = self.decider.decide(envelopes, self.clock.now());
+            if tentative.events.is_empty() {
+                return Ok(tentative.outcomes);
+            }
+            let batch = Batch {
+                id: BatchId(clock::new_uuid()),
+                decided_on: tentative.decided_on,
+                recorded_at: tentative.recorded_at,
+                events: tentative.events.clone(),
+            };
+            match self.store.append(batch).await {
+                Ok(_) => return Ok(tentative.outcomes),
+                Err(AppendError::HeadMoved { .. }) => {
+                    info!("Another node wrote first; deciding anew.");
+                    self.decider.undo(tentative);
+                    self.catch_up().await?;
+                    // The other node may have taken one of these very commands.
+                    self.look_up_old_commands(envelopes).await?;
+                }
+                Err(AppendError::OutcomeUnknown { batch }) => {
+                    if self.was_written(batch).await {
+                        return Ok(tentative.outcomes);
+                    }
+                    self.decider.undo(tentative);
+                }
+                Err(failure) => {
+                    error!(error = %failure, "The log could not be written.");
+                    self.decider.undo(tentative);
+                    return Err(Unavailable(failure.to_string()));
+                }
+            }
+        }
+    }
+
+    /// A user's command that is not in memory may be in the log.
+    async fn look_up_old_commands(&mut self, envelopes: &[Envelope]) -> Result<(), Unavailable> {
+        for envelope in envelopes {
+            let is_user = envelope.actor.kind == ActorKind::User;
+            if !is_user || self.decider.remembers(&envelope.command_id) {
+                continue;
+            }
+            match self.store.find_command(&envelope.command_id).await {
+                Ok(Some(events)) => self.decider.remember(envelope, &events),
+                Ok(None) => {}
+                Err(failure) => return Err(Unavailable(failure.to_string())),
+            }
+        }
+        Ok(())
+    }
+
+    async fn catch_up(&mut self) -> Result<(), Unavailable> {
+        loop {
+            let after: Position = self.decider.head().position;
+            let page = self
+                .store
+                .read_all(after, READ_PAGE)
+                .await
+                .map_err(|failure| Unavailable(failure.to_string()))?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for recorded in &page {
+                self.decider.apply(recorded);
+            }
+        }
+    }
+
+    /// Nothing is decided until the store says what became of the batch.
+    async fn was_written(&self, id: BatchId) -> bool {
+        loop {
+            match self.store.find_batch(id).await {
+                Ok(found) => return found.is_some(),
+                Err(failure) => {
+                    warn!(batch = %id, error = %failure, "The batch's outcome is still unknown.");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! The bus on a memory store that can be made to fail.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use async_trait::async_trait;
+use domain::{
+    bbs::{actual_lrp, desired_lrp},
+    command::{Command, Seen},
+    event::Event,
+    id::CommandId,
+    log::{Actor, Incarnation, LeaseEpoch, Recorded, StreamId, StreamVersion},
+    testing,
+    units::Timestamp,
+};
+use projections::event_store::{
+    BatchRow, EventStore, Filter, Head, Leaf, Order, Row, Subscription,
+    memory::{MemoryLog, MemoryStore},
+};
+
+use domain::{aggregates::Aggregates, log::Stamp};
+
+use super::*;
+
+/// What becomes of the next append.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    None,
+    LostAfterWriting,
+    LostBeforeWriting,
+    Refused,
+}
+
+#[derive(Debug)]
+struct FaultyStore {
+    inner: MemoryStore,
+    fault: std::sync::Mutex<Fault>,
+    appends: AtomicUsize,
+}
+
+impl FaultyStore {
+    fn new() -> Arc<Self> {
+        let log = MemoryLog::new(Incarnation(uuid::Uuid::from_u128(1)));
+        Arc::new(Self {
+            inner: MemoryStore::new(log),
+            fault: std::sync::Mutex::new(Fault::None),
+            appends: AtomicUsize::new(0),
+        })
+    }
+
+    fn fail_next(&self, fault: Fault) {
+        *self.fault.lock().unwrap() = fault;
+    }
+}
+
+type Read<T> = Result<T, projections::event_store::Error>;
+
+#[async_trait]
+impl EventStore for FaultyStore {
+    async fn head(&self) -> Read<Head> {
+        self.inner.head().await
+    }
+    async fn append(&self, batch: Batch) -> Result<Vec<Recorded<Event>>, AppendError> {
+        self.appends.fetch_add(1, Ordering::Relaxed);
+        let fault = std::mem::replace(&mut *self.fault.lock().unwrap(), Fault::None);
+        let id = batch.id;
+        match fault {
+            Fault::None => self.inner.append(batch).await,
+            Fault::LostAfterWriting => {
+                self.inner.append(batch).await?;
+                Err(AppendError::OutcomeUnknown { batch: id })
+            }
+            Fault::LostBeforeWriting => Err(AppendError::OutcomeUnknown { batch: id }),
+            Fault::Refused => Err(AppendError::Failed(projections::event_store::Error::Closed)),
+        }
+    }
+    async fn find_batch(&self, id: BatchId) -> Read<Option<Vec<Recorded<Event>>>> {
+        self.inner.find_batch(id).await
+    }
+    async fn find_command(&self, id: &CommandId) -> Read<Option<Vec<Recorded<Event>>>> {
+        self.inner.find_command(id).await
+    }
+    async fn read_all(&self, after: Position, limit: usize) -> Read<Vec<Recorded<Event>>> {
+        self.inner.read_all(after, limit).await
+    }
+    async fn read_stream(
+        &self,
+        stream: &StreamId,
+        after: StreamVersion,
+        limit: usize,
+    ) -> Read<Vec<Recorded<Event>>> {
+        self.inner.read_stream(stream, after, limit).await
+    }
+    async fn read_filtered(
+        &self,
+        filter: &Filter,
+        after: Position,
+        limit: usize,
+        order: Order,
+    ) -> Read<Vec<Recorded<Event>>> {
+        self.inner.read_filtered(filter, after, limit, order).await
+    }
+    async fn position_at(&self, time: Timestamp) -> Read<Position> {
+        self.inner.position_at(time).await
+    }
+    async fn read_rows(&self, after: Position, limit: usize) -> Read<Vec<(Row, Leaf)>> {
+        self.inner.read_rows(after, limit).await
+    }
+    async fn read_batches(&self, after: Position, limit: usize) -> Read<Vec<BatchRow>> {
+        self.inner.read_batches(after, limit).await
+    }
+    fn subscribe(&self, after: Position) -> Subscription {
+        self.inner.subscribe(after)
+    }
+}
+
+fn bus(store: &Arc<FaultyStore>) -> CommandBus {
+    let store: Arc<dyn EventStore> = store.clone();
+    CommandBus::start(store, &World::empty(), Arc::new(Clock::default()), LeaseEpoch(1))
+}
+
+fn user(id: &str, command: impl Into<Command>) -> Envelope {
+    let command_id = CommandId::new(id).unwrap();
+    Envelope {
+        correlation: command_id.clone(),
+        command_id,
+        actor: Actor { kind: ActorKind::User, name: "ann".into(), via: "test".into() },
+        seen: None,
+        causation: None,
+        command: command.into(),
+    }
+}
+
+fn remove(process: &str) -> desired_lrp::Command {
+    desired_lrp::Command::Remove { process_guid: testing::process_guid(process) }
+}
+
+async fn log(store: &FaultyStore) -> Vec<Recorded<Event>> {
+    store.inner.read_all(Position(0), 10_000).await.unwrap()
+}
+
+fn rejection(result: Result<Accepted, Error>) -> &'static str {
+    match result {
+        Err(Error::Rejected(rejection)) => rejection.code(),
+        other => panic!("not a rejection: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_refused_command_leaves_no_trace() {
+    let store = FaultyStore::new();
+    let bus = bus(&store);
+
+    let refused = bus.submit(user("c1", remove("web"))).await;
+
+    assert_eq!(rejection(refused), "NOT_FOUND");
+    assert_eq!(log(&store).await, []);
+}
+
+#[tokio::test]
+async fn a_repeated_command_is_answered_as_before_also_by_the_next_node() {
+    let store = FaultyStore::new();
+    let first_bus = bus(&store);
+    let desire = user("c1", testing::desire("web", 1));
+
+    let first = first_bus.submit(desire.clone()).await.unwrap();
+    let again = first_bus.submit(desire.clone()).await.unwrap();
+    let mut world = World::empty();
+    for recorded in log(&store).await {
+        world.apply(&recorded);
+    }
+    let as_store: Arc<dyn EventStore> = store.clone();
+    let next_bus = CommandBus::start(as_store, &world, Arc::new(Clock::default()), LeaseEpoch(1));
+    let by_next_node = next_bus.submit(desire).await.unwrap();
+
+    assert_eq!((again, by_next_node), (first, first));
+    assert_eq!(log(&store).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_command_id_of_another_command_is_refused() {
+    let store = FaultyStore::new();
+    let bus = bus(&store);
+    bus.submit(user("c1", testing::desire("web", 1))).await.unwrap();
+
+    let refused = bus.submit(user("c1", testing::desire("other", 1))).await;
+
+    assert_eq!(rejection(refused), "COMMAND_ID_REUSED");
+}
+
+#[tokio::test]
+async fn commands_that_wait_together_are_committed_together() {
+    let store = FaultyStore::new();
+    let bus = bus(&store);
+    let commands = (0..500).map(|number| {
+        bus.submit(user(&format!("c{number}"), testing::desire(&format!("p{number}"), 1)))
+    });
+
+    let outcomes = futures_util::future::join_all(commands).await;
+
+    assert!(outcomes.iter().all(Result::is_ok));
+    assert_eq!(log(&store).await.len(), 500);
+    let appends = store.appends.load(Ordering::Relaxed);
+    assert!(appends <= 10, "500 commands took {appends} appends");
+}
+
+#[tokio::test]
+async fn two_nodes_on_one_log_yield_to_each_other_and_lose_nothing() {
+    let store = FaultyStore::new();
+    let (one, two) = (bus(&store), bus(&store));
+    let commands = (0..100).map(|number| {
+        let node = if number % 2 == 0 { &one } else { &two };
+        node.submit(user(&format!("c{number}"), testing::desire(&format!("p{number}"), 1)))
+    });
+
+    let outcomes = futures_util::future::join_all(commands).await;
+    let same = two.submit(user("again", testing::desire("p0", 1))).await;
+
+    assert!(outcomes.iter().all(Result::is_ok));
+    assert_eq!(log(&store).await.len(), 100);
+    assert_eq!(rejection(same), "ALREADY_EXISTS");
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_is_looked_up_and_never_doubled() {
+    for fault in [Fault::LostAfterWriting, Fault::LostBeforeWriting] {
+        let store = FaultyStore::new();
+        let bus = bus(&store);
+        store.fail_next(fault);
+
+        let accepted = bus.submit(user("c1", testing::desire("web", 1))).await.unwrap();
+
+        assert_eq!(accepted.position, Position(1), "{fault:?}");
+        assert_eq!(log(&store).await.len(), 1, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_failed_append_is_told_and_undone() {
+    let store = FaultyStore::new();
+    let bus = bus(&store);
+    store.fail_next(Fault::Refused);
+
+    let failed = bus.submit(user("c1", testing::desire("web", 1))).await;
+    let retried = bus.submit(user("c1", testing::desire("web", 1))).await.unwrap();
+
+    assert!(matches!(failed, Err(Error::Unavailable { .. })));
+    assert_eq!(retried.position, Position(1));
+}
+
+#[test]
+fn a_loops_command_is_refused_when_its_stream_moved_or_its_lease_passed() {
+    let start = Stamp { position: Position(0), recorded_at: Timestamp(0) };
+    let mut decider = Decider::new(Aggregates::default(), start, LeaseEpoch(2));
+    let created = actual_lrp::Command::Create { key: testing::key("web", 0) };
+    let setup = [user("c1", testing::desire("web", 1)), user("c2", created)];
+    assert!(decider.decide(&setup, Timestamp(5)).outcomes.iter().all(Result::is_ok));
+    let retire = |position, lease_epoch| {
+        let mut envelope = user("c3", actual_lrp::Command::Retire { key: testing::key("web", 0) });
+        envelope.seen =
+            Some(Seen { position: Position(position), lease_epoch: LeaseEpoch(lease_epoch) });
+        envelope
+    };
+
+    let tentative = decider.decide(&[retire(1, 2), retire(2, 1), retire(2, 2)], Timestamp(6));
+
+    let codes: Vec<_> =
+        tentative.outcomes.iter().map(|o| o.as_ref().map_err(Rejection::code).is_ok()).collect();
+    assert_eq!(codes, [false, false, true]);
+}
+
+#[test]
+fn an_undone_batch_leaves_everything_as_it_was() {
+    let start = Stamp { position: Position(0), recorded_at: Timestamp(9) };
+    let mut decider = Decider::new(Aggregates::default(), start, LeaseEpoch(1));
+    let register = user("c0", testing::register("cell-1", 1));
+    let desire = user("c1", testing::desire("web", 1));
+    let create = user("c2", actual_lrp::Command::Create { key: testing::key("web", 0) });
+    decider.decide(&[register, desire, create], Timestamp(10));
+    let before = decider.aggregates().clone();
+    let place = user("c3", testing::place(&testing::key("web", 0), "i-1", "cell-1"));
+
+    let tentative = decider.decide(&[place, user("c4", remove("web"))], Timestamp(3));
+    assert_ne!(*decider.aggregates(), before);
+    assert_eq!(tentative.recorded_at, Timestamp(10), "time went back with the node's clock");
+    decider.undo(tentative);
+
+    assert_eq!(*decider.aggregates(), before);
+    assert!(!decider.remembers(&CommandId::new("c4").unwrap()));
+}

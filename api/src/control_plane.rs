@@ -1,0 +1,186 @@
+//! The parts of one control-plane node, as every edge sees them.
+//!
+//! Edges parse, submit and show. They decide nothing and never touch the store's writing side.
+
+use std::sync::{Arc, Mutex};
+
+use domain::{
+    action::EnvironmentVariable,
+    bbs::{definition::Definition, desired_lrp, task},
+    command::{Command, Envelope},
+    id::CommandId,
+    invalid::Invalid,
+    log::{Actor, Incarnation, Owner, Position},
+    sealed::{PlainText, Sealed},
+};
+use projections::{
+    event_store::{
+        EventStore,
+        keys::{self, Keyring},
+    },
+    history::History,
+    observations::Observations,
+    presence::Presence,
+    projector::Now,
+};
+
+use crate::{
+    clock::{self, Clock},
+    command_bus::{self, Accepted, CommandBus},
+};
+
+/// One control-plane node.
+#[derive(Debug, Clone)]
+pub struct ControlPlane {
+    /// The log, for reading.
+    pub store: Arc<dyn EventStore>,
+    /// The one door for commands.
+    pub bus: CommandBus,
+    /// The present.
+    pub now: Now,
+    /// The past.
+    pub history: Arc<History>,
+    /// Seals and opens secrets.
+    pub keyring: Arc<Keyring>,
+    /// Log lines and metrics.
+    pub observations: Arc<Observations>,
+    /// Which cell was heard when.
+    pub presence: Arc<Mutex<Presence>>,
+    /// The node's clock.
+    pub clock: Arc<Clock>,
+    /// Which life of the log this is.
+    pub incarnation: Incarnation,
+    /// This node's name, for the actor of its loops.
+    pub node: Arc<str>,
+}
+
+/// Why a client's wish was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is malformed.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// Its secrets cannot be sealed.
+    #[error("cannot seal the secrets of {owner}")]
+    Seal {
+        /// Whose.
+        owner: Owner,
+        /// Why not.
+        source: keys::Error,
+    },
+    /// It was refused, or could not be judged.
+    #[error(transparent)]
+    Bus(#[from] command_bus::Error),
+}
+
+/// A client's command with its id, or none to draw one.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Who asks.
+    pub actor: Actor,
+    /// Under which id; a repeated id changes nothing.
+    pub command_id: Option<CommandId>,
+    /// What is asked.
+    pub command: Command,
+}
+
+impl ControlPlane {
+    /// Submits a client's command, and waits until this node's view shows what it caused.
+    ///
+    /// # Errors
+    /// Why it was refused or not judged; nothing has changed then.
+    pub async fn submit(&self, wish: Wish) -> Result<Accepted, command_bus::Error> {
+        let command_id = wish.command_id.unwrap_or_else(clock::new_command_id);
+        let accepted = self
+            .bus
+            .submit(Envelope {
+                correlation: command_id.clone(),
+                command_id,
+                actor: wish.actor,
+                seen: None,
+                causation: None,
+                command: wish.command,
+            })
+            .await?;
+        self.see(accepted.position).await;
+        Ok(accepted)
+    }
+
+    /// Waits until the present shows a position, so that a client reads what it wrote.
+    async fn see(&self, position: Position) {
+        if !self.now.reach(position).await {
+            tracing::warn!(%position, "The view stopped following the log.");
+        }
+    }
+
+    /// Checks a desired LRP and seals its secrets.
+    ///
+    /// # Errors
+    /// What is wrong with it, by field; or why its secrets cannot be sealed.
+    pub async fn desire_command(&self, spec: desired_lrp::Spec) -> Result<Command, Error> {
+        let owner = Owner::Process(spec.process_guid.clone());
+        let mut sealed = self.seal_all(&owner, &spec.definition).await?.into_iter();
+        spec.into_command(|_| next_sealed(&mut sealed)).map(Command::DesiredLrp)
+    }
+
+    /// Checks a task and seals its secrets.
+    ///
+    /// # Errors
+    /// What is wrong with it, by field; or why its secrets cannot be sealed.
+    pub async fn task_command(&self, spec: task::Spec) -> Result<Command, Error> {
+        let owner = Owner::Task(spec.task_guid.clone());
+        let mut sealed = self.seal_all(&owner, &spec.definition).await?.into_iter();
+        spec.into_command(|_| next_sealed(&mut sealed)).map(Command::Task)
+    }
+
+    /// The secrets of a definition, sealed in the order in which mapping visits them.
+    async fn seal_all(
+        &self,
+        owner: &Owner,
+        definition: &Definition<PlainText>,
+    ) -> Result<Vec<Sealed>, Error> {
+        let mut secrets = Vec::new();
+        definition.try_map(&mut |secret: &PlainText| {
+            secrets.push(secret.clone());
+            Ok::<_, Error>(())
+        })?;
+        let mut sealed = Vec::with_capacity(secrets.len());
+        for secret in &secrets {
+            let one = self.keyring.seal(owner, secret).await;
+            sealed.push(one.map_err(|source| Error::Seal { owner: owner.clone(), source })?);
+        }
+        Ok(sealed)
+    }
+
+    /// A definition with its secrets in clear, for the cell that runs it.
+    ///
+    /// # Errors
+    /// When a secret cannot be opened.
+    pub async fn open_definition(
+        &self,
+        owner: &Owner,
+        definition: &Definition,
+    ) -> Result<Definition<PlainText>, keys::Error> {
+        let mut secrets = Vec::new();
+        definition.try_map(&mut |secret: &Sealed| {
+            secrets.push(secret.clone());
+            Ok::<_, keys::Error>(())
+        })?;
+        let mut opened = Vec::with_capacity(secrets.len());
+        for secret in &secrets {
+            opened.push(self.keyring.open_sealed(owner, secret).await?);
+        }
+        let mut opened = opened.into_iter();
+        definition.try_map(&mut |secret: &Sealed| {
+            opened.next().ok_or(keys::Error::UnknownKey(secret.key_id))
+        })
+    }
+}
+
+fn next_sealed(sealed: &mut impl Iterator<Item = Sealed>) -> Result<Sealed, Error> {
+    // The same definition is visited in the same order, so there is one for each.
+    sealed.next().ok_or_else(|| Error::Invalid(Invalid::one("env", "changed while it was sealed")))
+}
+
+/// A value of the environment in clear, as a client gives it.
+pub type PlainVariable = EnvironmentVariable<PlainText>;

@@ -1,0 +1,200 @@
+//! `diario dev`: all on this machine in one process tree, with nothing to install: a control
+//! plane on embedded SQLite, the router and one cell. Listens on loopback only.
+//!
+//! Ctrl-C removes the containers; the journal stays in the data folder.
+
+use std::{
+    fs,
+    io::Write as _,
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::{Context as _, bail};
+use api::{cell_gateway::CellTokens, clock, demo, edge, http::Access, node::Node, output};
+use cell::config::OnShutdown;
+use clap::Args;
+use domain::{id::CellId, sealed::PlainText};
+use projections::{data_dir::DataDirLock, worker};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cell_command::{self, MachineOptions, Place},
+    signals,
+};
+
+/// Options of `diario dev`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: diario dev --demo --once --data-dir /tmp/diario-demo --fresh")]
+pub(crate) struct Options {
+    /// Where the journal and all else is kept.
+    #[arg(long, default_value = ".diario")]
+    data_dir: PathBuf,
+    /// Begin anew: remove what an earlier run left in the data folder, containers too.
+    #[arg(long)]
+    fresh: bool,
+    #[command(flatten)]
+    ports: edge::Ports,
+    /// The name of the one cell.
+    #[arg(long, default_value = "cell-1")]
+    cell_id: CellId,
+    #[command(flatten)]
+    machine: MachineOptions,
+    /// Show what Diario does: run a sample app, kill an instance, scale, look back.
+    #[arg(long)]
+    demo: bool,
+    /// With --demo: end after it; the exit code is 0 only if every step was seen.
+    #[arg(long, requires = "demo")]
+    once: bool,
+}
+
+/// Runs everything until it is told to stop.
+pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    cell_command::require_root()?;
+    let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let listeners =
+        edge::Listeners::bind(at(options.ports.port), at(options.ports.router_port)).await?;
+    if options.fresh {
+        begin_anew(&options).await?;
+    }
+    let node = Node::start(&options.data_dir, "dev").await?;
+    let token = cell_token(&options.data_dir)?;
+    let tokens = Arc::new(CellTokens::default().with(options.cell_id.clone(), &token));
+    let (api_url, router_url) = (listeners.api_url(false), listeners.router_url());
+    let stop_edges = CancellationToken::new();
+    let edges = edge::serve(&node, listeners, Access::loopback(), tokens, None, stop_edges.clone());
+    let told_to_stop = CancellationToken::new();
+    signals::cancel_on_stop(told_to_stop.clone())?;
+    let work = async {
+        let result = run_cell(&options, &api_url, &router_url, token, told_to_stop).await;
+        // The cell's last reports have arrived: now the edges may go.
+        stop_edges.cancel();
+        result
+    };
+    let (served, result) = tokio::join!(edges, work);
+    node.stop().await;
+    served?;
+    result
+}
+
+/// Runs the cell beside what the user came for: the demo, or waiting for Ctrl-C.
+async fn run_cell(
+    options: &Options,
+    api_url: &str,
+    router_url: &str,
+    token: String,
+    told_to_stop: CancellationToken,
+) -> anyhow::Result<ExitCode> {
+    let place = place(options, api_url.to_owned(), token);
+    let stop_cell = told_to_stop.clone();
+    let machine = options.machine.clone();
+    let (ended, mut cell_ended) = tokio::sync::oneshot::channel();
+    drop(worker::spawn("cell", async move {
+        drop(ended.send(cell_command::start(place, &machine, stop_cell).await));
+    }));
+    print_places(options, api_url, router_url);
+    let demo = async {
+        if !options.demo {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let code = demo::run(api_url, router_url).await?;
+        if options.once {
+            told_to_stop.cancel();
+        } else {
+            output::line("The app stays up. Ctrl-C stops it and removes the containers.");
+        }
+        anyhow::Ok(code)
+    };
+    tokio::select! {
+        ended = &mut cell_ended => {
+            told_to_stop.cancel();
+            ended.context("the cell has panicked")??;
+            bail!("the cell ended by itself")
+        }
+        () = told_to_stop.cancelled() => {
+            cell_ended.await.context("the cell has panicked")??;
+            Ok(ExitCode::SUCCESS)
+        }
+        result = demo_then_wait(demo, &told_to_stop) => {
+            told_to_stop.cancel();
+            cell_ended.await.context("the cell has panicked")??;
+            result
+        }
+    }
+}
+
+/// A demo that failed ends the run; one that succeeded lets it stay up.
+async fn demo_then_wait(
+    demo: impl Future<Output = anyhow::Result<ExitCode>>,
+    told_to_stop: &CancellationToken,
+) -> anyhow::Result<ExitCode> {
+    let code = demo.await?;
+    told_to_stop.cancelled().await;
+    Ok(code)
+}
+
+fn print_places(options: &Options, api_url: &str, router_url: &str) {
+    output::line(format!("GraphQL  {api_url}/graphql  (--port)"));
+    output::line(format!("router   {router_url}  (--router-port)"));
+    output::line(format!("journal  {}  (--data-dir)", options.data_dir.display()));
+}
+
+fn place(options: &Options, api: String, token: String) -> Place {
+    Place {
+        cell_id: options.cell_id.clone(),
+        folder: cell_folder(options),
+        api,
+        token: PlainText(token),
+        ca_file: None,
+        on_shutdown: OnShutdown::DestroyAll,
+    }
+}
+
+fn cell_folder(options: &Options) -> PathBuf {
+    options.data_dir.join("cells").join(options.cell_id.as_str())
+}
+
+/// The token of the one cell, drawn once and kept beside the journal.
+fn cell_token(data_dir: &Path) -> anyhow::Result<String> {
+    let path = data_dir.join("keys").join("cell.token");
+    if let Ok(token) = fs::read_to_string(&path) {
+        return Ok(token);
+    }
+    let token = clock::new_uuid().simple().to_string();
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    file.write_all(token.as_bytes())?;
+    Ok(token)
+}
+
+/// Removes what an earlier run left, but only from a folder that is Diario's.
+async fn begin_anew(options: &Options) -> anyhow::Result<()> {
+    let data_dir = &options.data_dir;
+    if !data_dir.exists() {
+        return Ok(());
+    }
+    let is_empty = fs::read_dir(data_dir)?.next().is_none();
+    if !is_empty && !data_dir.join("diario.db").exists() {
+        bail!("--fresh: {} holds no Diario journal; it is left as it is", data_dir.display());
+    }
+    let lock = DataDirLock::acquire(data_dir)?;
+    if cell_folder(options).exists() {
+        cell_command::tear_down(&cell_folder(options), &options.cell_id).await?;
+    }
+    for entry in fs::read_dir(data_dir)? {
+        let path = entry?.path();
+        let removed =
+            if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.with_context(|| format!("--fresh: cannot remove {}", path.display()))?;
+    }
+    drop(lock);
+    Ok(())
+}

@@ -1,0 +1,226 @@
+//! The listeners of a node: the API (GraphQL and cell gateway) and the router.
+
+use std::{future::IntoFuture as _, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use axum::{Router, http::StatusCode, routing::get};
+use axum_server::tls_rustls::RustlsConfig;
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cell_gateway::{self, CellTokens},
+    control_plane::ControlPlane,
+    graphql,
+    http::Access,
+    node::Node,
+    router::{self, access_log::AccessLog, registry::Registry},
+};
+
+/// How long requests may go on after a listener was told to stop.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// The ports of a node.
+#[derive(Debug, Clone, Args)]
+pub struct Ports {
+    /// The port of the API: GraphQL, and the gateway of the cells.
+    #[arg(long, default_value_t = 7400)]
+    pub port: u16,
+    /// The port of the router, where apps are reached by host name.
+    #[arg(long, default_value_t = 7480)]
+    pub router_port: u16,
+}
+
+/// What is needed to speak TLS.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// The certificate chain, in PEM.
+    pub certificate: PathBuf,
+    /// Its private key, in PEM.
+    pub key: PathBuf,
+}
+
+/// Why the edges cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Someone else listens there.
+    #[error("{address} is in use by another process; stop it, or choose another port with {flag}")]
+    InUse {
+        /// Where.
+        address: SocketAddr,
+        /// Which option changes it.
+        flag: &'static str,
+    },
+    /// The address cannot be bound.
+    #[error("cannot listen on {address} ({flag})")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// Which option changes it.
+        flag: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Certificate or key cannot be used.
+    #[error("cannot use --tls-cert and --tls-key")]
+    Tls(#[source] io::Error),
+    /// A listener has failed.
+    #[error("a listener has failed")]
+    Serve(#[source] io::Error),
+}
+
+/// Bound, and not yet serving: ports are tried before anything is opened.
+#[derive(Debug)]
+pub struct Listeners {
+    api: TcpListener,
+    api_address: SocketAddr,
+    router: TcpListener,
+    router_address: SocketAddr,
+}
+
+impl Listeners {
+    /// Binds both.
+    ///
+    /// # Errors
+    /// When one is in use or cannot be bound.
+    pub async fn bind(api: SocketAddr, router: SocketAddr) -> Result<Self, Error> {
+        let (api, api_address) = bind(api, "--port").await?;
+        let (router, router_address) = bind(router, "--router-port").await?;
+        Ok(Self { api, api_address, router, router_address })
+    }
+
+    /// Where the API is reached.
+    #[must_use]
+    pub fn api_url(&self, is_tls: bool) -> String {
+        let scheme = if is_tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.api_address)
+    }
+
+    /// Where the router is reached.
+    #[must_use]
+    pub fn router_url(&self) -> String {
+        format!("http://{}", self.router_address)
+    }
+}
+
+async fn bind(address: SocketAddr, flag: &'static str) -> Result<(TcpListener, SocketAddr), Error> {
+    let failed = |source: io::Error| {
+        if source.kind() == io::ErrorKind::AddrInUse {
+            Error::InUse { address, flag }
+        } else {
+            Error::Bind { address, flag, source }
+        }
+    };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// Serves until told to stop; requests under way get a little longer.
+///
+/// # Errors
+/// When certificate or key cannot be used, or a listener fails.
+pub async fn serve(
+    node: &Node,
+    listeners: Listeners,
+    access: Access,
+    cell_tokens: Arc<CellTokens>,
+    tls: Option<Tls>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let control_plane = node.control_plane.clone();
+    let registry = Registry::follow(control_plane.now.clone());
+    let api = graphql::router(control_plane.clone(), access)
+        .merge(cell_gateway::router(control_plane.clone(), cell_tokens))
+        .merge(health(control_plane));
+    let routed = router::serve(
+        listeners.router,
+        registry,
+        AccessLog::new(Arc::clone(&node.control_plane.clock)),
+        shutdown.clone(),
+    );
+    let served = serve_api(listeners.api, api, tls, shutdown);
+    let (served, ()) = tokio::join!(served, routed);
+    served
+}
+
+async fn serve_api(
+    listener: TcpListener,
+    api: Router,
+    tls: Option<Tls>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    match tls {
+        None => serve_plain(listener, api, shutdown).await,
+        Some(tls) => serve_tls(listener, api, tls, shutdown).await,
+    }
+}
+
+async fn serve_plain(
+    listener: TcpListener,
+    api: Router,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let stop = shutdown.clone();
+    let served = axum::serve(listener, api)
+        .with_graceful_shutdown(async move { stop.cancelled().await })
+        .into_future();
+    // Long polls and subscriptions do not end by themselves.
+    let deadline = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    tokio::select! {
+        result = served => result.map_err(Error::Serve),
+        () = deadline => Ok(()),
+    }
+}
+
+async fn serve_tls(
+    listener: TcpListener,
+    api: Router,
+    tls: Tls,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    let config =
+        RustlsConfig::from_pem_file(&tls.certificate, &tls.key).await.map_err(Error::Tls)?;
+    let handle = axum_server::Handle::new();
+    let stop = handle.clone();
+    let told = async move {
+        shutdown.cancelled().await;
+        stop.graceful_shutdown(Some(DRAIN));
+        std::future::pending::<()>().await;
+    };
+    let listener = listener.into_std().map_err(Error::Serve)?;
+    let served = axum_server::from_tcp_rustls(listener, config)
+        .map_err(Error::Serve)?
+        .handle(handle)
+        .serve(api.into_make_service());
+    tokio::select! {
+        result = served => result.map_err(Error::Serve),
+        () = told => Ok(()),
+    }
+}
+
+/// `/healthz`: the process answers. `/readyz`: its view has caught up with the log.
+fn health(control_plane: ControlPlane) -> Router {
+    Router::new().route("/healthz", get(|| async { "ok\n" })).route(
+        "/readyz",
+        get(move || {
+            let control_plane = control_plane.clone();
+            async move { ready(&control_plane).await }
+        }),
+    )
+}
+
+async fn ready(control_plane: &ControlPlane) -> (StatusCode, String) {
+    let seen = control_plane.now.read(projections::world::World::position);
+    match control_plane.store.head().await {
+        Ok(head) if head.position == seen => (StatusCode::OK, format!("ready at {seen}\n")),
+        Ok(head) => {
+            let behind = head.position.0.saturating_sub(seen.0);
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{behind} events behind the log\n"))
+        }
+        Err(failure) => (StatusCode::SERVICE_UNAVAILABLE, format!("{failure}\n")),
+    }
+}

@@ -1,0 +1,254 @@
+//! A crash as clients see it: the event, and the sealed evidence that it names by digest.
+
+use async_graphql::{Context, Object, Result, SimpleObject};
+use domain::{
+    bbs::actual_lrp::{self, Crashed},
+    event::Event,
+    exit::{self, ExitStatus, ProcessExit},
+    id::{ActualLrpKey, ProcessGuid},
+    log::{Owner, Position, Recorded, StreamId},
+    observation::MetricsSample,
+    rep,
+    units::Timestamp,
+};
+use projections::event_store::{EventStore, Filter, Order};
+
+use super::{
+    actual_lrp::Restart,
+    error,
+    observations::OutputStream,
+    scalars::{BigInt, PositionText, Time},
+    state,
+};
+
+/// The stored name of the event that a crash is.
+const CRASHED: &str = "actual_lrp.crashed";
+
+/// An instance that ended without being asked to.
+pub(super) struct Crash {
+    key: ActualLrpKey,
+    position: Position,
+    recorded_at: Timestamp,
+    crashed: Crashed,
+}
+
+impl Crash {
+    /// The crash that an event is; `None` when it is another event.
+    pub(super) fn of(recorded: Recorded<Event>) -> Option<Self> {
+        let position = recorded.position;
+        let recorded_at = recorded.recorded_at;
+        match (recorded.stream, recorded.event) {
+            (StreamId::ActualLrp(key), Event::ActualLrp(actual_lrp::Event::Crashed(crashed))) => {
+                Some(Self { key, position, recorded_at, crashed })
+            }
+            (
+                StreamId::DesiredLrp(_)
+                | StreamId::ActualLrp(_)
+                | StreamId::Task(_)
+                | StreamId::Cell(_)
+                | StreamId::FreshnessDomain(_),
+                Event::DesiredLrp(_)
+                | Event::ActualLrp(_)
+                | Event::Task(_)
+                | Event::Cell(_)
+                | Event::FreshnessDomain(_),
+            ) => None,
+        }
+    }
+}
+
+/// An instance that ended without being asked to.
+#[Object]
+impl Crash {
+    /// Its id: the position of its event.
+    async fn id(&self) -> PositionText {
+        PositionText(self.position)
+    }
+
+    /// Whose instance.
+    async fn process_guid(&self) -> &str {
+        self.key.process_guid.as_str()
+    }
+
+    /// Which slot.
+    async fn index(&self) -> u32 {
+        self.key.index
+    }
+
+    /// On which cell.
+    async fn cell_id(&self) -> &str {
+        self.crashed.cell_id.as_str()
+    }
+
+    /// Which container.
+    async fn instance_guid(&self) -> &str {
+        self.crashed.instance_guid.as_str()
+    }
+
+    /// In words.
+    async fn reason(&self) -> &str {
+        &self.crashed.reason
+    }
+
+    /// The status that its main process left.
+    async fn exit_status(&self) -> Option<i32> {
+        self.crashed.exit.as_ref().and_then(exit_status)
+    }
+
+    /// The signal that ended its main process.
+    async fn signal(&self) -> Option<i32> {
+        self.crashed.exit.as_ref().and_then(signal)
+    }
+
+    /// The kernel's word, when memory ran out.
+    async fn out_of_memory(&self) -> Option<OutOfMemory> {
+        self.crashed.exit.and_then(|exit| exit.out_of_memory).map(OutOfMemory::from)
+    }
+
+    /// The how-manyth crash in a row.
+    async fn crash_count(&self) -> u32 {
+        self.crashed.crash_count
+    }
+
+    /// What follows.
+    async fn restart(&self) -> Restart {
+        self.crashed.restart.into()
+    }
+
+    /// When it was recorded.
+    async fn at(&self) -> Time {
+        Time(self.recorded_at)
+    }
+
+    /// Its event.
+    async fn position(&self) -> PositionText {
+        PositionText(self.position)
+    }
+
+    /// What its cell saw of it last; absent when nothing was kept.
+    async fn evidence(&self, ctx: &Context<'_>) -> Result<Option<Evidence>> {
+        let Some(digest) = self.crashed.evidence else { return Ok(None) };
+        let kept = state(ctx)?.control_plane.keyring.get_blob(digest).await;
+        let kept = kept.map_err(|failure| error::internal("cannot open the evidence", &failure))?;
+        let Some(bytes) = kept else { return Ok(None) };
+        let evidence: rep::Evidence = serde_json::from_slice(&bytes)
+            .map_err(|failure| error::internal("cannot read the evidence", &failure))?;
+        Ok(Some(Evidence::from(evidence)))
+    }
+}
+
+/// What a cell saw of a container before it ended.
+#[derive(SimpleObject)]
+pub(super) struct Evidence {
+    /// The last log lines, oldest first.
+    log_lines: Vec<EvidenceLine>,
+    /// The last samples, oldest first.
+    metrics: Vec<Metrics>,
+}
+
+/// One line of output.
+#[derive(SimpleObject)]
+pub(super) struct EvidenceLine {
+    /// By the cell's clock.
+    at: Time,
+    /// Whose line: `APP`, `HEALTH`, `CELL` and so on.
+    source: String,
+    /// Where it was written.
+    stream: OutputStream,
+    /// Without its line end.
+    text: String,
+}
+
+/// What a container used at one instant.
+#[derive(SimpleObject)]
+pub(super) struct Metrics {
+    /// By the cell's clock.
+    at: Time,
+    /// Memory in bytes.
+    memory_bytes: BigInt,
+    /// Processor time since the start, in nanoseconds.
+    cpu_nanoseconds: BigInt,
+    /// Processes and threads.
+    pids: BigInt,
+}
+
+impl From<rep::Evidence> for Evidence {
+    fn from(evidence: rep::Evidence) -> Self {
+        let lines = evidence.log_lines.into_iter().map(|line| EvidenceLine {
+            at: Time(line.at),
+            source: line.source,
+            stream: line.stream.into(),
+            text: line.text,
+        });
+        let metrics = evidence.metrics.into_iter().map(|sample: MetricsSample| Metrics {
+            at: Time(sample.at),
+            memory_bytes: BigInt(sample.memory_bytes),
+            cpu_nanoseconds: BigInt(sample.cpu_nanoseconds),
+            pids: BigInt(sample.pids),
+        });
+        Self { log_lines: lines.collect(), metrics: metrics.collect() }
+    }
+}
+
+/// The kernel killed for want of memory within the container's limit.
+#[derive(SimpleObject)]
+pub(super) struct OutOfMemory {
+    /// The container's limit in bytes.
+    limit_bytes: BigInt,
+    /// The most it ever used, in bytes.
+    peak_bytes: BigInt,
+    /// How many processes the kernel killed.
+    kills: BigInt,
+}
+
+impl From<exit::OutOfMemory> for OutOfMemory {
+    fn from(word: exit::OutOfMemory) -> Self {
+        Self {
+            limit_bytes: BigInt(word.limit_bytes),
+            peak_bytes: BigInt(word.peak_bytes),
+            kills: BigInt(word.kills),
+        }
+    }
+}
+
+/// The status that a process left, when no signal ended it.
+pub(super) fn exit_status(exit: &ProcessExit) -> Option<i32> {
+    match exit.status {
+        ExitStatus::Exited(status) => Some(status),
+        ExitStatus::Signalled(_) => None,
+    }
+}
+
+/// The signal that ended a process, when one did.
+pub(super) fn signal(exit: &ProcessExit) -> Option<i32> {
+    match exit.status {
+        ExitStatus::Exited(_) => None,
+        ExitStatus::Signalled(signal) => Some(signal),
+    }
+}
+
+/// The newest crashes before a position, newest first.
+pub(super) async fn crashes_before(
+    store: &dyn EventStore,
+    process_guid: Option<ProcessGuid>,
+    before: Position,
+    first: usize,
+) -> Result<Vec<Crash>> {
+    let filter = Filter {
+        owner: process_guid.map(Owner::Process),
+        types: vec![CRASHED.to_owned()],
+        actor: None,
+        until: None,
+    };
+    let found = store.read_filtered(&filter, before, first, Order::NewestFirst).await;
+    let events = found.map_err(|failure| error::of_log(&failure))?;
+    Ok(events.into_iter().filter_map(Crash::of).collect())
+}
+
+/// The crash at a position, if its event is one.
+pub(super) async fn crash_at(store: &dyn EventStore, position: Position) -> Result<Option<Crash>> {
+    let Some(before) = position.0.checked_sub(1) else { return Ok(None) };
+    let events =
+        store.read_all(Position(before), 1).await.map_err(|failure| error::of_log(&failure))?;
+    Ok(events.into_iter().next().and_then(Crash::of))
+}

@@ -1,0 +1,114 @@
+//! What a client is told when something cannot be answered: words, and a stable
+//! `extensions.code`.
+//!
+//! A client's fault is told whole. Ours is told without its inside, which goes to the node's log,
+//! once.
+
+use async_graphql::{Error, ErrorExtensionValues, Value, value};
+use domain::{
+    id::InvalidId,
+    invalid::{Invalid, InvalidField},
+};
+use projections::{event_store, history, observations};
+use tracing::error;
+
+use crate::{command_bus, control_plane};
+
+/// The code of a request whose values are not what they must be.
+pub(super) const INVALID: &str = "INVALID";
+
+/// An error with a code.
+pub(super) fn coded(code: &str, message: impl Into<String>) -> Error {
+    let mut extensions = ErrorExtensionValues::default();
+    extensions.set("code", code);
+    Error { message: message.into(), source: None, extensions: Some(extensions) }
+}
+
+/// One value that is not what it must be.
+pub(super) fn invalid_field(field: &str, problem: impl Into<String>) -> Error {
+    invalid(&Invalid::one(field, problem))
+}
+
+/// Values that are not what they must be, each with its field's path as the client named it.
+pub(super) fn invalid(faults: &Invalid) -> Error {
+    let mut told = coded(INVALID, faults.to_string());
+    let fields: Vec<Value> = faults.0.iter().map(field_value).collect();
+    if let Some(extensions) = &mut told.extensions {
+        extensions.set("fields", Value::List(fields));
+    }
+    told
+}
+
+fn field_value(fault: &InvalidField) -> Value {
+    value!({ "field": fault.field.as_str(), "problem": fault.problem.as_str() })
+}
+
+/// Reads an id that a client named.
+pub(super) fn parse_id<T>(field: &str, text: &str) -> Result<T, Error>
+where
+    T: std::str::FromStr<Err = InvalidId>,
+{
+    text.parse().map_err(|problem: InvalidId| invalid_field(field, problem.to_string()))
+}
+
+/// Why a wish was not taken.
+pub(super) fn of_wish(failure: control_plane::Error) -> Error {
+    match failure {
+        control_plane::Error::Invalid(faults) => invalid(&faults),
+        control_plane::Error::Seal { .. } => internal("cannot seal the secrets", &failure),
+        control_plane::Error::Bus(failure) => of_bus(&failure),
+    }
+}
+
+/// Why a command was refused or not judged.
+pub(super) fn of_bus(failure: &command_bus::Error) -> Error {
+    let code = match failure {
+        command_bus::Error::Rejected(rejection) => rejection.code(),
+        command_bus::Error::Busy => "BUSY",
+        command_bus::Error::Unavailable { .. } | command_bus::Error::Closed => "UNAVAILABLE",
+    };
+    coded(code, failure.to_string())
+}
+
+/// Why the past cannot be shown.
+pub(super) fn of_history(failure: &history::Error) -> Error {
+    match failure {
+        history::Error::AheadOfHead { .. } => coded("AHEAD_OF_HEAD", failure.to_string()),
+        history::Error::Log { .. } | history::Error::Snapshots { .. } => {
+            internal("cannot show the past", failure)
+        }
+    }
+}
+
+/// Why the log cannot be read.
+pub(super) fn of_log(failure: &event_store::Error) -> Error {
+    match failure {
+        event_store::Error::Closed => coded("UNAVAILABLE", "the control plane is going down"),
+        event_store::Error::AheadOfHead { .. } => coded("AHEAD_OF_HEAD", failure.to_string()),
+        event_store::Error::Open { .. }
+        | event_store::Error::NotADatabase { .. }
+        | event_store::Error::NewerDatabase { .. }
+        | event_store::Error::Damaged { .. }
+        | event_store::Error::TailDamaged { .. }
+        | event_store::Error::Migrate { .. }
+        | event_store::Error::Database { .. }
+        | event_store::Error::Unreadable { .. }
+        | event_store::Error::Malformed { .. }
+        | event_store::Error::Encode { .. }
+        | event_store::Error::Gap(_) => internal("cannot read the log", failure),
+    }
+}
+
+/// Why log lines and metrics cannot be read.
+pub(super) fn of_observations(failure: &observations::Error) -> Error {
+    internal("cannot read the observations", failure)
+}
+
+/// Our own fault: the inside is for the node's log, not for the client.
+pub(super) fn internal(
+    operation: &'static str,
+    failure: &(dyn std::error::Error + 'static),
+) -> Error {
+    error!(operation, error = failure, "A query could not be answered.");
+    coded("INTERNAL", format!("{operation}; the node's log says why"))
+}

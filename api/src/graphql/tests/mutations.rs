@@ -1,0 +1,165 @@
+//! What a user may command, refusals first.
+
+use serde_json::{Value, json};
+
+use super::{DESIRE, Harness, RUN_TASK, definition, desired_lrp};
+
+/// A wish with one member of its definition replaced.
+fn with(name: &str, value: Value) -> Value {
+    let mut spec = desired_lrp("web", 1);
+    spec["definition"][name] = value;
+    json!({ "spec": spec })
+}
+
+/// A wish under another guid.
+fn named(process_guid: &str) -> Value {
+    let mut spec = desired_lrp("web", 1);
+    spec["processGuid"] = json!(process_guid);
+    json!({ "spec": spec })
+}
+
+#[tokio::test]
+async fn a_malformed_wish_is_refused_field_by_field() {
+    let harness = Harness::start().await;
+    let cases = [
+        (named(""), "spec.processGuid"),
+        (named("a b"), "spec.processGuid"),
+        (named(&"x".repeat(256)), "spec.processGuid"),
+        (json!({ "spec": desired_lrp("web", 4_001) }), "spec.instances"),
+        (with("memoryMb", json!(-1)), "spec.definition.memoryMb"),
+        (with("memoryMb", json!(0)), "spec.definition.memoryMb"),
+        (with("diskMb", json!(1_i64 << 40)), "spec.definition.diskMb"),
+        (with("cpuWeight", json!(101)), "spec.definition.cpuWeight"),
+        (with("ports", json!([8080, 65_536])), "spec.definition.ports[1]"),
+        (with("rootfs", json!("docker:busybox")), "spec.definition.rootfs"),
+        (with("checks", json!([{ "tcp": { "port": 0 } }])), "spec.definition.checks[0].port"),
+        (with("env", json!([{ "name": "A=B", "value": "x" }])), "spec.definition.env[0].name"),
+        (
+            with("action", json!({ "serial": { "actions": [] } })),
+            "spec.definition.action.serial.actions",
+        ),
+    ];
+    for (variables, field) in cases {
+        let refused = harness.refused(DESIRE, variables).await;
+        assert_eq!(refused, ("INVALID".to_owned(), vec![field.to_owned()]));
+    }
+    let both = json!({ "run": { "path": "a", "user": "b" }, "serial": { "actions": [] } });
+    let shapes = [
+        with("unknown", json!(1)),
+        with("action", both),
+        with("action", json!({})),
+        with("memoryMb", json!("64")),
+        with("env", json!([{ "name": "A", "value": 5 }])),
+    ];
+    for variables in shapes {
+        assert_eq!(harness.refused(DESIRE, variables).await.0, "GRAPHQL_VALIDATION_FAILED");
+    }
+    let mut checked = json!({ "taskGuid": "job", "definition": definition() });
+    checked["definition"]["checks"] = json!([{ "tcp": { "port": 1 } }]);
+    let refused = harness.refused(RUN_TASK, json!({ "spec": checked })).await;
+    assert_eq!(refused.1, ["spec.definition.checks"]);
+    assert_eq!(harness.ask("{ now { position } }").await["now"]["position"], "0");
+}
+
+#[tokio::test]
+async fn a_refused_command_says_why_and_changes_nothing() {
+    let harness = Harness::start().await;
+    harness.desire("web", 1).await;
+    let cases = [
+        (r#"removeDesiredLrp(processGuid: "other")"#, "NOT_FOUND"),
+        (r#"removeDesiredLrp(processGuid: "a b")"#, "INVALID"),
+        (r#"updateDesiredLrp(processGuid: "web")"#, "INVALID"),
+        (r#"updateDesiredLrp(processGuid: "web", instances: -1)"#, "INVALID"),
+        (
+            r#"updateDesiredLrp(processGuid: "web", routes: [{ hostnames: ["-"], port: 1 }])"#,
+            "INVALID",
+        ),
+        (r#"retireActualLrp(processGuid: "web", index: 0)"#, "NOT_FOUND"),
+        (r#"cancelTask(taskGuid: "job")"#, "NOT_FOUND"),
+        (r#"upsertFreshnessDomain(name: "apps", ttlSeconds: -1)"#, "INVALID"),
+        (
+            r#"upsertFreshnessDomain(name: "apps", ttlSeconds: 0, commandId: "report/c/1/2")"#,
+            "INVALID",
+        ),
+        (r#"upsertFreshnessDomain(name: "apps", ttlSeconds: 0, commandId: "a b")"#, "INVALID"),
+    ];
+    for (field, code) in cases {
+        let refused =
+            harness.refused(&format!("mutation {{ {field} {{ position }} }}"), json!({})).await;
+        assert_eq!(refused.0, code, "{field}");
+    }
+    let refused = harness.refused(DESIRE, json!({ "spec": desired_lrp("web", 2) })).await;
+    assert_eq!(refused.0, "ALREADY_EXISTS");
+
+    assert_eq!(harness.ask("{ now { position } }").await["now"]["position"], "1");
+}
+
+#[tokio::test]
+async fn a_repeated_command_id_changes_nothing_and_is_answered_as_the_first() {
+    let harness = Harness::start().await;
+    let once = json!({ "spec": desired_lrp("web", 1), "id": "mine" });
+
+    let first = harness.ask_with(DESIRE, once.clone()).await;
+    let second = harness.ask_with(DESIRE, once).await;
+
+    assert_eq!(first, second);
+    assert_eq!(first["data"]["desireLrp"]["commandId"], "mine");
+    assert_eq!(first["data"]["desireLrp"]["events"], 1);
+    assert_eq!(harness.ask("{ now { position } }").await["now"]["position"], "1");
+    let reused = json!({ "spec": desired_lrp("other", 1), "id": "mine" });
+    assert_eq!(harness.refused(DESIRE, reused).await.0, "COMMAND_ID_REUSED");
+}
+
+#[tokio::test]
+async fn every_command_of_a_user_does_what_it_says() {
+    let harness = Harness::start().await;
+    harness.inner.register("cell-1").await;
+    harness.desire("web", 2).await;
+    for index in 0..2 {
+        let key = harness.inner.create("web", index).await;
+        let instance = harness.inner.place(&key, "cell-1").await;
+        harness.inner.run(&instance).await;
+    }
+    let task = json!({ "spec": { "taskGuid": "job", "definition": definition() } });
+    harness.ask_with(RUN_TASK, task).await;
+
+    let changed = harness
+        .ask(
+            r#"mutation {
+                scale: updateDesiredLrp(processGuid: "web", instances: 1, annotation: "new") { events }
+                move: updateDesiredLrp(processGuid: "web", routes: []) { events }
+                retire: retireActualLrp(processGuid: "web", index: 0) { events }
+                cancel: cancelTask(taskGuid: "job") { events }
+                always: upsertFreshnessDomain(name: "apps", ttlSeconds: 0) { events }
+                while: upsertFreshnessDomain(name: "jobs", ttlSeconds: 600) { events }
+            }"#,
+        )
+        .await;
+    assert_eq!(changed["scale"]["events"], 3);
+    let seen = harness
+        .ask(
+            r#"{ now {
+                desiredLrp(processGuid: "web") { instances annotation routes { port } }
+                actualLrps(processGuid: "web") { index isStopping }
+                task(taskGuid: "job") { state }
+                freshnessDomains { name isFresh freshUntil }
+            } }"#,
+        )
+        .await;
+    assert_eq!(
+        seen["now"]["desiredLrp"],
+        json!({ "instances": 1, "annotation": "new", "routes": [] })
+    );
+    assert_eq!(
+        seen["now"]["actualLrps"],
+        json!([{ "index": 0, "isStopping": true }, { "index": 1, "isStopping": true }])
+    );
+    assert_eq!(seen["now"]["task"]["state"], "CANCELLED");
+    let domains = &seen["now"]["freshnessDomains"];
+    assert_eq!(domains[0], json!({ "name": "apps", "isFresh": true, "freshUntil": null }));
+    assert_eq!(domains[1]["isFresh"], true);
+
+    harness.ask(r#"mutation { removeDesiredLrp(processGuid: "web") { events } }"#).await;
+    let seen = harness.ask("{ now { desiredLrps { processGuid } } }").await;
+    assert_eq!(seen["now"]["desiredLrps"], json!([]));
+}

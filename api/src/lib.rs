@@ -1,0 +1,34 @@
+//! The control plane: edges, the command bus, loops. No SQL and no rules.
+//!
+//! - [`command_bus`]: the only writer of the log; every change enters by this door
+//! - [`auctioneer`], [`converger`], [`presence_watch`]: loops, plain functions driven by
+//!   [`reconciler`]
+//! - [`cell_gateway`]: the edge of the cells
+//! - [`graphql`]: the edge of people, the CLI and the web page; [`http`]: who may ask
+//! - [`control_plane`]: one node's parts, as every edge sees them
+//! - [`cli`]: the commands of operators, over GraphQL alone
+//! - [`router`]: HTTP by host name to the running instances
+//! - [`simulation`]: the whole cluster in virtual time, from a seed
+//! - [`clock`]: the only reader of wall time and of chance
+//!
+//! An edge decides nothing. A loop remembers nothing.
+
+pub mod auctioneer;
+pub mod cell_gateway;
+pub mod cli;
+pub mod clock;
+pub mod command_bus;
+pub mod control_plane;
+pub mod converger;
+pub mod demo;
+pub mod edge;
+pub mod graphql;
+pub mod http;
+pub mod node;
+pub mod output;
+pub mod presence_watch;
+pub mod reconciler;
+pub mod router;
+pub mod simulation;
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,108 @@
+//! `diario`: one binary for everything. Told apart by its first argument or its own name before
+//! any runtime starts: shim and life cycle must stay small and single-threaded.
+//!
+//! With `dev.rs` and `cell_command.rs` the only place that names the cell crate.
+
+mod cell_command;
+mod dev;
+mod serve;
+mod signals;
+
+use std::{ffi::OsStr, path::Path, process::ExitCode};
+
+use api::{cli, output};
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Runs apps and one-off tasks in containers on many machines, and keeps their whole history.
+#[derive(Debug, Parser)]
+#[command(
+    name = "diario",
+    version,
+    after_help = "Example: diario dev --demo\nAsk for help on any command: diario lrp desire --help"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+
+    /// What to log, as `level` or `target=level,...`; logs go to standard error.
+    #[arg(long, global = true, env = "DIARIO_LOG", default_value = "info")]
+    log: EnvFilter,
+
+    /// How to log: `text` for people, `json` for programs.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Starts all on this machine: a control plane, one cell and the router.
+    Dev(dev::Options),
+    /// Starts a control plane: API, loops and router.
+    Serve(serve::Options),
+    /// Starts a cell, which runs containers for a control plane.
+    Cell(cell_command::Options),
+    #[command(flatten)]
+    Operator(cli::Command),
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = run_inside_containers() {
+        return code;
+    }
+    let arguments = Arguments::parse();
+    start_logging(arguments.log, arguments.log_format);
+    // Ignored when another provider was installed first: there is only this one.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(failure) => {
+            output::error(&anyhow::Error::new(failure).context("cannot start the runtime"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(async {
+        match arguments.command {
+            Command::Dev(options) => Box::pin(dev::run(options)).await,
+            Command::Serve(options) => Box::pin(serve::run(options)).await,
+            Command::Cell(options) => Box::pin(cell_command::run(options)).await,
+            Command::Operator(command) => Box::pin(cli::run(command)).await,
+        }
+    });
+    result.unwrap_or_else(|failure| {
+        output::error(&failure);
+        ExitCode::FAILURE
+    })
+}
+
+/// The container shim and the life cycle inside containers.
+fn run_inside_containers() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os();
+    let own_name = arguments.next().unwrap_or_default();
+    let own_name = Path::new(&own_name).file_name().unwrap_or_default().to_owned();
+    if own_name == "healthcheck" {
+        return Some(cell::lifecycle::healthcheck::main(arguments));
+    }
+    let first = arguments.next()?;
+    if first == OsStr::new("shim") {
+        return Some(cell::shim::main(arguments));
+    }
+    if first == OsStr::new("healthcheck") {
+        return Some(cell::lifecycle::healthcheck::main(arguments));
+    }
+    (first == OsStr::new("sample-app")).then(cell::lifecycle::sample_app::main)
+}
+
+fn start_logging(filter: EnvFilter, format: LogFormat) {
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}

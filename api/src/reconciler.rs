@@ -1,0 +1,115 @@
+//! Drives the loops: plain functions of a view, woken by its change and by a period.
+//!
+//! A loop remembers nothing, so running one twice, or after a year's pause, is harmless. Its
+//! commands carry what it saw, and are refused if that has moved since.
+
+use std::{sync::Arc, time::Duration};
+
+use domain::{
+    command::{Command, Envelope, Seen},
+    log::{Actor, ActorKind},
+    rejection::Rejection,
+    units::Timestamp,
+};
+use projections::world::World;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::{
+    clock::{self, Clock},
+    command_bus::{self, CommandBus},
+    control_plane::ControlPlane,
+};
+
+/// A loop runs at least this often, for what is due by time alone.
+const PERIOD: Duration = Duration::from_secs(1);
+/// The pause after the log could not be written.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How many commands one step submits; the rest follows in the next step.
+const COMMANDS_MAX: usize = 4096;
+
+/// The whole view in, commands out.
+pub type Step = fn(&World, Timestamp) -> Vec<Command>;
+
+/// Runs a loop until the node goes down.
+pub async fn run(
+    name: &'static str,
+    control_plane: ControlPlane,
+    step: impl Fn(&World, Timestamp) -> Vec<Command> + Send + Sync,
+    shutdown: CancellationToken,
+) {
+    let actor = Actor {
+        kind: ActorKind::Loop,
+        name: name.to_owned(),
+        via: control_plane.node.as_ref().to_owned(),
+    };
+    let ControlPlane { bus, now, clock, .. } = control_plane;
+    let mut moved = now.moved();
+    loop {
+        moved.borrow_and_update();
+        let envelopes = now.read(|world| look(world, &clock, &bus, &actor, &step));
+        if !envelopes.is_empty() {
+            match bus.submit_all(envelopes).await {
+                Ok(outcomes) => settle(name, &now, outcomes).await,
+                Err(failure) => {
+                    warn!(loop_name = name, error = %failure, "A loop could not act.");
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                }
+            }
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            changed = moved.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(PERIOD) => {}
+        }
+    }
+}
+
+fn look(
+    world: &World,
+    clock: &Arc<Clock>,
+    bus: &CommandBus,
+    actor: &Actor,
+    step: &impl Fn(&World, Timestamp) -> Vec<Command>,
+) -> Vec<Envelope> {
+    let now = clock.now().max(world.recorded_at());
+    let seen = Seen { position: world.position(), lease_epoch: bus.lease_epoch() };
+    let mut commands = step(world, now);
+    commands.truncate(COMMANDS_MAX);
+    commands.into_iter().map(|command| envelope(world, actor, seen, command)).collect()
+}
+
+/// A loop's command is caused by the newest event of what it is about.
+pub(crate) fn envelope(world: &World, actor: &Actor, seen: Seen, command: Command) -> Envelope {
+    let command_id = clock::new_command_id();
+    Envelope {
+        correlation: command_id.clone(),
+        command_id,
+        actor: actor.clone(),
+        seen: Some(seen),
+        causation: world.aggregates().last_position(&command.stream()),
+        command,
+    }
+}
+
+/// Waits until the view shows what was done, so that the next step does not do it again.
+async fn settle(
+    name: &'static str,
+    now: &projections::projector::Now,
+    outcomes: Vec<command_bus::Outcome>,
+) {
+    let mut last = None;
+    for outcome in outcomes {
+        match outcome {
+            Ok(accepted) => last = last.max(Some(accepted.position)),
+            // The view was behind: the next step sees what moved.
+            Err(Rejection::Moved { stream }) => debug!(loop_name = name, %stream, "Moved since."),
+            Err(rejection) => debug!(loop_name = name, %rejection, "A loop's command was refused."),
+        }
+    }
+    if let Some(position) = last
+        && !now.reach(position).await
+    {
+        warn!(loop_name = name, "The view stopped following the log.");
+    }
+}

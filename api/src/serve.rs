@@ -1,0 +1,87 @@
+//! `diario serve`: a control plane for cells that run elsewhere.
+//!
+//! Beyond loopback it refuses to start without TLS and tokens.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::{Context as _, bail};
+use api::{
+    cell_gateway::CellTokens,
+    edge::{self, Tls},
+    http::Access,
+    node::Node,
+    output,
+};
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use crate::signals;
+
+/// Options of `diario serve`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: diario serve --data-dir /var/lib/diario --cell-tokens cells.json\n\
+    The file of cell tokens: {\"cell-1\": \"its token\", ...}; readable by its owner only."
+)]
+pub(crate) struct Options {
+    /// Where the journal and all else is kept.
+    #[arg(long, default_value = ".diario")]
+    data_dir: PathBuf,
+    #[command(flatten)]
+    ports: edge::Ports,
+    /// The address to listen on; beyond loopback it needs TLS and tokens.
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    address: IpAddr,
+    /// Who may ask: [{"token": "...", "name": "ann", "access": "write"}, ...].
+    #[arg(long)]
+    tokens: Option<PathBuf>,
+    /// Which cells may register, with the token of each.
+    #[arg(long)]
+    cell_tokens: Option<PathBuf>,
+    /// The certificate chain to show, in PEM.
+    #[arg(long, requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, in PEM.
+    #[arg(long, requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+/// Runs a control plane until it is told to stop.
+pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    let tls = match (options.tls_cert, options.tls_key) {
+        (Some(certificate), Some(key)) => Some(Tls { certificate, key }),
+        (None, _) | (_, None) => None,
+    };
+    if !options.address.is_loopback() && (tls.is_none() || options.tokens.is_none()) {
+        bail!(
+            "--address {} is beyond loopback: give --tls-cert and --tls-key, and --tokens, or listen on 127.0.0.1",
+            options.address
+        );
+    }
+    let access = match &options.tokens {
+        Some(path) => Access::with_tokens(path)
+            .with_context(|| format!("cannot use --tokens {}", path.display()))?,
+        None => Access::loopback(),
+    };
+    let cell_tokens = match &options.cell_tokens {
+        Some(path) => CellTokens::read(path)
+            .with_context(|| format!("cannot use --cell-tokens {}", path.display()))?,
+        None => CellTokens::default(),
+    };
+    let at = |port| SocketAddr::new(options.address, port);
+    let listeners =
+        edge::Listeners::bind(at(options.ports.port), at(options.ports.router_port)).await?;
+    let node = Node::start(&options.data_dir, "serve").await?;
+    let shutdown = CancellationToken::new();
+    signals::cancel_on_stop(shutdown.clone())?;
+    output::line(format!("API     {}", listeners.api_url(tls.is_some())));
+    output::line(format!("router  {}", listeners.router_url()));
+    edge::serve(&node, listeners, access, Arc::new(cell_tokens), tls, shutdown).await?;
+    node.stop().await;
+    Ok(ExitCode::SUCCESS)
+}

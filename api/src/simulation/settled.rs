@@ -1,0 +1,214 @@
+//! What must be so once nothing breaks any more and time has passed: the actual state is the
+//! desired one, or there is a reason that can be computed again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use domain::{
+    auction::{self, Input},
+    bbs::{
+        actual_lrp::{self, ActualLrp, BACK_OFF_MAX, Restart},
+        cell::Cell,
+        placement::Placement,
+        task::{self, Task},
+    },
+    id::{ActualLrpKey, InstanceGuid},
+    rep::WorkKind,
+    units::{Milliseconds, Timestamp},
+};
+
+use super::{
+    cluster::{Cluster, MachineIndex},
+    machine::{Machine, Process, Stage},
+    witness::{Violation, ensure},
+};
+
+/// How long settling may take.
+const SETTLING_MAX: Milliseconds = Milliseconds::from_seconds(15 * 60);
+/// How often it is looked whether all has settled.
+const LOOK_EVERY: Milliseconds = Milliseconds::from_seconds(5);
+/// More events than this a minute while settling: something goes round in circles.
+const EVENTS_A_MINUTE_MAX: u64 = 600;
+
+impl Cluster {
+    /// Ends all faults, lets time pass, and says how long it took until all was settled.
+    pub(super) fn settle(&mut self) -> Result<Milliseconds, Violation> {
+        self.note(|_| "== nothing breaks any more".to_owned());
+        self.is_calm = true;
+        for index in 0..self.machines.len() {
+            self.repair(index);
+        }
+        let began = self.now;
+        let first = self.plane.world.position().0;
+        loop {
+            self.advance(LOOK_EVERY)?;
+            super::invariants::check(self)?;
+            let Some(reason) = self.unsettled() else { break };
+            ensure(self.now.since(began) < SETTLING_MAX, "all settles in time", || reason)?;
+        }
+        let took = self.now.since(began);
+        let events = self.plane.world.position().0.saturating_sub(first);
+        let minutes = took.0 / 60_000 + 1;
+        ensure(events <= minutes * EVENTS_A_MINUTE_MAX, "settling does not go round", || {
+            format!("{events} events in {minutes} minutes")
+        })?;
+        Ok(took)
+    }
+
+    /// Every machine with power gets its agent back; of those without, one in two stays off.
+    fn repair(&mut self, index: MachineIndex) {
+        let stays_off = self.chance.per_mille(500);
+        let Some(machine) = self.machines.get_mut(index) else { return };
+        machine.is_cut_off = false;
+        if !machine.is_scrapped && machine.agent.is_none() && (machine.is_powered || !stays_off) {
+            self.bring_back(index);
+        }
+    }
+
+    /// The first thing that is not as it should be in the end.
+    fn unsettled(&self) -> Option<String> {
+        let aggregates = self.plane.world.aggregates();
+        let cells = aggregates.cells().find_map(|cell| self.unsettled_cell(cell));
+        let slots = || aggregates.slots().find_map(|slot| self.unsettled_slot(slot));
+        let tasks = || aggregates.tasks().find_map(|task| self.unsettled_task(task));
+        let machines = || self.machines.iter().find_map(|machine| self.unsettled_machine(machine));
+        let unplaced = || self.wrongly_unplaced();
+        let missing = || self.missing_slot();
+        cells.or_else(missing).or_else(slots).or_else(tasks).or_else(machines).or_else(unplaced)
+    }
+
+    /// The machine that is a cell now.
+    fn machine_of(&self, cell: &Cell) -> Option<&Machine> {
+        self.machines.iter().find(|machine| {
+            let agent = machine.agent.as_ref();
+            machine.cell_id == cell.cell_id
+                && machine.registration.machine_id == cell.registration.machine_id
+                && agent.is_some_and(|agent| agent.epoch == Some(cell.cell_epoch))
+        })
+    }
+
+    fn unsettled_cell(&self, cell: &Cell) -> Option<String> {
+        let is_there = self.machine_of(cell).is_some();
+        let candidates = || {
+            self.machines
+                .iter()
+                .any(|machine| machine.cell_id == cell.cell_id && machine.agent.is_some())
+        };
+        (is_there != cell.is_present() || (!is_there && candidates())).then(|| {
+            format!("{} counts as present {}, there {is_there}", cell.cell_id, cell.is_present())
+        })
+    }
+
+    fn missing_slot(&self) -> Option<String> {
+        let aggregates = self.plane.world.aggregates();
+        aggregates.desired_lrps().find_map(|lrp| {
+            let process_guid = &lrp.process_guid;
+            let desired: BTreeSet<u32> = (0..lrp.instances).collect();
+            let there: BTreeSet<u32> =
+                aggregates.slots_of(process_guid).map(|slot| slot.key.index).collect();
+            (desired != there).then(|| format!("{process_guid}: {there:?} of {desired:?}"))
+        })
+    }
+
+    fn unsettled_slot(&self, slot: &ActualLrp) -> Option<String> {
+        let aggregates = self.plane.world.aggregates();
+        let ActualLrpKey { process_guid, index } = &slot.key;
+        let lrp = aggregates.desired_lrp(process_guid);
+        let is_desired = lrp.is_some_and(|lrp| *index < lrp.instances) && !slot.is_stopping;
+        let is_well = match &slot.state {
+            actual_lrp::State::Running(running) => self.runs(&running.placement, true),
+            actual_lrp::State::Crashed(restart) => is_backing_off(*restart, self.clock()),
+            // Whether for the right reason is asked of all that waits together.
+            actual_lrp::State::Unclaimed => true,
+            actual_lrp::State::Placed(_) | actual_lrp::State::Claimed(_) => false,
+        };
+        (!is_desired || !is_well)
+            .then(|| format!("{}: desired {is_desired}, {:?}", slot.key, slot.state))
+    }
+
+    fn unsettled_task(&self, task: &Task) -> Option<String> {
+        let is_well = match &task.state {
+            task::State::Pending | task::State::Completed(_) => true,
+            task::State::Running(placement) => self.runs(placement, false),
+            task::State::Cancelled { held } => held.is_none(),
+            task::State::Placed(_) => false,
+        };
+        (!is_well).then(|| format!("task {}: {:?}", task.task_guid, task.state))
+    }
+
+    /// Whether the container of a placement runs where it should.
+    fn runs(&self, placement: &Placement, must_be_healthy: bool) -> bool {
+        let cell = self.plane.world.aggregates().cell(&placement.cell_id);
+        let cell = cell.filter(|cell| cell.cell_epoch == placement.cell_epoch);
+        let machine = cell.and_then(|cell| self.machine_of(cell));
+        let container =
+            machine.and_then(|machine| machine.containers.get(&placement.instance_guid));
+        container.is_some_and(|container| {
+            container.process == Process::Runs && (container.is_healthy || !must_be_healthy)
+        })
+    }
+
+    /// A machine holds just what its cell is assigned; one that is no cell any more holds nothing.
+    fn unsettled_machine(&self, machine: &Machine) -> Option<String> {
+        machine.agent.as_ref()?;
+        let world = &self.plane.world;
+        let cell = world.aggregates().cell(&machine.cell_id);
+        let is_cell = cell
+            .and_then(|cell| self.machine_of(cell))
+            .is_some_and(|it| it.registration.machine_id == machine.registration.machine_id);
+        let assignment = world.cell_assignments().of(world.aggregates(), &machine.cell_id);
+        let assigned: BTreeSet<InstanceGuid> = assignment
+            .into_iter()
+            .filter(|_| is_cell)
+            .flat_map(|assignment| assignment.work)
+            .map(|work| work.reference.instance_guid)
+            .collect();
+        let containers: BTreeSet<InstanceGuid> = machine.containers.keys().cloned().collect();
+        let book = machine.disk.book.iter();
+        let held: BTreeSet<InstanceGuid> = book
+            .filter(|(_, entry)| is_cell || entry.stage != Stage::Ended)
+            .map(|(guid, _)| guid.clone())
+            .collect();
+        let is_told = machine.disk.spool.is_empty() || !is_cell;
+        (containers != assigned || held != assigned || !is_told).then(|| {
+            format!(
+                "{} (its cell: {is_cell}): assigned {assigned:?}, runs {containers:?}, book {:?}, {} reports",
+                machine.cell_id,
+                machine.disk.book.values().map(|e| (&e.reference.instance_guid, e.stage)).collect::<Vec<_>>(),
+                machine.disk.spool.len()
+            )
+        })
+    }
+
+    /// What waits must wait: an auction of all of it, now, places nothing and says what was said.
+    fn wrongly_unplaced(&self) -> Option<String> {
+        let world = &self.plane.world;
+        let aggregates = world.aggregates();
+        let outcome = auction::schedule(Input {
+            auctions: world.auction_queue().auctions(aggregates, self.clock()),
+            cells: world.cell_capacity().cell_states(aggregates),
+            settings: self.settings,
+        });
+        if let Some(placement) = outcome.placements.first() {
+            return Some(format!("{:?} could be on {}", placement.work, placement.cell_id));
+        }
+        let failures: BTreeMap<_, _> =
+            outcome.failures.into_iter().map(|it| (it.work, it.error.to_string())).collect();
+        failures.into_iter().find_map(|(work, error)| {
+            let said = match &work {
+                WorkKind::Lrp(key) => aggregates.slot(key)?.placement_error.clone(),
+                WorkKind::Task(guid) => aggregates.task(guid)?.rejection_reason.clone(),
+            };
+            (said.as_ref() != Some(&error))
+                .then(|| format!("{work:?} waits because {error:?}, and shows {said:?}"))
+        })
+    }
+}
+
+/// A crashed slot waits no longer than the longest pause, and not beyond its end.
+fn is_backing_off(restart: Restart, now: Timestamp) -> bool {
+    match restart {
+        Restart::NotBefore(instant) => now < instant && instant <= now.plus(BACK_OFF_MAX),
+        Restart::Never => true,
+        Restart::Immediately => false,
+    }
+}

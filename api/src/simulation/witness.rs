@@ -1,0 +1,144 @@
+//! What the log says, told a second time in a few lines and by nobody's code but its own: who is
+//! placed where, what ended, how often each task was started and its process run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use domain::{
+    bbs::{actual_lrp, task},
+    event::Event,
+    id::{InstanceGuid, TaskGuid},
+    log::{Position, Recorded, StreamId},
+    rep::{WorkKind, WorkReference},
+};
+
+/// Something that must never be so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Violation {
+    pub(super) invariant: &'static str,
+    pub(super) detail: String,
+}
+
+/// Makes a violation out of a condition that does not hold.
+pub(super) fn ensure(
+    holds: bool,
+    invariant: &'static str,
+    detail: impl FnOnce() -> String,
+) -> Result<(), Violation> {
+    if holds { Ok(()) } else { Err(Violation { invariant, detail: detail() }) }
+}
+
+/// One wish for a task; its guid may be used again once it is forgotten.
+type TaskLife = (TaskGuid, Position);
+
+/// What the log and the cells were seen to do.
+#[derive(Debug, Default)]
+pub(super) struct Witness {
+    placed: BTreeMap<StreamId, InstanceGuid>,
+    ever_placed: BTreeSet<InstanceGuid>,
+    ended: BTreeSet<InstanceGuid>,
+    tasks: BTreeMap<TaskGuid, Vec<Position>>,
+    started: BTreeMap<InstanceGuid, u32>,
+    execs: BTreeMap<TaskLife, u32>,
+}
+
+impl Witness {
+    /// An event was committed.
+    pub(super) fn see(&mut self, recorded: &Recorded<Event>) -> Result<(), Violation> {
+        match &recorded.event {
+            Event::ActualLrp(event) => self.see_slot(&recorded.stream, event),
+            Event::Task(event) => self.see_task(recorded, event),
+            Event::DesiredLrp(_) | Event::Cell(_) | Event::FreshnessDomain(_) => Ok(()),
+        }
+    }
+
+    fn see_slot(&mut self, stream: &StreamId, event: &actual_lrp::Event) -> Result<(), Violation> {
+        match event {
+            actual_lrp::Event::Placed(placed) => self.place(stream, &placed.instance_guid),
+            actual_lrp::Event::Refused(_)
+            | actual_lrp::Event::Crashed(_)
+            | actual_lrp::Event::Unclaimed(_)
+            | actual_lrp::Event::Removed(_) => {
+                self.end(stream);
+                Ok(())
+            }
+            actual_lrp::Event::Created(_)
+            | actual_lrp::Event::PlacementFailed(_)
+            | actual_lrp::Event::Claimed(_)
+            | actual_lrp::Event::Started(_)
+            | actual_lrp::Event::Retired(_) => Ok(()),
+        }
+    }
+
+    fn see_task(
+        &mut self,
+        recorded: &Recorded<Event>,
+        event: &task::Event,
+    ) -> Result<(), Violation> {
+        let stream = &recorded.stream;
+        match event {
+            task::Event::Desired(_) => {
+                if let StreamId::Task(guid) = stream {
+                    self.tasks.entry(guid.clone()).or_default().push(recorded.position);
+                }
+                Ok(())
+            }
+            task::Event::Placed(placed) => self.place(stream, &placed.instance_guid),
+            task::Event::Started(started) => {
+                let guid = &started.instance_guid;
+                let count = self.started.entry(guid.clone()).or_default();
+                *count += 1;
+                ensure(*count == 1, "a task is started once", || format!("{stream} {guid}"))
+            }
+            task::Event::Refused(_)
+            | task::Event::Completed(_)
+            | task::Event::Released(_)
+            | task::Event::Deleted(_) => {
+                self.end(stream);
+                Ok(())
+            }
+            task::Event::PlacementFailed(_) | task::Event::Cancelled(_) => Ok(()),
+        }
+    }
+
+    fn place(&mut self, stream: &StreamId, guid: &InstanceGuid) -> Result<(), Violation> {
+        ensure(self.ever_placed.insert(guid.clone()), "a container is placed once", || {
+            format!("{stream} {guid}")
+        })?;
+        let before = self.placed.insert(stream.clone(), guid.clone());
+        ensure(before.is_none(), "one placement per slot", || {
+            format!("{stream} is on {guid} and still on {before:?}")
+        })
+    }
+
+    fn end(&mut self, stream: &StreamId) {
+        self.ended.extend(self.placed.remove(stream));
+    }
+
+    /// Whether the end of a container is committed.
+    pub(super) fn has_ended(&self, guid: &InstanceGuid) -> bool {
+        self.ended.contains(guid)
+    }
+
+    /// A process was run in a container.
+    pub(super) fn exec(&mut self, work: &WorkReference) -> Result<(), Violation> {
+        let WorkKind::Task(task_guid) = &work.kind else { return Ok(()) };
+        ensure(
+            self.started.contains_key(&work.instance_guid),
+            "a task asks before it runs",
+            || format!("{task_guid} ran as {} before it was started", work.instance_guid),
+        )?;
+        let lives = self.tasks.get(task_guid).map_or(&[][..], Vec::as_slice);
+        let life = lives.iter().rev().find(|life| **life < work.placement_epoch.0);
+        let life = life.copied().unwrap_or_default();
+        let count = self.execs.entry((task_guid.clone(), life)).or_default();
+        *count += 1;
+        ensure(*count == 1, "a task runs at most once", || {
+            format!("{task_guid} of position {life} was run {count} times")
+        })
+    }
+
+    /// How many tasks were run.
+    pub(super) fn tasks_run(&self) -> usize {
+        self.execs.len()
+    }
+}

@@ -1,0 +1,350 @@
+//! The control plane as a cell sees it: six requests, and the HTTP client that makes them.
+//!
+//! Retries are the callers' business: each request says whether it failed for want of a
+//! connection or was refused in words. Never logs a body: definitions hold secrets.
+
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use domain::bbs::definition::Definition;
+use domain::id::CellId;
+use domain::log::{CellEpoch, Position};
+use domain::rep::{
+    Assignment, HeartbeatAnswer, HeartbeatRequest, ObservationsAnswer, ObservationsRequest,
+    RegisterAnswer, RegisterRequest, ReportsAnswer, ReportsRequest,
+};
+use domain::sealed::{Digest, PlainText};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::config::ControlPlaneConfig;
+
+/// The control plane holds a long poll for 20 s; this is when a silent one is given up.
+const LONG_POLL_TIMEOUT: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why the control plane did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The client cannot be made from its settings.
+    #[error("cannot use the control plane's settings: {reason}")]
+    Settings {
+        /// What is wrong.
+        reason: String,
+    },
+    /// It was not reached, or its answer was cut off: what was asked may have been done.
+    #[error("cannot {operation}")]
+    Unreachable {
+        /// What was asked.
+        operation: &'static str,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It answered in words that it will not.
+    #[error("cannot {operation}: {message} ({code})")]
+    Refused {
+        /// What was asked.
+        operation: &'static str,
+        /// A stable name for programs.
+        code: String,
+        /// In words.
+        message: String,
+    },
+}
+
+impl Error {
+    /// Whether the cell's registration was passed by another: it registers again.
+    #[must_use]
+    pub fn is_epoch_passed(&self) -> bool {
+        self.has_code("CELL_EPOCH_PASSED")
+    }
+
+    /// Whether it was refused under this code.
+    #[must_use]
+    pub fn has_code(&self, wanted: &str) -> bool {
+        match self {
+            Self::Refused { code, .. } => code == wanted,
+            Self::Settings { .. } | Self::Unreachable { .. } => false,
+        }
+    }
+}
+
+/// The control plane as a cell sees it.
+#[async_trait]
+pub trait ControlPlane: Send + Sync + Debug {
+    /// Says what the cell is and offers.
+    ///
+    /// # Errors
+    /// Refused with `CELL_ID_IN_USE` when another live machine has the id.
+    async fn register(&self, request: &RegisterRequest) -> Result<RegisterAnswer, Error>;
+
+    /// Says that the cell is alive.
+    ///
+    /// # Errors
+    /// Refused with `CELL_EPOCH_PASSED` when the cell was registered anew since.
+    async fn heartbeat(&self, request: &HeartbeatRequest) -> Result<HeartbeatAnswer, Error>;
+
+    /// Waits for a list other than the one at `after`, and gives the one there is after 20 s.
+    ///
+    /// # Errors
+    /// As [`Self::heartbeat`].
+    async fn assignment(&self, after: Position, epoch: CellEpoch) -> Result<Assignment, Error>;
+
+    /// A definition with its secrets in clear.
+    ///
+    /// # Errors
+    /// Refused with `NOT_FOUND` when nothing that is placed here has it.
+    async fn definition(&self, digest: Digest) -> Result<Definition<PlainText>, Error>;
+
+    /// Hands reports in.
+    ///
+    /// # Errors
+    /// As [`Self::heartbeat`]. After [`Error::Unreachable`] they may have been judged.
+    async fn reports(&self, request: &ReportsRequest) -> Result<ReportsAnswer, Error>;
+
+    /// Hands observations in.
+    ///
+    /// # Errors
+    /// As [`Self::reports`].
+    async fn observations(
+        &self,
+        request: &ObservationsRequest,
+    ) -> Result<ObservationsAnswer, Error>;
+}
+
+/// The control plane over HTTP. Says in the log once when it is lost, and once when it is back.
+#[derive(Debug)]
+pub struct HttpControlPlane {
+    client: Client,
+    base: String,
+    cell_id: CellId,
+    token: PlainText,
+    request_timeout: Duration,
+    is_reachable: AtomicBool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ErrorBody {
+    code: String,
+    message: String,
+}
+
+impl HttpControlPlane {
+    /// Makes the client; reaches out to nobody yet.
+    ///
+    /// # Errors
+    /// The address is not one of HTTP, or the certificates cannot be read.
+    pub fn new(config: &ControlPlaneConfig, cell_id: CellId) -> Result<Self, Error> {
+        let is_http = ["http://", "https://"].iter().any(|scheme| config.url.starts_with(scheme));
+        if !is_http {
+            let reason = format!("{:?} begins with neither http:// nor https://", config.url);
+            return Err(Error::Settings { reason });
+        }
+        Ok(Self {
+            client: client(config)?,
+            base: format!("{}/cell/v1", config.url.trim_end_matches('/')),
+            cell_id,
+            token: config.token.clone(),
+            request_timeout: config.request_timeout.duration(),
+            is_reachable: AtomicBool::new(true),
+        })
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client
+            .request(method, format!("{}/{path}", self.base))
+            .bearer_auth(&self.token.0)
+            .header("X-Diario-Cell", self.cell_id.as_str())
+            .timeout(self.request_timeout)
+    }
+
+    async fn answer<T: DeserializeOwned>(
+        &self,
+        operation: &'static str,
+        request: RequestBuilder,
+    ) -> Result<T, Error> {
+        let unreachable =
+            |source: reqwest::Error| Error::Unreachable { operation, source: source.into() };
+        let outcome = match request.send().await.map_err(unreachable) {
+            Ok(response) if response.status() == StatusCode::OK => {
+                response.json().await.map_err(unreachable)
+            }
+            Ok(response) => Err(refusal(operation, response).await),
+            Err(error) => Err(error),
+        };
+        self.note(&outcome);
+        outcome
+    }
+
+    fn note<T>(&self, outcome: &Result<T, Error>) {
+        match outcome {
+            Err(error @ Error::Unreachable { source, .. }) => {
+                if self.is_reachable.swap(false, Ordering::Relaxed) {
+                    tracing::warn!(%error, cause = %root_cause(source.as_ref()),
+                        "The control plane is not reached; trying again until it is.");
+                }
+            }
+            Ok(_) | Err(Error::Refused { .. } | Error::Settings { .. }) => {
+                if !self.is_reachable.swap(true, Ordering::Relaxed) {
+                    tracing::info!("The control plane is reached again.");
+                }
+            }
+        }
+    }
+}
+
+fn client(config: &ControlPlaneConfig) -> Result<Client, Error> {
+    let settings = |reason: String| Error::Settings { reason };
+    // Another part of the program may have chosen the cryptography already; both are the same.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let mut builder = Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy();
+    if let Some(path) = &config.ca_file {
+        let cannot =
+            |error: &dyn std::fmt::Display| settings(format!("{}: {error}", path.display()));
+        let pem = std::fs::read(path).map_err(|error| cannot(&error))?;
+        let certificates =
+            reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| cannot(&error))?;
+        builder = builder.tls_certs_only(certificates);
+    } else if config.url.starts_with("http://") {
+        // Without TLS the machine's certificates are not looked for: there may be none.
+        builder = builder.tls_certs_only([]);
+    }
+    builder.build().map_err(|error| settings(error.to_string()))
+}
+
+async fn refusal(operation: &'static str, response: Response) -> Error {
+    let status = response.status();
+    let body: ErrorBody = response.json().await.unwrap_or_default();
+    if body.code.is_empty() || status.is_server_error() {
+        let source = format!("status {status}: {}", body.message).into();
+        return Error::Unreachable { operation, source };
+    }
+    Error::Refused { operation, code: body.code, message: body.message }
+}
+
+fn root_cause<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> &'a (dyn std::error::Error + 'static) {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause
+}
+
+#[async_trait]
+impl ControlPlane for HttpControlPlane {
+    async fn register(&self, request: &RegisterRequest) -> Result<RegisterAnswer, Error> {
+        let post = self.request(Method::POST, "register").json(request);
+        self.answer("register the cell", post).await
+    }
+
+    async fn heartbeat(&self, request: &HeartbeatRequest) -> Result<HeartbeatAnswer, Error> {
+        let post = self.request(Method::POST, "heartbeat").json(request);
+        self.answer("send a heartbeat", post).await
+    }
+
+    async fn assignment(&self, after: Position, epoch: CellEpoch) -> Result<Assignment, Error> {
+        let path = format!("assignment?after={after}&epoch={}", epoch.0);
+        let get = self.request(Method::GET, &path).timeout(LONG_POLL_TIMEOUT);
+        self.answer("fetch the assignment", get).await
+    }
+
+    async fn definition(&self, digest: Digest) -> Result<Definition<PlainText>, Error> {
+        let get = self.request(Method::GET, &format!("definitions/{digest}"));
+        self.answer("fetch a definition", get).await
+    }
+
+    async fn reports(&self, request: &ReportsRequest) -> Result<ReportsAnswer, Error> {
+        let post = self.request(Method::POST, "reports").json(request);
+        self.answer("hand reports in", post).await
+    }
+
+    async fn observations(
+        &self,
+        request: &ObservationsRequest,
+    ) -> Result<ObservationsAnswer, Error> {
+        let post = self.request(Method::POST, "observations").json(request);
+        self.answer("hand observations in", post).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one request with a canned text, and gives what was asked.
+    async fn ask(
+        answer: &'static str,
+        ask: impl AsyncFnOnce(HttpControlPlane) -> Result<Assignment, Error>,
+    ) -> (String, Result<Assignment, Error>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = vec![0; 4096];
+            let count = stream.read(&mut asked).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8_lossy(&asked[..count]).into_owned()
+        });
+        let config = ControlPlaneConfig {
+            url,
+            ca_file: None,
+            token: PlainText("hunter2".to_owned()),
+            request_timeout: domain::units::Milliseconds::from_seconds(5),
+        };
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let plane = HttpControlPlane::new(&config, CellId::new("cell-1").unwrap()).unwrap();
+        let answered = ask(plane).await;
+        (server.join().unwrap(), answered)
+    }
+
+    #[tokio::test]
+    async fn a_request_says_who_asks_and_an_answer_is_read() {
+        let answer = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n\
+            {\"position\":9,\"cell_epoch\":2,\"work\":[]}";
+
+        let (asked, answered) =
+            ask(answer, async |plane| plane.assignment(Position(7), CellEpoch(2)).await).await;
+
+        let line = "GET /cell/v1/assignment?after=7&epoch=2 HTTP/1.1\r\n";
+        assert!(asked.starts_with(line), "{asked}");
+        assert!(asked.contains("authorization: Bearer hunter2\r\n"), "{asked}");
+        assert!(asked.contains("x-diario-cell: cell-1\r\n"), "{asked}");
+        assert_eq!(answered.unwrap().position, Position(9));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_from_what_was_not_reached() {
+        let refused = "HTTP/1.1 409 Conflict\r\nConnection: close\r\n\r\n\
+            {\"code\":\"CELL_EPOCH_PASSED\",\"message\":\"old\"}";
+        let broken = "HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\n\r\nNo.";
+
+        let poll =
+            async |plane: HttpControlPlane| plane.assignment(Position(0), CellEpoch(1)).await;
+        let (_, refused) = ask(refused, poll).await;
+        let (_, broken) = ask(broken, poll).await;
+
+        assert!(refused.unwrap_err().is_epoch_passed());
+        assert!(matches!(broken.unwrap_err(), Error::Unreachable { .. }));
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_refused() {
+        let config = ControlPlaneConfig {
+            url: "localhost:7400".to_owned(),
+            ca_file: None,
+            token: PlainText(String::new()),
+            request_timeout: domain::units::Milliseconds(1),
+        };
+
+        assert!(HttpControlPlane::new(&config, CellId::new("c").unwrap()).is_err());
+    }
+}

@@ -1,0 +1,121 @@
+//! Checks: processes inside the container that probe until they pass, and then until they fail.
+//!
+//! A probing process is long-lived, as in Diego: one for the start-up of each check and one for
+//! its liveness. So an agent's restart neither loses a result nor probes twice.
+
+use domain::check::Check;
+use domain::observation::OutputStream;
+use futures_util::FutureExt;
+use futures_util::future::{join_all, select_all};
+use tokio::time::Instant;
+
+use super::context::Context;
+use super::create::HEALTHCHECK_PATH;
+use super::ending::succeeded;
+use super::process_name::ProcessName;
+use crate::garden::{Environment, ProcessSpec};
+use crate::go_duration;
+
+/// The source that the checks' own lines carry.
+const SOURCE: &str = "HEALTH";
+/// The longest pause between two probes of a starting instance (Diego: 2 s).
+const STARTUP_INTERVAL: &str = "2s";
+const NOFILE: u64 = 1024;
+
+/// Waits until every check has passed once.
+///
+/// # Errors
+/// In Diego's words, when one never did.
+pub(super) async fn startup(context: &Context<'_>) -> Result<(), String> {
+    let begun = Instant::now();
+    let checks = &context.recipe().check.checks;
+    say(context, OutputStream::Out, "Starting health monitoring of container".to_owned());
+    let numbered = (0_u32..).zip(checks);
+    let all = join_all(numbered.map(|(number, check)| pass_once(context, number, check))).await;
+    let Some(output) = all.into_iter().find_map(Result::err) else {
+        say(context, OutputStream::Out, "Container became healthy".to_owned());
+        return Ok(());
+    };
+    let limit = context.recipe().start_timeout_ms.duration();
+    let took = if limit.is_zero() { begun.elapsed() } else { begun.elapsed().min(limit) };
+    let took = go_duration::text(took);
+    let text = format!("Failed after {took}: startup health check never passed.");
+    say(context, OutputStream::Err, text);
+    Err(format!("Instance never healthy after {took}: {output}"))
+}
+
+/// Waits until a check fails, and says so in Diego's words. Without checks it waits for ever.
+pub(super) async fn liveness(context: &Context<'_>) -> String {
+    let numbered = (0_u32..).zip(&context.recipe().check.checks);
+    let failing: Vec<_> =
+        numbered.map(|(number, check)| fail(context, number, check).boxed()).collect();
+    if failing.is_empty() {
+        return std::future::pending().await;
+    }
+    let (output, _, _) = select_all(failing).await;
+    say(context, OutputStream::Err, "Container became unhealthy".to_owned());
+    format!("Instance became unhealthy: {output}")
+}
+
+async fn pass_once(context: &Context<'_>, number: u32, check: &Check) -> Result<(), String> {
+    let timeout = go_duration::text(context.recipe().start_timeout_ms.duration());
+    let mode = vec![
+        format!("-startup-interval={STARTUP_INTERVAL}"),
+        format!("-startup-timeout={timeout}"),
+    ];
+    probe(context, ProcessName::Startup(number), check, mode).await
+}
+
+async fn fail(context: &Context<'_>, number: u32, check: &Check) -> String {
+    let interval = go_duration::text(check.interval().duration());
+    let mode = vec![format!("-liveness-interval={interval}")];
+    match probe(context, ProcessName::Liveness(number), check, mode).await {
+        Err(output) => output,
+        // It only ends when it fails.
+        Ok(()) => "the health check ended without a word".to_owned(),
+    }
+}
+
+/// Runs a probing process to its end, or waits for one that runs already.
+async fn probe(
+    context: &Context<'_>,
+    name: ProcessName,
+    check: &Check,
+    mode: Vec<String>,
+) -> Result<(), String> {
+    let handle = &context.order.handle;
+    let invoke = |error: &dyn std::fmt::Display| format!("Failed to invoke process: {error}");
+    if !context.is_known(name) {
+        let spec = ProcessSpec {
+            id: name.id(),
+            path: HEALTHCHECK_PATH.to_owned(),
+            args: arguments(check).into_iter().chain(mode).collect(),
+            environment: Environment::default(),
+            dir: Some("/".to_owned()),
+            user: None,
+            nofile: Some(NOFILE),
+        };
+        context.garden.run(handle, spec).await.map_err(|error| invoke(&error))?;
+    }
+    let record = context.garden.wait(handle, &name.id()).await.map_err(|error| invoke(&error))?;
+    if succeeded(&record) {
+        return Ok(());
+    }
+    context.feed.until_flushed(&record.process, record.output_end).await;
+    let output = context.feed.check_output(&record.process);
+    Err(if output.is_empty() { invoke(&super::ending::status_text(&record)) } else { output })
+}
+
+fn arguments(check: &Check) -> Vec<String> {
+    let mut arguments =
+        vec![format!("-port={}", check.port()), format!("-timeout={}ms", check.timeout().0)];
+    match check {
+        Check::Tcp(_) => {}
+        Check::Http(http) => arguments.push(format!("-uri={}", http.path)),
+    }
+    arguments
+}
+
+fn say(context: &Context<'_>, stream: OutputStream, text: String) {
+    context.feed.say(context.order, SOURCE, stream, text);
+}

@@ -1,0 +1,101 @@
+//! What every step and check of one container works with.
+//!
+//! A process is run once: one that the garden knows already, from before the agent's restart, is
+//! only waited for.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use domain::bbs::definition::Definition;
+use tokio::sync::watch;
+
+use super::feed::Feed;
+use super::process_name::ProcessName;
+use super::steps::count_runs;
+use super::{Order, Redacted, Settings};
+use crate::clock;
+use crate::garden::{ContainerInfo, Garden, ProcessState};
+
+/// What steps and checks work with.
+#[derive(Debug)]
+pub(super) struct Context<'a> {
+    pub(super) garden: &'a dyn Garden,
+    pub(super) settings: &'a Settings,
+    pub(super) order: &'a Order,
+    pub(super) feed: &'a Feed,
+    pub(super) address: Ipv4Addr,
+    known: BTreeMap<ProcessName, ProcessState>,
+    started: watch::Sender<Option<u32>>,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(
+        garden: &'a dyn Garden,
+        settings: &'a Settings,
+        order: &'a Order,
+        feed: &'a Feed,
+        container: &ContainerInfo,
+    ) -> Self {
+        let known = container
+            .processes
+            .iter()
+            .filter_map(|(id, state)| ProcessName::parse(id).map(|name| (name, state.clone())));
+        Self {
+            garden,
+            settings,
+            order,
+            feed,
+            address: container.address,
+            known: known.collect(),
+            started: watch::Sender::new(None),
+        }
+    }
+
+    pub(super) fn recipe(&self) -> &'a Definition<Redacted> {
+        &self.order.recipe
+    }
+
+    /// The numbers of the first and the last Run step of the action.
+    pub(super) fn action_runs(&self) -> (u32, u32) {
+        let first = self.recipe().setup.as_ref().map_or(0, count_runs);
+        let count = count_runs(&self.recipe().action);
+        (first, (first + count).saturating_sub(1))
+    }
+
+    pub(super) fn is_known(&self, name: ProcessName) -> bool {
+        self.known.contains_key(&name)
+    }
+
+    /// Whether a later Run step was run before: then this one was run before too, and ended
+    /// well, even if its own record is gone.
+    pub(super) fn was_passed(&self, number: u32) -> bool {
+        self.known.keys().any(|name| matches!(name, ProcessName::Run(later) if *later > number))
+    }
+
+    /// How long ago the first of these Run steps began, if the garden knows it from before.
+    pub(super) fn known_for(&self, numbers: std::ops::Range<u32>) -> Duration {
+        let started = numbers.filter_map(|number| self.known.get(&ProcessName::Run(number)));
+        let first = started
+            .map(|state| match state {
+                ProcessState::Running { started_at_ns, .. } => *started_at_ns,
+                ProcessState::Ended(record) => record.started_at_ns,
+            })
+            .min();
+        first.map_or(Duration::ZERO, |first| {
+            Duration::from_nanos(clock::wall_ns().saturating_sub(first))
+        })
+    }
+
+    pub(super) fn note_started(&self, number: u32) {
+        self.started.send_replace(Some(number));
+    }
+
+    /// Waits until a Run step, or a later one, has been exec'd.
+    pub(super) async fn until_started(&self, number: u32) {
+        let mut started = self.started.subscribe();
+        let reached = started.wait_for(|reached| reached.is_some_and(|reached| reached >= number));
+        // The sender is in `self`: it cannot be gone.
+        drop(reached.await);
+    }
+}

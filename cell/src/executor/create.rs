@@ -1,0 +1,106 @@
+//! Makes the container of an order.
+
+use std::path::PathBuf;
+
+use domain::observation::{LogLine, OutputStream};
+
+use super::{Executor, Order, environment};
+use crate::clock;
+use crate::garden::{self, BindMount, ContainerInfo, ContainerSpec, Limits, RootfsName};
+
+/// Where the probing binary is seen inside every container, as in Diego.
+pub(super) const HEALTHCHECK_PATH: &str = "/etc/cf-assets/healthcheck/healthcheck";
+/// Processes and threads of a container that says nothing.
+const PIDS_DEFAULT: u32 = 1024;
+
+/// Why a container was not made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CreateError {
+    /// This cell cannot hold it; another might.
+    #[error("{reason}")]
+    Unsuitable {
+        /// In words.
+        reason: String,
+    },
+    /// It was tried, and nothing of it is left.
+    #[error("failed to create container: {reason}")]
+    Failed {
+        /// In words.
+        reason: String,
+    },
+}
+
+impl Executor {
+    /// Makes the container; nothing of the recipe runs in it yet.
+    ///
+    /// # Errors
+    /// Nothing of the container is left.
+    pub(crate) async fn create(&self, order: &Order) -> Result<ContainerInfo, CreateError> {
+        self.say(order, OutputStream::Out, "creating container for instance");
+        let made = self.try_create(order).await;
+        match &made {
+            Ok(_) => {
+                self.say(order, OutputStream::Out, "successfully created container for instance");
+            }
+            Err(error) => {
+                let text = format!(
+                    "Cell {} failed to create container for instance {}: {error}",
+                    self.settings.cell_name, order.instance
+                );
+                order.sink.line(&cell_line(OutputStream::Err, text));
+            }
+        }
+        made
+    }
+
+    /// Tells in the instance's own log what the cell does with it.
+    pub(crate) fn say(&self, order: &Order, stream: OutputStream, what: &str) {
+        let text = format!("Cell {} {what} {}", self.settings.cell_name, order.instance);
+        order.sink.line(&cell_line(stream, text));
+    }
+
+    async fn try_create(&self, order: &Order) -> Result<ContainerInfo, CreateError> {
+        let failed = |reason: String| CreateError::Failed { reason };
+        let definition = order.definition.definition().await.map_err(failed)?;
+        let rootfs = RootfsName::parse(&definition.rootfs.to_string())
+            .map_err(|error| CreateError::Unsuitable { reason: error.to_string() })?;
+        let spec = ContainerSpec {
+            handle: order.handle.clone(),
+            rootfs,
+            hostname: order.handle.to_string(),
+            environment: environment::of_container(&order.environment, &definition),
+            limits: Limits {
+                memory_bytes: Some(definition.memory_mb.bytes()),
+                cpu_shares: Some((u64::from(definition.cpu_weight) * 1024 / 100).max(2)),
+                cpu_quota_us: None,
+                pids_max: Some(match definition.max_pids {
+                    0 => PIDS_DEFAULT,
+                    // One of them is the container's own init.
+                    pids => pids.saturating_add(1),
+                }),
+            },
+            bind_mounts: vec![BindMount {
+                source: self.settings.healthcheck_binary.clone(),
+                destination: PathBuf::from(HEALTHCHECK_PATH),
+                is_read_only: true,
+            }],
+            properties: order.properties.clone(),
+        };
+        self.garden.create(spec).await.map_err(explain)
+    }
+}
+
+fn explain(error: garden::Error) -> CreateError {
+    if matches!(error, garden::Error::UnknownRootfs { .. } | garden::Error::Full { .. }) {
+        return CreateError::Unsuitable { reason: error.to_string() };
+    }
+    if let garden::Error::Create { reason, .. } | garden::Error::InvalidSpec { reason } = error {
+        return CreateError::Failed { reason };
+    }
+    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+    CreateError::Failed { reason: format!("{error}{}", cause.unwrap_or_default()) }
+}
+
+fn cell_line(stream: OutputStream, text: String) -> LogLine {
+    LogLine { at: clock::now(), source: "CELL".to_owned(), stream, text }
+}

@@ -1,0 +1,94 @@
+//! Executor: turns an order (a container and what runs in it) into steps, and watches them.
+//!
+//! It knows containers, processes, checks, lines and samples; never for whom they are, and never
+//! the control plane. It writes no secret anywhere: those go from memory to the garden.
+//!
+//! - [`order`] what is asked for; [`environment`] what processes see of it
+//! - [`container`] one container's life; [`steps`] its recipe; [`checks`] its health
+//! - [`log_streamer`] and [`sampler`] what is observed; [`feed`] what is kept of it for evidence
+//! - [`ending`] the words for how it ended
+
+mod checks;
+mod container;
+mod context;
+mod create;
+mod ending;
+mod environment;
+mod feed;
+mod log_streamer;
+mod order;
+mod process_name;
+mod sampler;
+mod steps;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::rep::Evidence;
+use tokio_util::sync::CancellationToken;
+
+use crate::garden::{self, Garden, Handle};
+pub(crate) use create::CreateError;
+pub(crate) use ending::{Ending, Finished, Happened};
+pub(crate) use order::{DefinitionSource, Order, Redacted, Sink, redact};
+
+/// Makes containers by order and runs what they are for.
+#[derive(Debug)]
+pub(crate) struct Executor {
+    garden: Arc<dyn Garden>,
+    settings: Settings,
+}
+
+/// What is the same for every container.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// The cell's name, as log lines tell it.
+    pub(crate) cell_name: String,
+    /// Where the places in the containers' outputs are kept.
+    pub(crate) folder: PathBuf,
+    /// The static binary that probes inside containers.
+    pub(crate) healthcheck_binary: PathBuf,
+    /// From SIGTERM to SIGKILL.
+    pub(crate) graceful_stop: Duration,
+    /// The most open files of a process that says nothing.
+    pub(crate) nofile: u64,
+}
+
+/// How a running container is told to end.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Control {
+    /// Stop what runs, gracefully.
+    pub(crate) stop: CancellationToken,
+    /// Leave it running and watch it no more.
+    pub(crate) detach: CancellationToken,
+}
+
+impl Executor {
+    pub(crate) fn new(garden: Arc<dyn Garden>, settings: Settings) -> Self {
+        Self { garden, settings }
+    }
+
+    /// Destroys a container with all that is in it, and forgets its place in its output.
+    ///
+    /// # Errors
+    /// Something could not be removed: it may be tried again.
+    pub(crate) async fn destroy(&self, handle: &Handle) -> Result<(), garden::Error> {
+        self.garden.destroy(handle).await?;
+        let path = self.stream_state(handle);
+        if let Err(error) = crate::durable_file::remove(&path) {
+            tracing::warn!(%handle, %error, "Cannot remove the place in a container's output.");
+        }
+        Ok(())
+    }
+
+    /// What an earlier agent kept of a container that is gone.
+    pub(crate) fn evidence_left(&self, handle: &Handle) -> Evidence {
+        let saved = log_streamer::LogStreamer::load(&self.stream_state(handle));
+        feed::Feed::new(saved.kept).evidence()
+    }
+
+    fn stream_state(&self, handle: &Handle) -> PathBuf {
+        self.settings.folder.join(format!("{handle}.json"))
+    }
+}

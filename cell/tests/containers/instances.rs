@@ -1,0 +1,242 @@
+//! The whole cell on real containers: instances become healthy, serve, die with evidence, and
+//! outlive their agent.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use cell::agent;
+use cell::clock;
+use cell::config::{Config, OnShutdown};
+use cell::garden::{Garden, Signal};
+use domain::action::{Action, Run};
+use domain::bbs::actual_lrp::NetInfo;
+use domain::bbs::definition::{Definition, Rootfs};
+use domain::check::{Check, CheckDefinition, HttpCheck};
+use domain::exit::ExitStatus;
+use domain::id::{ActualLrpKey, CellId, InstanceGuid, ProcessGuid, TaskGuid};
+use domain::log::{PlacementEpoch, Position};
+use domain::observation::ObservationRecord;
+use domain::rep::{Ended, Observed, Wanted, Work, WorkKind, WorkReference};
+use domain::sealed::{Digest, PlainText};
+use domain::units::{Mebibytes, Milliseconds};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::{BINARY, World, eventually, handle, process, tests};
+use crate::isolation::get;
+use crate::plane::FakePlane;
+
+tests![
+    an_instance_becomes_healthy_serves_and_dies_with_evidence,
+    an_instance_that_does_not_answer_never_becomes_healthy,
+    an_instance_outlives_its_agent_and_its_lines_are_not_lost,
+    a_task_runs_to_its_end,
+    a_stop_lets_an_instance_end_by_itself,
+];
+
+/// An agent on the world's garden.
+struct Agent {
+    task: JoinHandle<Result<agent::Outcome, agent::Error>>,
+    shutdown: CancellationToken,
+}
+
+impl Agent {
+    #[expect(clippy::disallowed_methods, reason = "a test aborts its agent as a kill would")]
+    fn start(world: &World, plane: &FakePlane, on_shutdown: OnShutdown) -> Self {
+        let cell_id = CellId::new("cell-1").unwrap();
+        let folder = world.home.path().join("agent");
+        let unused = ("http://unused".to_owned(), PlainText(String::new()));
+        let mut config = Config::new(cell_id, folder, unused.0, unused.1);
+        config.preloaded_rootfses.insert("diario".to_owned());
+        config.on_shutdown = on_shutdown;
+        let shutdown = CancellationToken::new();
+        let garden = Arc::new(world.garden.clone());
+        let run = agent::run_with(config, garden, Arc::new(plane.clone()), shutdown.clone());
+        Self { task: tokio::spawn(run), shutdown }
+    }
+
+    async fn kill(self) {
+        self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled());
+    }
+
+    async fn stop(self) -> agent::Outcome {
+        self.shutdown.cancel();
+        self.task.await.unwrap().unwrap()
+    }
+}
+
+fn app(path: &str, argument: &str) -> Definition<PlainText> {
+    let check = Check::Http(HttpCheck {
+        port: 8080,
+        path: path.to_owned(),
+        timeout_ms: Milliseconds(0),
+        interval_ms: Milliseconds(0),
+    });
+    Definition {
+        rootfs: Rootfs::new("preloaded:diario").unwrap(),
+        env: Vec::new(),
+        setup: None,
+        action: Action::Run(Run {
+            path: BINARY.to_owned(),
+            args: argument.split(' ').map(str::to_owned).collect(),
+            dir: None,
+            env: Vec::new(),
+            user: "vcap".to_owned(),
+            log_source: None,
+            nofile: None,
+        }),
+        check: CheckDefinition { checks: vec![check] },
+        start_timeout_ms: Milliseconds(2000),
+        memory_mb: Mebibytes(64),
+        disk_mb: Mebibytes(10),
+        max_pids: 0,
+        cpu_weight: 100,
+        ports: vec![8080],
+        log_source: "APP".to_owned(),
+        placement_tags: Vec::new(),
+    }
+}
+
+fn lrp() -> Work {
+    let process_guid = ProcessGuid::new("app").unwrap();
+    work(WorkKind::Lrp(ActualLrpKey { process_guid, index: 3 }))
+}
+
+fn work(kind: WorkKind) -> Work {
+    let reference = WorkReference {
+        kind,
+        instance_guid: InstanceGuid::new("one").unwrap(),
+        placement_epoch: PlacementEpoch(Position(7)),
+    };
+    Work { reference, wanted: Wanted::Run, definition: Digest::of(b"one") }
+}
+
+async fn until_healthy(plane: &FakePlane) -> NetInfo {
+    let healthy = || {
+        plane.reports().into_iter().find_map(|told| {
+            if let Observed::Healthy(net_info) = told.report.observed {
+                Some(net_info)
+            } else {
+                None
+            }
+        })
+    };
+    eventually("it is healthy", || healthy().is_some()).await;
+    healthy().unwrap()
+}
+
+async fn until_ended(plane: &FakePlane) -> Ended {
+    let ended = || {
+        plane.reports().into_iter().find_map(|told| {
+            if let Observed::Ended(ended) = told.report.observed { Some(*ended) } else { None }
+        })
+    };
+    eventually("it ended", || ended().is_some()).await;
+    ended().unwrap()
+}
+
+fn lines(plane: &FakePlane) -> Vec<String> {
+    let line = |record| match record {
+        ObservationRecord::Line(line) => Some(line.text),
+        ObservationRecord::Metrics(_) => None,
+    };
+    plane.observations().into_iter().filter_map(|observation| line(observation.record)).collect()
+}
+
+async fn an_instance_becomes_healthy_serves_and_dies_with_evidence(world: &mut World) {
+    let plane = FakePlane::default();
+    let agent = Agent::start(world, &plane, OnShutdown::DestroyAll);
+    let placed = clock::monotonic();
+    plane.place(&lrp(), app("/health", "sample-app"));
+
+    let net_info = until_healthy(&plane).await;
+    println!("placed to healthy: {} ms", placed.elapsed().as_millis());
+    let address = SocketAddr::from((net_info.instance_address, 8080));
+    let answer = get(address, "/");
+    assert!(answer.contains("index=3 instance=one host=one"), "{answer}");
+    get(address, "/log/last-words");
+    get(address, "/kill/9");
+    let ended = until_ended(&plane).await;
+
+    assert_eq!(ended.failure_reason.as_deref(), Some("APP: Exited with status 137"));
+    assert_eq!(ended.exit.unwrap().status, ExitStatus::Signalled(9));
+    let told: Vec<_> = ended.evidence.log_lines.iter().map(|line| line.text.as_str()).collect();
+    assert!(told.contains(&"last-words"), "{told:?}");
+    assert_eq!(told.last(), Some(&"Exit status 137"));
+    assert!(ended.evidence.metrics.iter().any(|sample| sample.memory_bytes > 0));
+    assert_eq!(agent.stop().await, agent::Outcome::Destroyed);
+    assert!(world.garden.list().await.is_empty());
+}
+
+async fn an_instance_that_does_not_answer_never_becomes_healthy(world: &mut World) {
+    let plane = FakePlane::default();
+    let agent = Agent::start(world, &plane, OnShutdown::DestroyAll);
+    plane.place(&lrp(), app("/nowhere", "sample-app"));
+
+    let reason = until_ended(&plane).await.failure_reason.unwrap();
+
+    assert!(
+        reason.starts_with("Instance never healthy after 2s: Timed out after 2s ("),
+        "{reason}"
+    );
+    let wanted = "to '/nowhere' on port 8080: received status code 404 in ";
+    assert!(reason.contains(wanted), "{reason}");
+    agent.stop().await;
+}
+
+async fn an_instance_outlives_its_agent_and_its_lines_are_not_lost(world: &mut World) {
+    let plane = FakePlane::default();
+    let agent = Agent::start(world, &plane, OnShutdown::LeaveRunning);
+    plane.place(&lrp(), app("/health", "sample-app"));
+    let address = SocketAddr::from((until_healthy(&plane).await.instance_address, 8080));
+    get(address, "/log/before");
+    eventually("the line", || lines(&plane).contains(&"before".to_owned())).await;
+
+    agent.kill().await;
+    world.between(async |_| {}).await;
+    get(address, "/log/meanwhile");
+    let agent = Agent::start(world, &plane, OnShutdown::DestroyAll);
+    eventually("the line", || lines(&plane).contains(&"meanwhile".to_owned())).await;
+    get(address, "/exit/7");
+    let ended = until_ended(&plane).await;
+
+    assert_eq!(ended.failure_reason.as_deref(), Some("APP: Exited with status 7"));
+    let told: Vec<_> = ended.evidence.log_lines.iter().map(|line| line.text.as_str()).collect();
+    assert!(told.contains(&"before") && told.contains(&"meanwhile"), "{told:?}");
+    agent.stop().await;
+}
+
+async fn a_task_runs_to_its_end(world: &mut World) {
+    let plane = FakePlane::default();
+    let agent = Agent::start(world, &plane, OnShutdown::DestroyAll);
+    plane.place(&work(WorkKind::Task(TaskGuid::new("t").unwrap())), app("/", "inside exit 5"));
+
+    let ended = until_ended(&plane).await;
+
+    assert_eq!(ended.failure_reason.as_deref(), Some("APP: Exited with status 5"));
+    eventually("the end of its log", || lines(&plane).contains(&"Exit status 5".to_owned())).await;
+    agent.stop().await;
+}
+
+async fn a_stop_lets_an_instance_end_by_itself(world: &mut World) {
+    let plane = FakePlane::default();
+    let agent = Agent::start(world, &plane, OnShutdown::LeaveRunning);
+    plane.place(&lrp(), app("/health", "sample-app"));
+    until_healthy(&plane).await;
+    // One that is no process of the recipe does not matter.
+    let signalled = world.garden.signal(&handle("one"), &process("run-9"), Signal::Kill).await;
+    assert!(signalled.is_err());
+
+    plane.want_stop(&lrp());
+    let is_gone = |plane: &FakePlane| {
+        plane.reports().iter().any(|told| told.report.observed == Observed::Gone)
+    };
+    eventually("it is gone", || is_gone(&plane)).await;
+
+    assert!(world.garden.list().await.is_empty());
+    let told = lines(&plane);
+    eventually("its last words", || lines(&plane).contains(&"SIGTERM: ending".to_owned())).await;
+    assert!(!told.iter().any(|line| line.contains("exceeded")), "{told:?}");
+    assert_eq!(agent.stop().await, agent::Outcome::LeftRunning);
+}

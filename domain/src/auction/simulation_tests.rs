@@ -1,0 +1,197 @@
+//! Diego's own simulation suite, at its sizes and with its tolerances.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Auction, CellState, Demand, Input, Outcome, Settings, schedule};
+use crate::{
+    bbs::{definition::Rootfs, placement::Resources},
+    id::{CellId, Zone},
+    log::CellEpoch,
+    rep::WorkKind,
+    testing::{Dice, cell_id, key},
+    units::Mebibytes,
+};
+
+const SMALL: [(u32, u32); 4] = [(8, 4), (40, 10), (200, 20), (800, 40)];
+
+fn amounts(memory_mb: u32, disk_mb: u32, containers: u32) -> Resources {
+    Resources { memory_mb: Mebibytes(memory_mb), disk_mb: Mebibytes(disk_mb), containers }
+}
+
+/// Cells of 100 MiB, 100 MiB and 100 containers, in two zones by turns.
+fn cells(count: u32) -> Vec<CellState> {
+    let cell = |number: u32| CellState {
+        cell_id: cell_id(&format!("cell-{number:03}")),
+        cell_epoch: CellEpoch(1),
+        zone: Zone::new(&format!("z{}", number % 2)).unwrap(),
+        total: amounts(100, 100, 100),
+        free: amounts(100, 100, 100),
+        starting_container_count: 0,
+        instances: BTreeMap::new(),
+        task_count: 0,
+        preloaded_rootfses: BTreeSet::from(["linux".to_owned()]),
+        placement_tags: BTreeSet::new(),
+        optional_placement_tags: BTreeSet::new(),
+    };
+    (0..count).map(cell).collect()
+}
+
+/// Instances that run already: they use room and are not starting.
+fn fill(cell: &mut CellState, count: u32) {
+    cell.free = cell.free.minus(amounts(count, count, count));
+}
+
+fn app(process: &str, index: u32, memory_mb: u32) -> Auction {
+    let demand = Demand {
+        rootfs: Rootfs::new("preloaded:linux").unwrap(),
+        resources: amounts(memory_mb, 1, 1),
+        placement_tags: BTreeSet::new(),
+    };
+    Auction { work: WorkKind::Lrp(key(process, index)), demand }
+}
+
+fn unique(prefix: &str, count: u32, memory_mb: u32) -> Vec<Auction> {
+    (0..count).map(|number| app(&format!("{prefix}-{number:04}"), 0, memory_mb)).collect()
+}
+
+fn instances(process: &str, count: u32) -> Vec<Auction> {
+    (0..count).map(|index| app(process, index, 1)).collect()
+}
+
+fn bin_pack(bin_pack_first_fit_weight: f64) -> Settings {
+    Settings { starting_container_weight: 0.5, bin_pack_first_fit_weight, ..Settings::default() }
+}
+
+/// How many each cell won; all must have been placed.
+fn won(auctions: Vec<Auction>, cells: Vec<CellState>, settings: Settings) -> BTreeMap<CellId, u32> {
+    let Outcome { placements, failures } = schedule(Input { auctions, cells, settings });
+    assert_eq!(failures, []);
+    let mut won = BTreeMap::new();
+    for placement in placements {
+        *won.entry(placement.cell_id).or_default() += 1;
+    }
+    won
+}
+
+/// The most that any winner is off the mean of all winners.
+fn assert_even(won: &BTreeMap<CellId, u32>, tolerance: f64) {
+    let winners = f64::from(u32::try_from(won.len()).unwrap());
+    let mean = f64::from(won.values().sum::<u32>()) / winners;
+    let off = won.values().map(|count| (f64::from(*count) - mean).abs()).fold(0.0, f64::max);
+    assert!(off <= tolerance, "{off} off the mean {mean}: {won:?}");
+}
+
+fn by_zone(won: &BTreeMap<CellId, u32>, cells: &[CellState]) -> BTreeMap<Zone, Vec<u32>> {
+    let mut zones: BTreeMap<Zone, Vec<u32>> = BTreeMap::new();
+    for cell in cells {
+        let count = won.get(&cell.cell_id).copied().unwrap_or(0);
+        zones.entry(cell.zone.clone()).or_default().push(count);
+    }
+    zones
+}
+
+#[test]
+fn small_cold_starts_are_even() {
+    for (apps, cell_count) in SMALL {
+        assert_even(&won(unique("app", apps, 1), cells(cell_count), Settings::default()), 1.0);
+    }
+}
+
+#[test]
+fn bin_packing_fills_each_zone_from_its_first_cell_and_keeps_zones_even() {
+    for weight in [0.25, 0.5, 0.75] {
+        for (apps, cell_count) in SMALL {
+            let cells = cells(cell_count);
+            let won = won(unique("app", apps, 1), cells.clone(), bin_pack(weight));
+            let zones = by_zone(&won, &cells);
+            for counts in zones.values() {
+                assert!(counts.is_sorted_by(|a, b| a >= b), "weight {weight}: {counts:?}");
+            }
+            let sums: Vec<u32> = zones.values().map(|counts| counts.iter().sum()).collect();
+            assert!(sums[0].abs_diff(sums[1]) <= 1, "weight {weight}: {sums:?}");
+        }
+    }
+}
+
+#[test]
+fn bin_packing_still_spreads_the_instances_of_one_app() {
+    for weight in [0.25, 0.5, 0.75] {
+        for (apps, cell_count) in SMALL {
+            assert_even(&won(instances("yellow", apps), cells(cell_count), bin_pack(weight)), 1.0);
+        }
+    }
+}
+
+#[test]
+fn large_cold_starts_of_mixed_sizes_are_nearly_even() {
+    for (factor, cell_count) in [(1, 25), (4, 100)] {
+        for seed in 0..3 {
+            let mut dice = Dice::new(seed);
+            let mut auctions = Vec::new();
+            for (count, memory_mb) in [(1800, 1), (200, 2), (50, 4)] {
+                let half = factor * count / 2;
+                auctions.extend(unique(&format!("unique-{memory_mb}"), half, memory_mb));
+                let mut indices = [0; 4];
+                for _ in 0..half {
+                    let color = usize::try_from(dice.below(4)).unwrap();
+                    let process = format!("color-{memory_mb}-{color}");
+                    auctions.push(app(&process, indices[color], memory_mb));
+                    indices[color] += 1;
+                }
+            }
+            dice.shuffle(&mut auctions);
+
+            assert_even(&won(auctions, cells(cell_count), Settings::default()), 10.0);
+        }
+    }
+}
+
+#[test]
+fn a_deploy_does_not_overload_its_empty_cells() {
+    for (empty, apps) in [(5, 500), (1, 100)] {
+        let mut cells = cells(100);
+        let filled = cells.len() - empty;
+        for cell in &mut cells[..filled] {
+            fill(cell, 50);
+        }
+
+        assert_even(&won(unique("new", apps, 1), cells, Settings::default()), 1.0);
+    }
+}
+
+#[test]
+fn zones_get_the_same_number_of_instances_however_full_they_are() {
+    let mut cells = cells(3);
+    fill(&mut cells[1], 50);
+
+    let won = won(instances("red", 40), cells.clone(), Settings::default());
+
+    let zones = by_zone(&won, &cells);
+    let sums: Vec<u32> = zones.values().map(|counts| counts.iter().sum()).collect();
+    assert_eq!(sums, [20, 20]);
+}
+
+#[test]
+fn the_watters_demo_is_even_on_nearly_full_cells() {
+    for (cell_count, apps) in [(10, 80), (30, 200), (100, 400)] {
+        let mut dice = Dice::new(u64::from(apps));
+        let mut cells = cells(cell_count);
+        for cell in &mut cells {
+            fill(cell, 78 + dice.below(3));
+        }
+
+        assert_even(&won(instances("red", apps), cells, Settings::default()), 1.0);
+    }
+}
+
+#[test]
+fn the_first_boulder_comes_before_the_pebbles_and_the_second_after() {
+    let mut auctions = unique("pebble", 80, 1);
+    auctions.extend([app("red", 0, 50), app("red", 1, 50)]);
+
+    let outcome = schedule(Input { auctions, cells: cells(1), settings: Settings::default() });
+
+    let has = |index| outcome.placements.iter().any(|p| p.work == WorkKind::Lrp(key("red", index)));
+    assert_eq!((outcome.placements.len(), outcome.failures.len()), (51, 31));
+    assert_eq!((has(0), has(1)), (true, false));
+}

@@ -1,0 +1,38 @@
+//! What happened to a cell. An append-only list. Heartbeats are not events: only their edges are.
+
+use serde::{Deserialize, Serialize};
+
+use super::Registration;
+use crate::{event::events, log::CellEpoch, units::Timestamp};
+
+events! {
+    "What happened to a cell.";
+    /// A machine took the id, or said anew what it offers.
+    Registered = "cell.registered", 1;
+    /// It was not heard for a whole presence time to live.
+    Lost = "cell.lost", 1;
+    /// It was heard again.
+    Returned = "cell.returned", 1;
+}
+
+/// A machine took the id, or said anew what it offers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registered {
+    /// Higher when the machine is another one.
+    pub cell_epoch: CellEpoch,
+    /// What it is and offers.
+    pub registration: Box<Registration>,
+}
+
+/// It was not heard for a whole presence time to live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// When it was last heard.
+    pub last_heard_at: Timestamp,
+    /// The node that heard it.
+    pub heard_by: String,
+}
+
+/// It was heard again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Returned {}

@@ -1,0 +1,196 @@
+//! What a container of an LRP or a task is made of and runs.
+//!
+//! Immutable once desired: a changed definition is a new process guid. `V` is how secret values
+//! are held, as in [`crate::action`].
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    action::{
+        self, Action, EnvironmentVariable, LIST_MAX, LOG_SOURCE_BYTES_MAX, try_map_environment,
+    },
+    check::{self, CheckDefinition},
+    invalid::{Invalid, InvalidField},
+    sealed::{Digest, PlainText, Sealed},
+    units::{Mebibytes, Milliseconds},
+};
+
+/// The most memory or disk that one container may ask for: 4 TiB.
+pub const AMOUNT_MAX: Mebibytes = Mebibytes(4 << 20);
+/// The longest start timeout: a day.
+const START_TIMEOUT_MAX_MS: u64 = 86_400_000;
+
+/// Where a container's root file system comes from: `preloaded:<name>`, a folder on every cell.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Rootfs(String);
+
+/// Why a text is not a root file system.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "must be preloaded:<name>, the name of letters, digits, '-', '_' and '.'; images come later"
+)]
+pub struct InvalidRootfs;
+
+const PRELOADED: &str = "preloaded:";
+
+impl Rootfs {
+    /// Checks a text from outside.
+    ///
+    /// # Errors
+    /// [`InvalidRootfs`] when it does not name a preloaded root file system.
+    pub fn new(text: &str) -> Result<Self, InvalidRootfs> {
+        let name = text.strip_prefix(PRELOADED).ok_or(InvalidRootfs)?;
+        let is_name = !name.is_empty()
+            && name.len() <= 100
+            && !name.starts_with('.')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+        if is_name { Ok(Self(text.to_owned())) } else { Err(InvalidRootfs) }
+    }
+
+    /// The name behind `preloaded:`.
+    #[must_use]
+    pub fn preloaded_name(&self) -> &str {
+        self.0.strip_prefix(PRELOADED).unwrap_or(&self.0)
+    }
+}
+
+impl fmt::Display for Rootfs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Rootfs {
+    type Error = InvalidRootfs;
+    fn try_from(text: String) -> Result<Self, InvalidRootfs> {
+        Self::new(&text)
+    }
+}
+
+impl From<Rootfs> for String {
+    fn from(rootfs: Rootfs) -> Self {
+        rootfs.0
+    }
+}
+
+/// What a container is made of and runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Definition<V = Sealed> {
+    /// Its root file system.
+    pub rootfs: Rootfs,
+    /// Variables of every process in it.
+    #[serde(default = "Vec::new")]
+    pub env: Vec<EnvironmentVariable<V>>,
+    /// Runs to its end before the action.
+    #[serde(default = "no_setup")]
+    pub setup: Option<Action<V>>,
+    /// What it is there for.
+    pub action: Action<V>,
+    /// What makes it healthy.
+    #[serde(default)]
+    pub check: CheckDefinition,
+    /// How long it may take to become healthy, in milliseconds; 0 is for ever.
+    #[serde(default = "default_start_timeout")]
+    pub start_timeout_ms: Milliseconds,
+    /// Its memory limit, in mebibytes; also what is reserved on the cell.
+    pub memory_mb: Mebibytes,
+    /// What is reserved of the cell's disk, in mebibytes.
+    pub disk_mb: Mebibytes,
+    /// The most processes and threads in it; 0 is the cell's default (1024).
+    #[serde(default)]
+    pub max_pids: u32,
+    /// Its share of the processor against other containers, from 1 to 100.
+    #[serde(default = "default_cpu_weight")]
+    pub cpu_weight: u32,
+    /// The ports it listens on.
+    #[serde(default)]
+    pub ports: Vec<u16>,
+    /// The source that its log lines carry.
+    #[serde(default = "default_log_source")]
+    pub log_source: String,
+    /// The tags that a cell must carry to hold it.
+    #[serde(default)]
+    pub placement_tags: Vec<String>,
+}
+
+fn no_setup<V>() -> Option<Action<V>> {
+    None
+}
+
+fn default_start_timeout() -> Milliseconds {
+    Milliseconds::from_seconds(60)
+}
+
+fn default_cpu_weight() -> u32 {
+    100
+}
+
+fn default_log_source() -> String {
+    "APP".to_owned()
+}
+
+impl<V> Definition<V> {
+    /// The same definition with every secret value changed by `map`.
+    ///
+    /// # Errors
+    /// The first error of `map`.
+    pub fn try_map<W, E>(
+        &self,
+        map: &mut impl FnMut(&V) -> Result<W, E>,
+    ) -> Result<Definition<W>, E> {
+        Ok(Definition {
+            rootfs: self.rootfs.clone(),
+            env: try_map_environment(&self.env, map)?,
+            setup: self.setup.as_ref().map(|action| action.try_map(map)).transpose()?,
+            action: self.action.try_map(map)?,
+            check: self.check.clone(),
+            start_timeout_ms: self.start_timeout_ms,
+            memory_mb: self.memory_mb,
+            disk_mb: self.disk_mb,
+            max_pids: self.max_pids,
+            cpu_weight: self.cpu_weight,
+            ports: self.ports.clone(),
+            log_source: self.log_source.clone(),
+            placement_tags: self.placement_tags.clone(),
+        })
+    }
+}
+
+impl Definition<Sealed> {
+    /// The name of this very definition: the digest of its JSON form.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(&serde_json::to_vec(self).unwrap_or_default())
+    }
+}
+
+impl Definition<PlainText> {
+    /// Says what is wrong with a definition from outside.
+    pub(crate) fn check(&self, invalid: &mut Invalid) {
+        action::check_environment(&self.env, "env", invalid);
+        if let Some(setup) = &self.setup {
+            action::check(setup, "setup", invalid);
+        }
+        action::check(&self.action, "action", invalid);
+        check::check(&self.check, "check", invalid);
+        let amount_max = u64::from(AMOUNT_MAX.0);
+        invalid.between("memory_mb", u64::from(self.memory_mb.0), 1, amount_max);
+        invalid.between("disk_mb", u64::from(self.disk_mb.0), 0, amount_max);
+        invalid.between("max_pids", u64::from(self.max_pids), 0, 4_194_304);
+        invalid.between("cpu_weight", u64::from(self.cpu_weight), 1, 100);
+        invalid.between("start_timeout_ms", self.start_timeout_ms.0, 0, START_TIMEOUT_MAX_MS);
+        invalid.at_most("ports", self.ports.len(), LIST_MAX);
+        if self.ports.contains(&0) {
+            invalid.push(InvalidField::new("ports", "must each be from 1 to 65535"));
+        }
+        invalid.text("log_source", &self.log_source, LOG_SOURCE_BYTES_MAX);
+        invalid.at_most("placement_tags", self.placement_tags.len(), 100);
+        for (index, tag) in self.placement_tags.iter().enumerate() {
+            invalid.text(&format!("placement_tags[{index}]"), tag, 255);
+        }
+    }
+}

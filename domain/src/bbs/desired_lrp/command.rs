@@ -1,0 +1,62 @@
+//! What may be asked of a desired LRP.
+
+use crate::{
+    bbs::definition::Definition,
+    id::{FreshnessDomainName, ProcessGuid},
+    routes::HttpRoute,
+};
+
+/// What may be asked of a desired LRP. Values come checked from [`super::Spec`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Wish for a process that is not yet desired.
+    Desire {
+        /// Under which guid.
+        process_guid: ProcessGuid,
+        /// Who vouches for it.
+        domain: FreshnessDomainName,
+        /// How many instances.
+        instances: u32,
+        /// What runs.
+        definition: Box<Definition>,
+        /// Which routes lead to it.
+        routes: Vec<HttpRoute>,
+        /// Any text of the client's.
+        annotation: String,
+    },
+    /// Change what may change of it.
+    Update {
+        /// Which.
+        process_guid: ProcessGuid,
+        /// What to change.
+        update: Update,
+    },
+    /// Wish for it no longer: every slot is stopped.
+    Remove {
+        /// Which.
+        process_guid: ProcessGuid,
+    },
+}
+
+/// What may change of a desired LRP; what is absent stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Update {
+    /// How many instances.
+    pub instances: Option<u32>,
+    /// All its routes, in place of those before.
+    pub routes: Option<Vec<HttpRoute>>,
+    /// The client's text.
+    pub annotation: Option<String>,
+}
+
+impl Command {
+    /// Whom it concerns.
+    #[must_use]
+    pub fn process_guid(&self) -> &ProcessGuid {
+        match self {
+            Self::Desire { process_guid, .. }
+            | Self::Update { process_guid, .. }
+            | Self::Remove { process_guid } => process_guid,
+        }
+    }
+}

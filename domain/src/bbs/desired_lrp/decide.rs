@@ -1,0 +1,85 @@
+//! The rules of the wish. Scaling down and removing act on the slots at once, in the same batch:
+//! a client's direct call needs no freshness (as in Diego).
+
+use super::{AnnotationChanged, Command, Desired, Event, Removed, RoutesChanged, Scaled, Update};
+use crate::{
+    aggregates::Aggregates, bbs::actual_lrp, decide::Decision, id::ProcessGuid, log::StreamId,
+    rejection::Rejection,
+};
+
+/// Judges a command against the wish and its slots.
+pub(crate) fn decide(aggregates: &Aggregates, command: &Command) -> Result<Decision, Rejection> {
+    match command {
+        Command::Desire { process_guid, domain, instances, definition, routes, annotation } => {
+            if aggregates.desired_lrp(process_guid).is_some() {
+                return Err(Rejection::AlreadyExists {
+                    what: "desired LRP",
+                    id: process_guid.to_string(),
+                });
+            }
+            let desired = Desired {
+                domain: domain.clone(),
+                instances: *instances,
+                definition: definition.clone(),
+                routes: routes.clone(),
+                annotation: annotation.clone(),
+            };
+            Ok(one(process_guid, desired))
+        }
+        Command::Update { process_guid, update } => self::update(aggregates, process_guid, update),
+        Command::Remove { process_guid } => {
+            existing(aggregates, process_guid)?;
+            let mut decision = one(process_guid, Removed {});
+            retire_from(aggregates, process_guid, 0, &mut decision);
+            Ok(decision)
+        }
+    }
+}
+
+fn update(
+    aggregates: &Aggregates,
+    process_guid: &ProcessGuid,
+    update: &Update,
+) -> Result<Decision, Rejection> {
+    let lrp = existing(aggregates, process_guid)?;
+    let stream = StreamId::DesiredLrp(process_guid.clone());
+    let mut decision = Decision::default();
+    if let Some(routes) = update.routes.as_ref().filter(|routes| **routes != lrp.routes) {
+        decision.push(stream.clone(), Event::from(RoutesChanged { routes: routes.clone() }));
+    }
+    if let Some(annotation) = update.annotation.as_ref().filter(|text| **text != lrp.annotation) {
+        let changed = AnnotationChanged { annotation: annotation.clone() };
+        decision.push(stream.clone(), Event::from(changed));
+    }
+    if let Some(instances) = update.instances.filter(|instances| *instances != lrp.instances) {
+        decision.push(stream, Event::from(Scaled { from: lrp.instances, to: instances }));
+        retire_from(aggregates, process_guid, instances, &mut decision);
+    }
+    Ok(decision)
+}
+
+fn existing<'a>(
+    aggregates: &'a Aggregates,
+    process_guid: &ProcessGuid,
+) -> Result<&'a super::DesiredLrp, Rejection> {
+    aggregates
+        .desired_lrp(process_guid)
+        .ok_or_else(|| Rejection::NotFound { what: "desired LRP", id: process_guid.to_string() })
+}
+
+fn one(process_guid: &ProcessGuid, event: impl Into<Event>) -> Decision {
+    let mut decision = Decision::default();
+    decision.push(StreamId::DesiredLrp(process_guid.clone()), event.into());
+    decision
+}
+
+fn retire_from(
+    aggregates: &Aggregates,
+    process_guid: &ProcessGuid,
+    first_index: u32,
+    decision: &mut Decision,
+) {
+    for slot in aggregates.slots_of(process_guid).filter(|slot| slot.key.index >= first_index) {
+        actual_lrp::retire(slot, decision);
+    }
+}

@@ -1,0 +1,109 @@
+//! The rules of the wish, refusals first.
+
+use super::{AnnotationChanged, Command, Desired, Removed, RoutesChanged, Scaled, Update};
+use crate::{
+    bbs::actual_lrp,
+    routes::{Hostname, HttpRoute},
+    testing::{
+        cell_id, desire, given, key, on_desired, on_slot, placed_story, process_guid, running_story,
+    },
+};
+
+fn remove() -> Command {
+    Command::Remove { process_guid: process_guid("web") }
+}
+
+fn update(update: Update) -> Command {
+    Command::Update { process_guid: process_guid("web"), update }
+}
+
+fn scale(instances: u32) -> Command {
+    update(Update { instances: Some(instances), ..Update::default() })
+}
+
+#[test]
+fn an_unknown_wish_is_neither_changed_nor_removed() {
+    given([]).when(scale(2)).then_rejected("NOT_FOUND");
+    given([]).when(remove()).then_rejected("NOT_FOUND");
+}
+
+#[test]
+fn a_wish_is_made_once() {
+    let Command::Desire { domain, instances, definition, routes, annotation, .. } =
+        desire("web", 2)
+    else {
+        unreachable!("a wish")
+    };
+    let desired = Desired { domain, instances, definition, routes, annotation };
+
+    given([])
+        .when(desire("web", 2))
+        .then([on_desired("web", desired)])
+        .when(desire("web", 2))
+        .then_rejected("ALREADY_EXISTS");
+}
+
+#[test]
+fn only_what_changes_is_an_event() {
+    let routes = vec![HttpRoute { hostnames: vec![Hostname::new("a.b").unwrap()], port: 80 }];
+    let change = || {
+        update(Update {
+            instances: Some(3),
+            routes: Some(routes.clone()),
+            annotation: Some("new".to_owned()),
+        })
+    };
+
+    given([])
+        .after(desire("web", 2))
+        .when(scale(2))
+        .then_nothing()
+        .when(change())
+        .then([
+            on_desired("web", RoutesChanged { routes: routes.clone() }),
+            on_desired("web", AnnotationChanged { annotation: "new".to_owned() }),
+            on_desired("web", Scaled { from: 2, to: 3 }),
+        ])
+        .when(change())
+        .then_nothing();
+}
+
+#[test]
+fn scaling_down_stops_the_highest_indices_in_the_same_batch() {
+    let story = running_story()
+        .after(scale(3))
+        .after(actual_lrp::Command::Create { key: key("web", 1) })
+        .after(actual_lrp::Command::Create { key: key("web", 2) });
+
+    story
+        .when(scale(1))
+        .then([
+            on_desired("web", Scaled { from: 3, to: 1 }),
+            on_slot(&key("web", 1), actual_lrp::Removed {}),
+            on_slot(&key("web", 2), actual_lrp::Removed {}),
+        ])
+        .when(scale(0))
+        .then([
+            on_desired("web", Scaled { from: 1, to: 0 }),
+            on_slot(&key("web", 0), actual_lrp::Retired {}),
+        ]);
+}
+
+#[test]
+fn removing_stops_every_slot_and_touches_no_other_process() {
+    let story = placed_story()
+        .after(desire("web-2", 1))
+        .after(actual_lrp::Command::Create { key: key("web-2", 0) })
+        .when(remove())
+        .then([on_desired("web", Removed {}), on_slot(&key("web", 0), actual_lrp::Retired {})]);
+
+    assert!(story.aggregates.slot(&key("web", 0)).unwrap().is_stopping);
+    assert_ne!(story.aggregates.reserved_on(&cell_id("cell-1")), Default::default());
+}
+
+#[test]
+fn a_guid_may_be_desired_again_while_its_old_instance_stops() {
+    let story = running_story().after(remove()).after(desire("web", 1));
+
+    story.when(actual_lrp::Command::Create { key: key("web", 0) }).then_nothing();
+}

@@ -1,0 +1,63 @@
+//! What happened to a desired LRP. An append-only list.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    bbs::definition::Definition, event::events, id::FreshnessDomainName, routes::HttpRoute,
+};
+
+events! {
+    "What happened to a desired LRP.";
+    /// It is desired from now on.
+    Desired = "desired_lrp.desired", 1;
+    /// Its number of instances changed.
+    Scaled = "desired_lrp.scaled", 1;
+    /// Its routes changed.
+    RoutesChanged = "desired_lrp.routes_changed", 1;
+    /// Its annotation changed.
+    AnnotationChanged = "desired_lrp.annotation_changed", 1;
+    /// It is desired no longer.
+    Removed = "desired_lrp.removed", 1;
+}
+
+/// It is desired from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Desired {
+    /// Who vouches for it.
+    pub domain: FreshnessDomainName,
+    /// How many instances.
+    pub instances: u32,
+    /// What runs.
+    pub definition: Box<Definition>,
+    /// Which routes lead to it.
+    pub routes: Vec<HttpRoute>,
+    /// Any text of the client's.
+    pub annotation: String,
+}
+
+/// Its number of instances changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scaled {
+    /// How many there were.
+    pub from: u32,
+    /// How many there are to be.
+    pub to: u32,
+}
+
+/// Its routes changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutesChanged {
+    /// All its routes from now on.
+    pub routes: Vec<HttpRoute>,
+}
+
+/// Its annotation changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnnotationChanged {
+    /// The client's text from now on.
+    pub annotation: String,
+}
+
+/// It is desired no longer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {}

@@ -1,0 +1,113 @@
+//! A desired LRP as a client writes it, with secrets in clear, and the one place that checks it.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Command, Update};
+use crate::{
+    bbs::definition::Definition,
+    id::{FreshnessDomainName, ProcessGuid},
+    invalid::Invalid,
+    routes::{self, HttpRoute},
+    sealed::{PlainText, Sealed},
+};
+
+/// The longest annotation in bytes (Diego's limit).
+pub const ANNOTATION_BYTES_MAX: usize = 10 * 1024;
+/// The most instances that one LRP may ask for.
+pub const INSTANCES_MAX: u32 = 4_000;
+
+/// A wish as a client writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// Its guid: letters, digits, `-` and `_`, at most 255 bytes.
+    pub process_guid: ProcessGuid,
+    /// Who vouches for it.
+    #[serde(default = "default_domain")]
+    pub domain: FreshnessDomainName,
+    /// How many instances, at most [`INSTANCES_MAX`].
+    #[serde(default = "one")]
+    pub instances: u32,
+    /// Which routes lead to it.
+    #[serde(default)]
+    pub routes: Vec<HttpRoute>,
+    /// Any text of the client's, at most [`ANNOTATION_BYTES_MAX`].
+    #[serde(default)]
+    pub annotation: String,
+    /// What runs.
+    pub definition: Definition<PlainText>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+pub(crate) fn default_domain() -> FreshnessDomainName {
+    FreshnessDomainName::new("default").unwrap_or_else(|_| unreachable!("a constant, well formed"))
+}
+
+impl Spec {
+    /// Checks the whole wish, then seals its secrets.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, by field; or what `seal` says.
+    pub fn into_command<E: From<Invalid>>(
+        self,
+        mut seal: impl FnMut(&PlainText) -> Result<Sealed, E>,
+    ) -> Result<Command, E> {
+        let mut invalid = Invalid::default();
+        self.definition.check(&mut invalid);
+        check_shared(
+            Some(self.instances),
+            Some(&self.routes),
+            Some(&self.annotation),
+            &mut invalid,
+        );
+        invalid.or(())?;
+        Ok(Command::Desire {
+            process_guid: self.process_guid,
+            domain: self.domain,
+            instances: self.instances,
+            definition: Box::new(self.definition.try_map(&mut seal)?),
+            routes: self.routes,
+            annotation: self.annotation,
+        })
+    }
+}
+
+impl Update {
+    /// Checks a change from outside.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, by field; an update that changes nothing is refused too.
+    pub fn into_command(self, process_guid: ProcessGuid) -> Result<Command, Invalid> {
+        let mut invalid = Invalid::default();
+        if self == Self::default() {
+            return Err(Invalid::one("update", "must change instances, routes or annotation"));
+        }
+        check_shared(
+            self.instances,
+            self.routes.as_deref(),
+            self.annotation.as_deref(),
+            &mut invalid,
+        );
+        invalid.or(Command::Update { process_guid, update: self })
+    }
+}
+
+fn check_shared(
+    instances: Option<u32>,
+    routes: Option<&[HttpRoute]>,
+    annotation: Option<&str>,
+    invalid: &mut Invalid,
+) {
+    if let Some(instances) = instances {
+        invalid.between("instances", u64::from(instances), 0, u64::from(INSTANCES_MAX));
+    }
+    if let Some(routes) = routes {
+        routes::check(routes, "routes", invalid);
+    }
+    if let Some(annotation) = annotation {
+        invalid.without_nul("annotation", annotation, ANNOTATION_BYTES_MAX);
+    }
+}

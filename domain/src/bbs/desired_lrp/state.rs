@@ -1,0 +1,79 @@
+//! A desired LRP as its events tell it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Event;
+use crate::{
+    bbs::{definition::Definition, placement::Resources},
+    id::{FreshnessDomainName, ProcessGuid},
+    log::{Position, Stamp},
+    routes::HttpRoute,
+    sealed::Digest,
+    units::Timestamp,
+};
+
+/// A wish that is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DesiredLrp {
+    /// Its guid.
+    pub process_guid: ProcessGuid,
+    /// Who vouches for it.
+    pub domain: FreshnessDomainName,
+    /// How many instances.
+    pub instances: u32,
+    /// What runs.
+    pub definition: Arc<Definition>,
+    /// The digest of `definition`.
+    pub definition_digest: Digest,
+    /// Which routes lead to it.
+    pub routes: Vec<HttpRoute>,
+    /// Any text of the client's.
+    pub annotation: String,
+    /// When it was desired.
+    pub desired_at: Timestamp,
+    /// Its last event.
+    pub last_position: Position,
+}
+
+impl DesiredLrp {
+    /// What one instance reserves.
+    #[must_use]
+    pub fn resources(&self) -> Resources {
+        let Definition { memory_mb, disk_mb, .. } = *self.definition;
+        Resources { memory_mb, disk_mb, containers: 1 }
+    }
+}
+
+/// Folds one event. Total: history is never refused.
+pub(crate) fn evolve(
+    state: &mut Option<DesiredLrp>,
+    process_guid: &ProcessGuid,
+    event: &Event,
+    stamp: Stamp,
+) {
+    if let Event::Desired(desired) = event {
+        *state = Some(DesiredLrp {
+            process_guid: process_guid.clone(),
+            domain: desired.domain.clone(),
+            instances: desired.instances,
+            definition: Arc::new((*desired.definition).clone()),
+            definition_digest: desired.definition.digest(),
+            routes: desired.routes.clone(),
+            annotation: desired.annotation.clone(),
+            desired_at: stamp.recorded_at,
+            last_position: stamp.position,
+        });
+        return;
+    }
+    let Some(lrp) = state else { return };
+    lrp.last_position = stamp.position;
+    match event {
+        Event::Desired(_) => {}
+        Event::Scaled(scaled) => lrp.instances = scaled.to,
+        Event::RoutesChanged(changed) => lrp.routes.clone_from(&changed.routes),
+        Event::AnnotationChanged(changed) => lrp.annotation.clone_from(&changed.annotation),
+        Event::Removed(_) => *state = None,
+    }
+}

@@ -1,0 +1,14 @@
+//! The runtime side: what Diego's BBS keeps. Rules only.
+//!
+//! Never names an app, a space or anything else of Cloud Controller's.
+
+pub mod actual_lrp;
+pub mod cell;
+pub mod definition;
+pub mod desired_lrp;
+pub mod freshness_domain;
+pub mod placement;
+pub mod task;
+
+#[cfg(test)]
+mod spec_tests;

@@ -1,0 +1,239 @@
+//! The rules of a task. `Started` is the guard of *at most once*: it follows only from a placed
+//! task, and nothing leads from it back to pending.
+
+use super::{
+    Cancelled, Command, Completed, Deleted, Desired, Event, Placed, PlacementFailed, RETRIES_MAX,
+    Refused, Released, Started, State, Task, TaskReference, TaskResult,
+};
+use crate::{
+    aggregates::Aggregates,
+    bbs::{cell, placement::Placement},
+    decide::Decision,
+    exit::cut_reason,
+    id::{CellId, InstanceGuid, TaskGuid},
+    log::{CellEpoch, StreamId},
+    rejection::Rejection,
+    units::Timestamp,
+};
+
+const CELL_DISAPPEARED: &str = "cell disappeared before completion";
+const NOT_STARTED_IN_TIME: &str = "not started within time limit";
+
+/// Judges a command against the task and its cell.
+pub(crate) fn decide(
+    aggregates: &Aggregates,
+    command: &Command,
+    now: Timestamp,
+) -> Result<Decision, Rejection> {
+    match command {
+        Command::Desire { task_guid, domain, definition, annotation } => {
+            if aggregates.task(task_guid).is_some() {
+                let id = task_guid.to_string();
+                return Err(Rejection::AlreadyExists { what: "task", id });
+            }
+            let desired = Desired {
+                domain: domain.clone(),
+                definition: definition.clone(),
+                annotation: annotation.clone(),
+            };
+            Ok(one(task_guid, desired))
+        }
+        Command::Cancel { task_guid } => cancel(existing(aggregates, task_guid)?),
+        Command::Place { task_guid, instance_guid, cell_id, cell_epoch } => {
+            place(aggregates, task_guid, instance_guid, cell_id, *cell_epoch)
+        }
+        Command::FailPlacement { task_guid, error } => {
+            fail_placement(existing(aggregates, task_guid)?, error)
+        }
+        Command::Refuse { task, reason } => refuse(aggregates, task, reason),
+        Command::Start { task } => start(aggregates, task),
+        Command::Complete { task, result } => complete(aggregates, task, result),
+        Command::Release { task } => release(aggregates, task),
+        Command::LoseCell { task_guid } => lose_cell(aggregates, task_guid),
+        Command::Expire { task_guid } => expire(existing(aggregates, task_guid)?, now),
+    }
+}
+
+fn cancel(task: &Task) -> Result<Decision, Rejection> {
+    match task.state {
+        State::Pending | State::Placed(_) | State::Running(_) => {
+            Ok(one(&task.task_guid, Cancelled {}))
+        }
+        State::Cancelled { .. } => Ok(Decision::default()),
+        State::Completed(_) => Err(wrong_state(task, "cancelled")),
+    }
+}
+
+fn place(
+    aggregates: &Aggregates,
+    task_guid: &TaskGuid,
+    instance_guid: &InstanceGuid,
+    cell_id: &CellId,
+    cell_epoch: CellEpoch,
+) -> Result<Decision, Rejection> {
+    let task = existing(aggregates, task_guid)?;
+    let repeated = task.placement().is_some_and(|p| p.instance_guid == *instance_guid);
+    if repeated {
+        return Ok(Decision::default());
+    }
+    if task.state != State::Pending {
+        return Err(wrong_state(task, "placed"));
+    }
+    let resources = task.resources();
+    cell::check_room(aggregates, cell_id, cell_epoch, resources)?;
+    let placed = Placed {
+        instance_guid: instance_guid.clone(),
+        cell_id: cell_id.clone(),
+        cell_epoch,
+        definition: task.definition_digest,
+        resources,
+    };
+    Ok(one(task_guid, placed))
+}
+
+fn fail_placement(task: &Task, error: &str) -> Result<Decision, Rejection> {
+    if task.state != State::Pending {
+        return Err(wrong_state(task, "rejected"));
+    }
+    let rejection_count = task.rejection_count.saturating_add(1);
+    let error = cut_reason(error);
+    let mut decision =
+        one(&task.task_guid, PlacementFailed { error: error.clone(), rejection_count });
+    fail_when_out_of_retries(task, error, &mut decision);
+    Ok(decision)
+}
+
+fn refuse(
+    aggregates: &Aggregates,
+    reference: &TaskReference,
+    reason: &str,
+) -> Result<Decision, Rejection> {
+    let (task, placement) = present(aggregates, reference)?;
+    match task.state {
+        State::Cancelled { .. } => return Ok(one(&task.task_guid, Released {})),
+        State::Running(_) => return Err(wrong_state(task, "refused")),
+        State::Pending | State::Placed(_) | State::Completed(_) => {}
+    }
+    let rejection_count = task.rejection_count.saturating_add(1);
+    let reason = cut_reason(reason);
+    let refused =
+        Refused { cell_id: placement.cell_id.clone(), reason: reason.clone(), rejection_count };
+    let mut decision = one(&task.task_guid, refused);
+    fail_when_out_of_retries(task, reason, &mut decision);
+    Ok(decision)
+}
+
+/// Diego compares the count before this rejection, so the default allows four in all.
+fn fail_when_out_of_retries(task: &Task, reason: String, decision: &mut Decision) {
+    if task.rejection_count >= RETRIES_MAX {
+        let stream = StreamId::Task(task.task_guid.clone());
+        decision.push(stream, Event::from(failed(reason)));
+    }
+}
+
+fn start(aggregates: &Aggregates, reference: &TaskReference) -> Result<Decision, Rejection> {
+    let (task, placement) = present(aggregates, reference)?;
+    match task.state {
+        State::Placed(_) => {
+            Ok(one(&task.task_guid, Started { instance_guid: placement.instance_guid.clone() }))
+        }
+        // The cell repeats a report whose answer it lost. Whether it may still run the process is
+        // for its own started-record to say.
+        State::Running(_) => Ok(Decision::default()),
+        State::Pending | State::Completed(_) | State::Cancelled { .. } => {
+            Err(wrong_state(task, "started"))
+        }
+    }
+}
+
+fn complete(
+    aggregates: &Aggregates,
+    reference: &TaskReference,
+    result: &TaskResult,
+) -> Result<Decision, Rejection> {
+    let (task, _) = present(aggregates, reference)?;
+    if matches!(task.state, State::Cancelled { .. }) {
+        return Ok(one(&task.task_guid, Released {}));
+    }
+    let completed = Completed {
+        failure_reason: result.failure_reason.as_deref().map(cut_reason),
+        exit: result.exit,
+        evidence: result.evidence,
+    };
+    Ok(one(&task.task_guid, completed))
+}
+
+fn release(aggregates: &Aggregates, reference: &TaskReference) -> Result<Decision, Rejection> {
+    let (task, _) = present(aggregates, reference)?;
+    match task.state {
+        State::Cancelled { .. } => Ok(one(&task.task_guid, Released {})),
+        State::Pending | State::Placed(_) | State::Running(_) | State::Completed(_) => {
+            Err(wrong_state(task, "released"))
+        }
+    }
+}
+
+fn lose_cell(aggregates: &Aggregates, task_guid: &TaskGuid) -> Result<Decision, Rejection> {
+    let task = existing(aggregates, task_guid)?;
+    if !task.placement().is_some_and(|placement| aggregates.is_lost(placement)) {
+        return Err(wrong_state(task, "failed for a lost cell"));
+    }
+    match task.state {
+        State::Cancelled { .. } => Ok(one(task_guid, Released {})),
+        State::Pending | State::Placed(_) | State::Running(_) | State::Completed(_) => {
+            Ok(one(task_guid, failed(CELL_DISAPPEARED.to_owned())))
+        }
+    }
+}
+
+fn expire(task: &Task, now: Timestamp) -> Result<Decision, Rejection> {
+    if task.expires_at().is_none_or(|instant| now < instant) {
+        return Err(wrong_state(task, "expired"));
+    }
+    match task.state {
+        State::Pending => Ok(one(&task.task_guid, failed(NOT_STARTED_IN_TIME.to_owned()))),
+        State::Placed(_) | State::Running(_) | State::Completed(_) | State::Cancelled { .. } => {
+            Ok(one(&task.task_guid, Deleted {}))
+        }
+    }
+}
+
+fn failed(reason: String) -> Completed {
+    Completed { failure_reason: Some(reason), exit: None, evidence: None }
+}
+
+fn existing<'a>(aggregates: &'a Aggregates, task_guid: &TaskGuid) -> Result<&'a Task, Rejection> {
+    aggregates
+        .task(task_guid)
+        .ok_or_else(|| Rejection::NotFound { what: "task", id: task_guid.to_string() })
+}
+
+/// The task and its placement, when the report is about just that placement.
+fn present<'a>(
+    aggregates: &'a Aggregates,
+    reference: &TaskReference,
+) -> Result<(&'a Task, &'a Placement), Rejection> {
+    let moved = || Rejection::PlacementMoved { instance_guid: reference.instance_guid.clone() };
+    let task = aggregates.task(&reference.task_guid).ok_or_else(moved)?;
+    let placement = task.placement().ok_or_else(moved)?;
+    let is_present = placement.instance_guid == reference.instance_guid
+        && placement.placement_epoch == reference.placement_epoch
+        && placement.cell_id == reference.cell_id
+        && placement.cell_epoch == reference.cell_epoch;
+    if is_present { Ok((task, placement)) } else { Err(moved()) }
+}
+
+fn wrong_state(task: &Task, wanted: &'static str) -> Rejection {
+    Rejection::InvalidTransition {
+        what: "task",
+        id: task.task_guid.to_string(),
+        from: task.state_name(),
+        wanted,
+    }
+}
+
+fn one(task_guid: &TaskGuid, event: impl Into<Event>) -> Decision {
+    let mut decision = Decision::default();
+    decision.push(StreamId::Task(task_guid.clone()), event.into());
+    decision
+}

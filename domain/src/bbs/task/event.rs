@@ -1,0 +1,110 @@
+//! What happened to a task. An append-only list.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    bbs::{definition::Definition, placement::Resources},
+    event::events,
+    exit::ProcessExit,
+    id::{CellId, FreshnessDomainName, InstanceGuid},
+    log::CellEpoch,
+    sealed::Digest,
+};
+
+events! {
+    "What happened to a task.";
+    /// It is to run, once.
+    Desired = "task.desired", 1;
+    /// It was put on a cell.
+    Placed = "task.placed", 1;
+    /// No cell could take it, once more.
+    PlacementFailed = "task.placement_failed", 1;
+    /// The cell would not take it; it is pending again.
+    Refused = "task.refused", 1;
+    /// Its process may run from now on, and never again.
+    Started = "task.started", 1;
+    /// It ended.
+    Completed = "task.completed", 1;
+    /// A user stopped it.
+    Cancelled = "task.cancelled", 1;
+    /// The container of a cancelled task is gone.
+    Released = "task.released", 1;
+    /// It ended long ago and is no longer shown.
+    Deleted = "task.deleted", 1;
+}
+
+/// It is to run, once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Desired {
+    /// Who asks.
+    pub domain: FreshnessDomainName,
+    /// What runs.
+    pub definition: Box<Definition>,
+    /// Any text of the client's.
+    pub annotation: String,
+}
+
+/// It was put on a cell. Its position is the placement epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// The container's guid.
+    pub instance_guid: InstanceGuid,
+    /// Where.
+    pub cell_id: CellId,
+    /// Which registration of the cell.
+    pub cell_epoch: CellEpoch,
+    /// What is to run, by digest.
+    pub definition: Digest,
+    /// What is reserved.
+    pub resources: Resources,
+}
+
+/// No cell could take it, once more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacementFailed {
+    /// Diego's text.
+    pub error: String,
+    /// How often by now.
+    pub rejection_count: u32,
+}
+
+/// The cell would not take it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Which cell.
+    pub cell_id: CellId,
+    /// Why not.
+    pub reason: String,
+    /// How often by now.
+    pub rejection_count: u32,
+}
+
+/// Its process may run from now on, and never again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// Which container.
+    pub instance_guid: InstanceGuid,
+}
+
+/// It ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Completed {
+    /// Why it failed; absent when it succeeded.
+    pub failure_reason: Option<String>,
+    /// Its main process's end; absent when none ran.
+    pub exit: Option<ProcessExit>,
+    /// The sealed record of what the cell saw, by digest.
+    pub evidence: Option<Digest>,
+}
+
+/// A user stopped it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cancelled {}
+
+/// The container of a cancelled task is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {}
+
+/// It ended long ago and is no longer shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {}

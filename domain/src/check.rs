@@ -1,0 +1,123 @@
+//! How an instance's health is looked at: a port that answers, a path that answers 200, or only
+//! that the process lives.
+//!
+//! Definitions only: probing is the cell's work, inside the container.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    invalid::{Invalid, InvalidField, field},
+    units::Milliseconds,
+};
+
+/// How often a healthy instance is looked at, unless its check says otherwise (Diego: 30 s).
+pub const HEALTHY_INTERVAL: Milliseconds = Milliseconds::from_seconds(30);
+/// How long one probe may take, unless its check says otherwise (Diego: 1 s).
+pub const PROBE_TIMEOUT: Milliseconds = Milliseconds::from_seconds(1);
+/// How many checks one definition may have.
+const CHECKS_MAX: usize = 16;
+
+/// What makes an instance healthy. Without any check, a living process is healthy.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckDefinition {
+    /// All must pass before the instance is running; any that fails later ends it.
+    pub checks: Vec<Check>,
+}
+
+/// One check.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Check {
+    /// A TCP connection to a port succeeds.
+    Tcp(TcpCheck),
+    /// A GET of a path answers with status 200.
+    Http(HttpCheck),
+}
+
+/// A TCP connection must succeed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TcpCheck {
+    /// The port inside the container, from 1.
+    pub port: u16,
+    /// The most that one connection may take, in milliseconds; 0 is [`PROBE_TIMEOUT`].
+    #[serde(default)]
+    pub timeout_ms: Milliseconds,
+    /// The pause between two probes once healthy, in milliseconds; 0 is [`HEALTHY_INTERVAL`].
+    #[serde(default)]
+    pub interval_ms: Milliseconds,
+}
+
+/// A GET must answer 200.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpCheck {
+    /// The port inside the container, from 1.
+    pub port: u16,
+    /// The path, beginning with `/`.
+    #[serde(default = "root_path")]
+    pub path: String,
+    /// The most that one request may take, in milliseconds; 0 is [`PROBE_TIMEOUT`].
+    #[serde(default)]
+    pub timeout_ms: Milliseconds,
+    /// The pause between two probes once healthy, in milliseconds; 0 is [`HEALTHY_INTERVAL`].
+    #[serde(default)]
+    pub interval_ms: Milliseconds,
+}
+
+fn root_path() -> String {
+    "/".to_owned()
+}
+
+impl Check {
+    /// The port that is probed.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Tcp(check) => check.port,
+            Self::Http(check) => check.port,
+        }
+    }
+
+    /// The most that one probe may take.
+    #[must_use]
+    pub fn timeout(&self) -> Milliseconds {
+        let given = match self {
+            Self::Tcp(check) => check.timeout_ms,
+            Self::Http(check) => check.timeout_ms,
+        };
+        if given.0 == 0 { PROBE_TIMEOUT } else { given }
+    }
+
+    /// The pause between two probes once healthy.
+    #[must_use]
+    pub fn interval(&self) -> Milliseconds {
+        let given = match self {
+            Self::Tcp(check) => check.interval_ms,
+            Self::Http(check) => check.interval_ms,
+        };
+        if given.0 == 0 { HEALTHY_INTERVAL } else { given }
+    }
+}
+
+/// Says what is wrong with a check definition from outside.
+pub(crate) fn check(definition: &CheckDefinition, path: &str, invalid: &mut Invalid) {
+    let path = field(path, "checks");
+    invalid.at_most(&path, definition.checks.len(), CHECKS_MAX);
+    for (index, check) in definition.checks.iter().enumerate() {
+        let path = format!("{path}[{index}]");
+        if check.port() == 0 {
+            invalid.push(InvalidField::new(&field(&path, "port"), "must be from 1 to 65535"));
+        }
+        invalid.between(&field(&path, "timeout_ms"), check.timeout().0, 1, 600_000);
+        invalid.between(&field(&path, "interval_ms"), check.interval().0, 1, 3_600_000);
+        if let Check::Http(http) = check {
+            invalid.without_nul(&field(&path, "path"), &http.path, 2048);
+            if !http.path.starts_with('/') || http.path.contains([' ', '\r', '\n']) {
+                let problem = "must begin with '/' and hold no white space";
+                invalid.push(InvalidField::new(&field(&path, "path"), problem));
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Every command there is, in the envelope that all senders use.
+
+use crate::{
+    bbs::{actual_lrp, cell, desired_lrp, freshness_domain, task},
+    id::CommandId,
+    log::{Actor, LeaseEpoch, Position, StreamId},
+};
+
+/// Anything that can be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Of a desired LRP.
+    DesiredLrp(desired_lrp::Command),
+    /// Of one slot of a desired LRP.
+    ActualLrp(actual_lrp::Command),
+    /// Of a task.
+    Task(task::Command),
+    /// Of a cell's record.
+    Cell(cell::Command),
+    /// Of a freshness domain.
+    FreshnessDomain(freshness_domain::Command),
+}
+
+impl Command {
+    /// The stream that it is about; it may write others beside it.
+    #[must_use]
+    pub fn stream(&self) -> StreamId {
+        match self {
+            Self::DesiredLrp(command) => StreamId::DesiredLrp(command.process_guid().clone()),
+            Self::ActualLrp(command) => StreamId::ActualLrp(command.key().clone()),
+            Self::Task(command) => StreamId::Task(command.task_guid().clone()),
+            Self::Cell(command) => StreamId::Cell(command.cell_id().clone()),
+            Self::FreshnessDomain(freshness_domain::Command::Upsert { name, .. }) => {
+                StreamId::FreshnessDomain(name.clone())
+            }
+        }
+    }
+}
+
+/// What a loop looked at before it decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// The position its view was at: refused when the command's stream has moved since.
+    pub position: Position,
+    /// Under which lease it acts.
+    pub lease_epoch: LeaseEpoch,
+}
+
+/// A command with who sends it and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// Its id: a second command with the same one changes nothing.
+    pub command_id: CommandId,
+    /// Who sends it.
+    pub actor: Actor,
+    /// What a loop looked at; absent from users and cells.
+    pub seen: Option<Seen>,
+    /// The event that made its sender act.
+    pub causation: Option<Position>,
+    /// The first command of the chain; its own id when it begins one.
+    pub correlation: CommandId,
+    /// What is asked.
+    pub command: Command,
+}
+
+/// The id of a cell's report, from which its sequence can be read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReportNumber {
+    /// Which registration of the cell.
+    pub cell_epoch: crate::log::CellEpoch,
+    /// The report's number in that registration, from 1.
+    pub sequence: u64,
+}
+
+const REPORT: &str = "report";
+
+impl ReportNumber {
+    /// The command id of this report of a cell.
+    ///
+    /// # Errors
+    /// When cell id and numbers together are longer than a command id may be.
+    pub fn command_id(
+        self,
+        cell_id: &crate::id::CellId,
+    ) -> Result<CommandId, crate::id::InvalidId> {
+        CommandId::new(&format!("{REPORT}/{cell_id}/{}/{}", self.cell_epoch.0, self.sequence))
+    }
+
+    /// Reads the number back; `None` when the id is not a report's.
+    #[must_use]
+    pub fn of(command_id: &CommandId) -> Option<(crate::id::CellId, Self)> {
+        let rest = command_id.as_str().strip_prefix(REPORT)?.strip_prefix('/')?;
+        let mut parts = rest.split('/');
+        let cell_id = parts.next()?.parse().ok()?;
+        let cell_epoch = crate::log::CellEpoch(parts.next()?.parse().ok()?);
+        let sequence = parts.next()?.parse().ok()?;
+        parts.next().is_none().then_some((cell_id, Self { cell_epoch, sequence }))
+    }
+}
+
+macro_rules! from_aggregate {
+    ($($variant:ident($aggregate:ident)),+) => {
+        $( impl From<$aggregate::Command> for Command {
+            fn from(command: $aggregate::Command) -> Self { Self::$variant(command) }
+        } )+
+    };
+}
+from_aggregate!(
+    DesiredLrp(desired_lrp),
+    ActualLrp(actual_lrp),
+    Task(task),
+    Cell(cell),
+    FreshnessDomain(freshness_domain)
+);

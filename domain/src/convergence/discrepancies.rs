@@ -1,0 +1,259 @@
+//! What differs between desired and actual, slot by slot and task by task.
+//!
+//! Holds no fact of its own: after every event, touching its stream makes it what it would be if
+//! it were filled from nothing. Reads no clock: what is due when is for [`super::plan()`] to say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    aggregates::Aggregates,
+    bbs::{
+        actual_lrp::{self, ActualLrp, Restart},
+        desired_lrp::DesiredLrp,
+        placement::Placement,
+        task::{self, Task},
+    },
+    id::{ActualLrpKey, CellId, FreshnessDomainName, ProcessGuid, TaskGuid},
+    log::StreamId,
+    rep::WorkKind,
+    units::Timestamp,
+};
+
+/// What differs between desired and actual.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Discrepancies {
+    slots: BTreeMap<ActualLrpKey, SlotDiscrepancy>,
+    tasks: BTreeMap<TaskGuid, TaskDiscrepancy>,
+    due: BTreeSet<(Timestamp, WorkKind)>,
+    cell_of: BTreeMap<WorkKind, CellId>,
+    placed_on: BTreeMap<CellId, BTreeSet<WorkKind>>,
+    fresh_until: BTreeMap<FreshnessDomainName, Option<Timestamp>>,
+}
+
+/// What is not as it should be about one slot. A slot that has several of these shows the first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SlotDiscrepancy {
+    /// Its instance is on a cell that is lost, or another machine by now.
+    OnLostCell,
+    /// It is desired and not there.
+    Missing,
+    /// It is there, not desired, and not being stopped.
+    Extra {
+        /// Who must vouch before it may be stopped.
+        domain: FreshnessDomainName,
+    },
+    /// Its instance ended and is not to be placed yet.
+    Crashed(Restart),
+    /// It waits for a cell.
+    Unplaced,
+}
+
+/// What is not settled about one task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskDiscrepancy {
+    /// Its container is on a cell that is lost, or another machine by now.
+    OnLostCell,
+    /// It waits for a cell, and fails at this instant.
+    Unplaced {
+        /// When it fails.
+        expires_at: Timestamp,
+    },
+    /// It ended, and is shown until this instant.
+    Ended {
+        /// When it is no longer shown.
+        expires_at: Timestamp,
+    },
+}
+
+impl SlotDiscrepancy {
+    fn due(&self) -> Option<Timestamp> {
+        match self {
+            Self::Crashed(Restart::NotBefore(instant)) => Some(*instant),
+            Self::Crashed(Restart::Immediately | Restart::Never)
+            | Self::OnLostCell
+            | Self::Missing
+            | Self::Extra { .. }
+            | Self::Unplaced => None,
+        }
+    }
+}
+
+impl TaskDiscrepancy {
+    fn due(&self) -> Option<Timestamp> {
+        match self {
+            Self::OnLostCell => None,
+            Self::Unplaced { expires_at } | Self::Ended { expires_at } => Some(*expires_at),
+        }
+    }
+}
+
+impl Discrepancies {
+    /// The index filled from nothing.
+    #[must_use]
+    pub fn of(aggregates: &Aggregates) -> Self {
+        let mut discrepancies = Self::default();
+        for aggregate in aggregates.all() {
+            discrepancies.touch(aggregates, &aggregate.stream());
+        }
+        discrepancies
+    }
+
+    /// Says anew what one stream has to do with, after an event of it was folded.
+    ///
+    /// A desired LRP's stream concerns all its slots, a cell's everything that is placed on it.
+    pub fn touch(&mut self, aggregates: &Aggregates, stream: &StreamId) {
+        match stream {
+            StreamId::DesiredLrp(process_guid) => self.touch_all_slots(aggregates, process_guid),
+            StreamId::ActualLrp(key) => self.touch_slot(aggregates, key),
+            StreamId::Task(task_guid) => self.touch_task(aggregates, task_guid),
+            StreamId::Cell(cell_id) => {
+                for work in self.placed_on.get(cell_id).cloned().unwrap_or_default() {
+                    match &work {
+                        WorkKind::Lrp(key) => self.touch_slot(aggregates, key),
+                        WorkKind::Task(task_guid) => self.touch_task(aggregates, task_guid),
+                    }
+                }
+            }
+            StreamId::FreshnessDomain(name) => match aggregates.freshness_domain(name) {
+                Some(domain) => {
+                    self.fresh_until.insert(name.clone(), domain.fresh_until);
+                }
+                None => {
+                    self.fresh_until.remove(name);
+                }
+            },
+        }
+    }
+
+    /// Every slot that is not as it should be, by key.
+    pub fn slots(&self) -> impl Iterator<Item = (&ActualLrpKey, &SlotDiscrepancy)> {
+        self.slots.iter()
+    }
+
+    /// Every task that is not settled, by guid.
+    pub fn tasks(&self) -> impl Iterator<Item = (&TaskGuid, &TaskDiscrepancy)> {
+        self.tasks.iter()
+    }
+
+    /// The first instant later than `now` at which time alone makes something due.
+    pub(super) fn first_due_after(&self, now: Timestamp) -> Option<Timestamp> {
+        let mut due = self.due.iter().map(|(instant, _)| *instant);
+        due.find(|instant| *instant > now)
+    }
+
+    /// Whether somebody vouches that the desired state of a domain is complete.
+    #[must_use]
+    pub fn is_fresh(&self, domain: &FreshnessDomainName, now: Timestamp) -> bool {
+        self.fresh_until.get(domain).is_some_and(|until| until.is_none_or(|until| now < until))
+    }
+
+    fn touch_all_slots(&mut self, aggregates: &Aggregates, process_guid: &ProcessGuid) {
+        let key = |index| ActualLrpKey { process_guid: process_guid.clone(), index };
+        let known = self.slots.range(key(0)..=key(u32::MAX)).map(|(key, _)| key.clone());
+        let there = aggregates.slots_of(process_guid).map(|slot| slot.key.clone());
+        let instances = aggregates.desired_lrp(process_guid).map_or(0, |lrp| lrp.instances);
+        let keys: BTreeSet<ActualLrpKey> =
+            known.chain(there).chain((0..instances).map(key)).collect();
+        for key in &keys {
+            self.touch_slot(aggregates, key);
+        }
+    }
+
+    fn touch_slot(&mut self, aggregates: &Aggregates, key: &ActualLrpKey) {
+        let slot = aggregates.slot(key);
+        let work = WorkKind::Lrp(key.clone());
+        self.note_cell(&work, slot.and_then(ActualLrp::placement));
+        let found = slot_discrepancy(aggregates, key, slot);
+        let due = found.as_ref().and_then(SlotDiscrepancy::due);
+        let before = match found {
+            Some(found) => self.slots.insert(key.clone(), found),
+            None => self.slots.remove(key),
+        };
+        self.note_due(work, before.and_then(|before| before.due()), due);
+    }
+
+    fn touch_task(&mut self, aggregates: &Aggregates, task_guid: &TaskGuid) {
+        let task = aggregates.task(task_guid);
+        let work = WorkKind::Task(task_guid.clone());
+        self.note_cell(&work, task.and_then(Task::placement));
+        let found = task.and_then(|task| task_discrepancy(aggregates, task));
+        let due = found.as_ref().and_then(TaskDiscrepancy::due);
+        let before = match found {
+            Some(found) => self.tasks.insert(task_guid.clone(), found),
+            None => self.tasks.remove(task_guid),
+        };
+        self.note_due(work, before.and_then(|before| before.due()), due);
+    }
+
+    fn note_due(&mut self, work: WorkKind, before: Option<Timestamp>, now: Option<Timestamp>) {
+        if before == now {
+            return;
+        }
+        if let Some(before) = before {
+            self.due.remove(&(before, work.clone()));
+        }
+        if let Some(now) = now {
+            self.due.insert((now, work));
+        }
+    }
+
+    fn note_cell(&mut self, work: &WorkKind, placement: Option<&Placement>) {
+        let cell_id = placement.map(|placement| &placement.cell_id);
+        if self.cell_of.get(work) == cell_id {
+            return;
+        }
+        if let Some(before) = self.cell_of.remove(work)
+            && let Some(there) = self.placed_on.get_mut(&before)
+        {
+            there.remove(work);
+            if there.is_empty() {
+                self.placed_on.remove(&before);
+            }
+        }
+        if let Some(cell_id) = cell_id {
+            self.cell_of.insert(work.clone(), cell_id.clone());
+            self.placed_on.entry(cell_id.clone()).or_default().insert(work.clone());
+        }
+    }
+}
+
+fn slot_discrepancy(
+    aggregates: &Aggregates,
+    key: &ActualLrpKey,
+    slot: Option<&ActualLrp>,
+) -> Option<SlotDiscrepancy> {
+    let lrp = aggregates.desired_lrp(&key.process_guid);
+    let is_desired = lrp.is_some_and(|lrp| key.index < lrp.instances);
+    let Some(slot) = slot else { return is_desired.then_some(SlotDiscrepancy::Missing) };
+    if slot.placement().is_some_and(|placement| aggregates.is_lost(placement)) {
+        return Some(SlotDiscrepancy::OnLostCell);
+    }
+    if slot.is_stopping {
+        return None;
+    }
+    if !is_desired {
+        let domain = lrp.map_or(&slot.domain, |lrp: &DesiredLrp| &lrp.domain).clone();
+        return Some(SlotDiscrepancy::Extra { domain });
+    }
+    match &slot.state {
+        actual_lrp::State::Unclaimed => Some(SlotDiscrepancy::Unplaced),
+        actual_lrp::State::Crashed(restart) => Some(SlotDiscrepancy::Crashed(*restart)),
+        actual_lrp::State::Placed(_)
+        | actual_lrp::State::Claimed(_)
+        | actual_lrp::State::Running(_) => None,
+    }
+}
+
+fn task_discrepancy(aggregates: &Aggregates, task: &Task) -> Option<TaskDiscrepancy> {
+    if task.placement().is_some_and(|placement| aggregates.is_lost(placement)) {
+        return Some(TaskDiscrepancy::OnLostCell);
+    }
+    let expires_at = task.expires_at()?;
+    Some(match task.state {
+        task::State::Pending => TaskDiscrepancy::Unplaced { expires_at },
+        task::State::Placed(_)
+        | task::State::Running(_)
+        | task::State::Completed(_)
+        | task::State::Cancelled { .. } => TaskDiscrepancy::Ended { expires_at },
+    })
+}

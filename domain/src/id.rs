@@ -1,0 +1,221 @@
+//! The ids of everything Diario names, one type each, so that no two can be mixed up.
+//!
+//! An id is checked once, where it enters; inside it is always well formed. This file never makes
+//! an id out of chance: new ids come in with the command that needs them.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+/// The longest id in bytes, as Diego's database columns allow.
+pub const ID_BYTES_MAX: usize = 255;
+
+/// Why a text is not an id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidId {
+    /// Nothing was given.
+    #[error("must not be empty")]
+    Empty,
+    /// More than [`ID_BYTES_MAX`] bytes.
+    #[error("must not be longer than {ID_BYTES_MAX} bytes, but has {0}")]
+    TooLong(usize),
+    /// A character outside the id's alphabet.
+    #[error("may hold only {allowed}, but holds {found:?}")]
+    Character {
+        /// What the id may be made of, in words.
+        allowed: &'static str,
+        /// The first character that is not allowed.
+        found: char,
+    },
+}
+
+fn check(text: &str, allowed: &'static str, is_allowed: fn(char) -> bool) -> Result<(), InvalidId> {
+    if text.is_empty() {
+        return Err(InvalidId::Empty);
+    }
+    if text.len() > ID_BYTES_MAX {
+        return Err(InvalidId::TooLong(text.len()));
+    }
+    match text.chars().find(|character| !is_allowed(*character)) {
+        Some(found) => Err(InvalidId::Character { allowed, found }),
+        None => Ok(()),
+    }
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $allowed:literal, $is_allowed:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks a text from outside.
+            ///
+            /// # Errors
+            /// [`InvalidId`] when it is empty, too long or holds a character that is not allowed.
+            pub fn new(text: &str) -> Result<Self, InvalidId> {
+                check(text, $allowed, $is_allowed)?;
+                Ok(Self(Arc::from(text)))
+            }
+
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                Self::new(&text)
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                Self::new(text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.0.as_ref().to_owned()
+            }
+        }
+    };
+}
+
+fn is_guid(character: char) -> bool {
+    character.is_ascii_alphanumeric() || matches!(character, '_' | '-')
+}
+
+fn is_name(character: char) -> bool {
+    is_guid(character) || character == '.'
+}
+
+id!(
+    /// One desired LRP: an app's process in one version.
+    ProcessGuid, "letters, digits, '-' and '_'", is_guid
+);
+id!(
+    /// One task.
+    TaskGuid, "letters, digits, '-' and '_'", is_guid
+);
+id!(
+    /// One container's life: a new one for every placement of an LRP slot or a task.
+    InstanceGuid, "letters, digits, '-' and '_'", is_guid
+);
+id!(
+    /// One cell.
+    CellId, "letters, digits, '-', '_' and '.'", is_name
+);
+id!(
+    /// A consumer's name under which it vouches for its desired state (Diego's *domain*).
+    FreshnessDomainName, "letters, digits, '-', '_' and '.'", is_name
+);
+id!(
+    /// An availability zone.
+    Zone, "letters, digits, '-', '_' and '.'", is_name
+);
+
+/// One command, given by whoever sends it; a second command with the same id changes nothing.
+///
+/// Reports of cells use ids of the form `report/<cell>/<cell epoch>/<sequence>`, so that the
+/// highest sequence of each cell can be read back from the log.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CommandId(Arc<str>);
+
+impl CommandId {
+    /// Checks a text from outside.
+    ///
+    /// # Errors
+    /// [`InvalidId`] when it is empty, too long or holds a character that is not allowed.
+    pub fn new(text: &str) -> Result<Self, InvalidId> {
+        check(text, "letters, digits, '-', '_', '.', ':' and '/'", |character| {
+            is_name(character) || matches!(character, ':' | '/')
+        })?;
+        Ok(Self(Arc::from(text)))
+    }
+
+    /// A command with an id that its sender drew at random.
+    #[must_use]
+    pub fn from_uuid(id: uuid::Uuid) -> Self {
+        Self(Arc::from(id.to_string()))
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CommandId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for CommandId {
+    type Error = InvalidId;
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        Self::new(&text)
+    }
+}
+
+impl From<CommandId> for String {
+    fn from(id: CommandId) -> Self {
+        id.0.as_ref().to_owned()
+    }
+}
+
+/// The machine behind a cell id, drawn once when a cell's folder is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MachineId(pub uuid::Uuid);
+
+/// One slot of a desired LRP.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ActualLrpKey {
+    /// Whose slot.
+    pub process_guid: ProcessGuid,
+    /// Which slot, from 0.
+    pub index: u32,
+}
+
+impl fmt::Display for ActualLrpKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.process_guid, self.index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_outside_their_alphabet_are_refused_with_a_reason() {
+        assert_eq!(ProcessGuid::new(""), Err(InvalidId::Empty));
+        assert_eq!(ProcessGuid::new(&"a".repeat(256)), Err(InvalidId::TooLong(256)));
+        assert!(matches!(ProcessGuid::new("a.b"), Err(InvalidId::Character { found: '.', .. })));
+        assert!(CellId::new("cell.z1-0").is_ok());
+        assert!(CommandId::new("report/cell-1/2/3").is_ok());
+        assert!(CommandId::new("a b").is_err());
+    }
+}

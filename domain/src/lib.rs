@@ -1,0 +1,33 @@
+//! The rules of Diario: what may happen, and what follows.
+//!
+//! No IO, no clock, no randomness, no async: time is an argument, new ids are fields of commands.
+//! - [`mod@decide`] judges a [`command`]; [`aggregates`] folds the [`event`]s that answer it
+//! - [`bbs`] desired LRP, actual LRP, task, cell, freshness domain
+//! - [`auction`] which cell takes what waits; [`convergence`] what makes actual equal desired
+//! - [`rep`] the assignment a cell follows, the reports it makes, and its pure plan
+//! - [`log`], [`id`], [`units`], [`sealed`] the words that all of them share
+//! - [`action`], [`check`], [`routes`] what runs, how its health is seen, how it is reached
+
+pub mod action;
+pub mod aggregates;
+#[cfg(test)]
+mod aggregates_tests;
+pub mod auction;
+pub mod bbs;
+pub mod check;
+pub mod command;
+pub mod convergence;
+pub mod decide;
+pub mod event;
+pub mod exit;
+pub mod id;
+pub mod invalid;
+pub mod log;
+pub mod observation;
+pub mod rejection;
+pub mod rep;
+pub mod routes;
+pub mod sealed;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod units;

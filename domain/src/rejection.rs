@@ -1,0 +1,109 @@
+//! Why a command is refused, in its sender's terms. Nothing was changed.
+
+use crate::{
+    id::{CellId, CommandId, InstanceGuid},
+    log::{LeaseEpoch, StreamId},
+};
+
+/// Why a command is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// There is no such thing now.
+    #[error("{what} {id} does not exist")]
+    NotFound {
+        /// Its kind.
+        what: &'static str,
+        /// Its id.
+        id: String,
+    },
+    /// There is one already.
+    #[error("{what} {id} exists already")]
+    AlreadyExists {
+        /// Its kind.
+        what: &'static str,
+        /// Its id.
+        id: String,
+    },
+    /// It is in a state from which this does not follow.
+    #[error("{what} {id} is {from} and cannot be {wanted}")]
+    InvalidTransition {
+        /// Its kind.
+        what: &'static str,
+        /// Its id.
+        id: String,
+        /// Its state.
+        from: &'static str,
+        /// What was asked.
+        wanted: &'static str,
+    },
+    /// A cell speaks of an instance that is not, or no longer, the placed one: it stops it.
+    #[error("instance {instance_guid} is not the placed one; stop it")]
+    PlacementMoved {
+        /// The instance.
+        instance_guid: InstanceGuid,
+    },
+    /// Another live machine has the id.
+    #[error("cell id {cell_id} is in use by another live machine; choose another id")]
+    CellIdInUse {
+        /// The id.
+        cell_id: CellId,
+    },
+    /// A cell speaks with the epoch of an earlier registration.
+    #[error("cell {cell_id} was registered anew since; register again")]
+    CellEpochPassed {
+        /// The cell.
+        cell_id: CellId,
+    },
+    /// The cell is not heard.
+    #[error("cell {cell_id} is lost")]
+    CellLost {
+        /// The cell.
+        cell_id: CellId,
+    },
+    /// The cell has not enough left.
+    #[error("cell {cell_id} has not enough {lacking}")]
+    NoRoom {
+        /// The cell.
+        cell_id: CellId,
+        /// What is lacking.
+        lacking: String,
+    },
+    /// A loop decided on a view in which this stream had not moved yet: it looks again.
+    #[error("{stream} has moved since it was seen")]
+    Moved {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// A loop whose lease has passed to another node.
+    #[error("lease epoch {} has passed", .lease_epoch.0)]
+    LeasePassed {
+        /// The epoch it acted under.
+        lease_epoch: LeaseEpoch,
+    },
+    /// The command id was used by another command.
+    #[error("command id {command_id} was used by another command; draw a new one")]
+    CommandIdReused {
+        /// The id.
+        command_id: CommandId,
+    },
+}
+
+impl Rejection {
+    /// A stable name for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "NOT_FOUND",
+            Self::AlreadyExists { .. } => "ALREADY_EXISTS",
+            Self::InvalidTransition { .. } => "INVALID_TRANSITION",
+            Self::PlacementMoved { .. } => "PLACEMENT_MOVED",
+            Self::CellIdInUse { .. } => "CELL_ID_IN_USE",
+            Self::CellEpochPassed { .. } => "CELL_EPOCH_PASSED",
+            Self::CellLost { .. } => "CELL_LOST",
+            Self::NoRoom { .. } => "NO_ROOM",
+            Self::Moved { .. } => "MOVED",
+            Self::LeasePassed { .. } => "LEASE_PASSED",
+            Self::CommandIdReused { .. } => "COMMAND_ID_REUSED",
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Rep: what a cell should hold, what it says about it, and the pure plan between the two.
+//!
+//! These types are also the wire between a cell and the control plane.
+
+mod assignment;
+mod plan;
+mod report;
+mod wire;
+
+pub use assignment::{Assignment, Wanted, Work, WorkKind, WorkReference};
+pub use plan::{Held, Operation, Phase, plan};
+pub use report::{Ended, Evidence, NumberedReport, Observed, Report};
+pub use wire::{
+    HeartbeatAnswer, HeartbeatRequest, ObservationsAnswer, ObservationsRequest, PROTOCOL_VERSION,
+    RefusedReport, RegisterAnswer, RegisterRequest, ReportsAnswer, ReportsRequest,
+};

@@ -1,0 +1,145 @@
+//! What a cell says about its containers. A report is a command: it is numbered, kept on the
+//! cell's disk until it is acknowledged, and judged like any other.
+
+use serde::{Deserialize, Serialize};
+
+use super::{WorkKind, WorkReference};
+use crate::{
+    bbs::{
+        actual_lrp::{self, CrashReport, InstanceReference, NetInfo},
+        task::{self, TaskReference, TaskResult},
+    },
+    command::Command,
+    exit::ProcessExit,
+    id::CellId,
+    log::CellEpoch,
+    observation::{LogLine, MetricsSample},
+    sealed::Digest,
+};
+
+/// A report with its number in the cell's registration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NumberedReport {
+    /// From 1, without gaps.
+    pub sequence: u64,
+    /// What is said.
+    #[serde(flatten)]
+    pub report: Report,
+}
+
+/// What a cell says about one container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Which container.
+    pub work: WorkReference,
+    /// What was seen.
+    pub observed: Observed,
+}
+
+/// What a cell saw of one container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Observed {
+    /// It will not be made here, for this reason.
+    Refused(String),
+    /// It is being made. LRPs only.
+    Claimed,
+    /// An LRP is healthy and reached so.
+    Healthy(NetInfo),
+    /// A task asks whether its process may run. Run only after this was accepted.
+    MayStart,
+    /// It ended without being asked to.
+    Ended(Box<Ended>),
+    /// It was stopped as asked, or was never there.
+    Gone,
+}
+
+/// How a container's work ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Why it failed; absent when it succeeded.
+    pub failure_reason: Option<String>,
+    /// Its main process's end; absent when none ran.
+    pub exit: Option<ProcessExit>,
+    /// What was seen of it last.
+    pub evidence: Evidence,
+}
+
+/// What a cell saw of a container before it ended. Stored sealed, named by digest in the event.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The last log lines, oldest first.
+    pub log_lines: Vec<LogLine>,
+    /// The last samples, oldest first.
+    pub metrics: Vec<MetricsSample>,
+}
+
+impl Report {
+    /// The command that this report is. `evidence` names the stored record of an ended one.
+    ///
+    /// `None` when a report makes no sense for its kind of work: a task is not claimed, an LRP
+    /// does not ask to start.
+    #[must_use]
+    pub fn into_command(
+        self,
+        cell_id: CellId,
+        cell_epoch: CellEpoch,
+        evidence: Option<Digest>,
+    ) -> Option<Command> {
+        let WorkReference { kind, instance_guid, placement_epoch } = self.work;
+        match kind {
+            WorkKind::Lrp(key) => {
+                let instance =
+                    InstanceReference { key, instance_guid, placement_epoch, cell_id, cell_epoch };
+                lrp_command(instance, self.observed, evidence).map(Command::ActualLrp)
+            }
+            WorkKind::Task(task_guid) => {
+                let task = TaskReference {
+                    task_guid,
+                    instance_guid,
+                    placement_epoch,
+                    cell_id,
+                    cell_epoch,
+                };
+                task_command(task, self.observed, evidence).map(Command::Task)
+            }
+        }
+    }
+}
+
+fn lrp_command(
+    instance: InstanceReference,
+    observed: Observed,
+    evidence: Option<Digest>,
+) -> Option<actual_lrp::Command> {
+    match observed {
+        Observed::Refused(reason) => Some(actual_lrp::Command::Refuse { instance, reason }),
+        Observed::Claimed => Some(actual_lrp::Command::Claim { instance }),
+        Observed::Healthy(net_info) => Some(actual_lrp::Command::Start { instance, net_info }),
+        Observed::MayStart => None,
+        Observed::Ended(ended) => {
+            let reason = ended.failure_reason.unwrap_or_else(|| "Exited with status 0".to_owned());
+            let report = CrashReport { reason, exit: ended.exit, evidence };
+            Some(actual_lrp::Command::Crash { instance, report })
+        }
+        Observed::Gone => Some(actual_lrp::Command::Remove { instance }),
+    }
+}
+
+fn task_command(
+    task: TaskReference,
+    observed: Observed,
+    evidence: Option<Digest>,
+) -> Option<task::Command> {
+    match observed {
+        Observed::Refused(reason) => Some(task::Command::Refuse { task, reason }),
+        Observed::Claimed | Observed::Healthy(_) => None,
+        Observed::MayStart => Some(task::Command::Start { task }),
+        Observed::Ended(ended) => {
+            let Ended { failure_reason, exit, evidence: _ } = *ended;
+            let result = TaskResult { failure_reason, exit, evidence };
+            Some(task::Command::Complete { task, result })
+        }
+        Observed::Gone => Some(task::Command::Release { task }),
+    }
+}

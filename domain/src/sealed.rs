@@ -1,0 +1,107 @@
+//! Secrets as the log may hold them: sealed, never in clear.
+//!
+//! Sealing and opening need keys and are the event store's business; the rules only carry sealed
+//! values. [`PlainText`] is the clear form at the edges: it prints as `<hidden>`.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A secret value under its owner's data key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Sealed {
+    /// Which data key.
+    pub key_id: uuid::Uuid,
+    /// The 12 bytes of the cipher's nonce, in hex.
+    #[serde(with = "hex_bytes")]
+    pub nonce: Vec<u8>,
+    /// AES-256-GCM ciphertext with its tag, in hex.
+    #[serde(with = "hex_bytes")]
+    pub ciphertext: Vec<u8>,
+    /// HMAC-SHA-256 of the clear value under the data key, in hex: equal values of one owner have
+    /// equal fingerprints, which is all that a reader without the key learns.
+    #[serde(with = "hex_bytes")]
+    pub fingerprint: Vec<u8>,
+}
+
+/// A secret value in clear, on its way between an edge and the keys. Never stored, never printed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PlainText(pub String);
+
+impl fmt::Debug for PlainText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<hidden>")
+    }
+}
+
+/// The SHA-256 of a stored record, by which an event names evidence that is kept beside the log.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// The digest of some bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        use sha2::Digest as _;
+        Self(sha2::Sha256::digest(bytes).into())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({self})")
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = hex::FromHexError;
+    fn try_from(text: String) -> Result<Self, hex::FromHexError> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes)?;
+        Ok(Self(bytes))
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> Self {
+        digest.to_string()
+    }
+}
+
+mod hex_bytes {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&hex::encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(from)?;
+        hex::decode(text).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_text_never_prints_itself() {
+        assert_eq!(format!("{:?}", PlainText("hunter2".into())), "<hidden>");
+    }
+
+    #[test]
+    fn a_digest_reads_back_what_it_prints() {
+        let digest = Digest::of(b"x");
+        assert_eq!(Digest::try_from(digest.to_string()), Ok(digest));
+        assert!(Digest::try_from("00".to_owned()).is_err());
+    }
+}

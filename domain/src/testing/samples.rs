@@ -1,0 +1,184 @@
+//! One of every event, with every field filled: what the golden files hold.
+
+use super::build::{
+    cell_id, crash_report, definition, domain, instance_guid, key, net_info, on_cell, on_desired,
+    on_freshness, on_slot, on_task, registration,
+};
+use crate::{
+    action::{Action, Run, Serial, Timeout},
+    bbs::{
+        actual_lrp, cell, definition::Definition, desired_lrp, freshness_domain,
+        placement::Resources, task,
+    },
+    check::{Check, CheckDefinition, HttpCheck, TcpCheck},
+    event::Event,
+    exit::{ExitStatus, OutOfMemory, ProcessExit},
+    log::{CellEpoch, StreamId},
+    routes::{Hostname, HttpRoute},
+    sealed::Digest,
+    units::{Mebibytes, Milliseconds, Timestamp},
+};
+
+/// One of every event with its stream, in the order of [`Event::type_names`].
+#[must_use]
+pub fn sample_events() -> Vec<(StreamId, Event)> {
+    [desired_lrp_events(), actual_lrp_events(), task_events(), cell_events(), freshness_events()]
+        .concat()
+}
+
+fn routes() -> Vec<HttpRoute> {
+    let hostname = Hostname::new("web.example.com").unwrap_or_else(|_| unreachable!("a constant"));
+    vec![HttpRoute { hostnames: vec![hostname], port: 8080 }]
+}
+
+fn resources() -> Resources {
+    Resources { memory_mb: Mebibytes(64), disk_mb: Mebibytes(64), containers: 1 }
+}
+
+fn out_of_memory() -> ProcessExit {
+    let out_of_memory = OutOfMemory { limit_bytes: 67_108_864, peak_bytes: 67_104_768, kills: 1 };
+    ProcessExit { status: ExitStatus::Signalled(9), out_of_memory: Some(out_of_memory) }
+}
+
+/// A definition with every kind of action and check in it.
+fn rich_definition() -> Definition {
+    let plain = definition();
+    let timed = |action| Action::Timeout(Timeout { action, timeout_ms: Milliseconds(5000) });
+    let run = Run {
+        path: "/bin/diario".to_owned(),
+        args: vec!["sample-app".to_owned()],
+        dir: Some("/home/vcap".to_owned()),
+        env: plain.env.clone(),
+        user: "vcap".to_owned(),
+        log_source: Some("SETUP".to_owned()),
+        nofile: Some(16_384),
+    };
+    let setup = Serial { actions: vec![timed(Box::new(plain.action.clone())), Action::Run(run)] };
+    let (timeout_ms, interval_ms) = (Milliseconds(1000), Milliseconds(30_000));
+    let tcp = TcpCheck { port: 8080, timeout_ms, interval_ms };
+    let http = HttpCheck { port: 8080, path: "/health".to_owned(), timeout_ms, interval_ms };
+    Definition {
+        setup: Some(Action::Serial(setup)),
+        check: CheckDefinition { checks: vec![Check::Tcp(tcp), Check::Http(http)] },
+        placement_tags: vec!["iso".to_owned()],
+        ..plain
+    }
+}
+
+fn desired_lrp_events() -> Vec<(StreamId, Event)> {
+    let desired = desired_lrp::Desired {
+        domain: domain(),
+        instances: 2,
+        definition: Box::new(rich_definition()),
+        routes: routes(),
+        annotation: "v1".to_owned(),
+    };
+    vec![
+        on_desired("web", desired),
+        on_desired("web", desired_lrp::Scaled { from: 2, to: 3 }),
+        on_desired("web", desired_lrp::RoutesChanged { routes: routes() }),
+        on_desired("web", desired_lrp::AnnotationChanged { annotation: "v2".to_owned() }),
+        on_desired("web", desired_lrp::Removed {}),
+    ]
+}
+
+fn actual_lrp_events() -> Vec<(StreamId, Event)> {
+    let slot = key("web", 0);
+    let instance_guid = instance_guid("i-1");
+    let cell_id = cell_id("cell-1");
+    let crashed = actual_lrp::Crashed {
+        instance_guid: instance_guid.clone(),
+        cell_id: cell_id.clone(),
+        reason: crash_report().reason,
+        exit: Some(out_of_memory()),
+        crash_count: 3,
+        restart: actual_lrp::Restart::NotBefore(Timestamp(1_700_000_030_000_000_000)),
+        evidence: Some(Digest::of(b"evidence")),
+    };
+    let placed = actual_lrp::Placed {
+        instance_guid: instance_guid.clone(),
+        cell_id: cell_id.clone(),
+        cell_epoch: CellEpoch(1),
+        definition: definition().digest(),
+        resources: resources(),
+    };
+    let refused = actual_lrp::Refused {
+        instance_guid: instance_guid.clone(),
+        cell_id,
+        reason: "no room".to_owned(),
+    };
+    let started =
+        actual_lrp::Started { instance_guid: instance_guid.clone(), net_info: net_info() };
+    let failed = actual_lrp::PlacementFailed { error: "insufficient resources".to_owned() };
+    vec![
+        on_slot(&slot, actual_lrp::Created { domain: domain() }),
+        on_slot(&slot, placed),
+        on_slot(&slot, failed),
+        on_slot(&slot, refused),
+        on_slot(&slot, actual_lrp::Claimed { instance_guid }),
+        on_slot(&slot, started),
+        on_slot(&slot, crashed),
+        on_slot(&slot, actual_lrp::Unclaimed { reason: actual_lrp::UnclaimReason::CellLost }),
+        on_slot(&slot, actual_lrp::Retired {}),
+        on_slot(&slot, actual_lrp::Removed {}),
+    ]
+}
+
+fn task_events() -> Vec<(StreamId, Event)> {
+    let desired = task::Desired {
+        domain: domain(),
+        definition: Box::new(definition()),
+        annotation: "nightly".to_owned(),
+    };
+    let placed = task::Placed {
+        instance_guid: instance_guid("i-1"),
+        cell_id: cell_id("cell-1"),
+        cell_epoch: CellEpoch(1),
+        definition: definition().digest(),
+        resources: resources(),
+    };
+    let failed = task::PlacementFailed {
+        error: "insufficient resources: memory".to_owned(),
+        rejection_count: 1,
+    };
+    let refused = task::Refused {
+        cell_id: cell_id("cell-1"),
+        reason: "no room".to_owned(),
+        rejection_count: 2,
+    };
+    let completed = task::Completed {
+        failure_reason: Some("Exited with status 1".to_owned()),
+        exit: Some(ProcessExit { status: ExitStatus::Exited(1), out_of_memory: None }),
+        evidence: Some(Digest::of(b"evidence")),
+    };
+    vec![
+        on_task("t", desired),
+        on_task("t", placed),
+        on_task("t", failed),
+        on_task("t", refused),
+        on_task("t", task::Started { instance_guid: instance_guid("i-1") }),
+        on_task("t", completed),
+        on_task("t", task::Cancelled {}),
+        on_task("t", task::Released {}),
+        on_task("t", task::Deleted {}),
+    ]
+}
+
+fn cell_events() -> Vec<(StreamId, Event)> {
+    let registered =
+        cell::Registered { cell_epoch: CellEpoch(1), registration: Box::new(registration(1)) };
+    let lost = cell::Lost {
+        last_heard_at: Timestamp(1_700_000_000_000_000_000),
+        heard_by: "node-1".to_owned(),
+    };
+    vec![
+        on_cell("cell-1", registered),
+        on_cell("cell-1", lost),
+        on_cell("cell-1", cell::Returned {}),
+    ]
+}
+
+fn freshness_events() -> Vec<(StreamId, Event)> {
+    let fresh_until = Some(Timestamp(1_700_000_120_000_000_000));
+    vec![on_freshness(freshness_domain::Upserted { fresh_until })]
+}

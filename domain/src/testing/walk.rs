@@ -1,0 +1,181 @@
+//! A seeded walk: commands as users, loops and cells send them, sensible ones and stale ones.
+
+use super::{
+    Dice, Story, cell_id, crash_report, definition, instance_guid, key, net_info, process_guid,
+    registration, task_guid,
+};
+use crate::{
+    bbs::{
+        actual_lrp, cell, definition::Definition, desired_lrp, freshness_domain, task,
+        task::TaskResult,
+    },
+    command::Command,
+    convergence,
+    id::CellId,
+    log::CellEpoch,
+    units::{Mebibytes, Milliseconds, Timestamp},
+};
+
+const PROCESSES: [&str; 3] = ["a", "b", "c"];
+const TASKS: [&str; 4] = ["t", "u", "v", "w"];
+const CELLS: [&str; 3] = ["cell-1", "cell-2", "cell-3"];
+const INDEX_BOUND: u32 = 5;
+
+impl Story {
+    /// Goes on by `steps` random commands, refused or not, with time passing between them.
+    #[must_use]
+    pub fn walk(mut self, dice: &mut Dice, steps: usize) -> Self {
+        for _ in 0..steps {
+            self.now = self.now.plus(Milliseconds(u64::from(dice.below(20_000))));
+            let command = random_command(dice, &self);
+            let _refused_or_not = self.submit(command);
+        }
+        self
+    }
+}
+
+/// A command that somebody might send now.
+#[must_use]
+pub fn random_command(dice: &mut Dice, story: &Story) -> Command {
+    match dice.below(12) {
+        0 => of_wish(dice).into(),
+        1 => of_cell(dice, story).into(),
+        2 => task_of_user(dice).into(),
+        3 => vouch(dice).into(),
+        4 | 5 => planned(dice, story).unwrap_or_else(|| of_wish(dice).into()),
+        6 | 7 => of_slot(dice, story).into(),
+        8 | 9 => report_of_slot(dice, story).unwrap_or_else(|| of_slot(dice, story)).into(),
+        10 => place_task(dice, story).into(),
+        _ => report_of_task(dice, story).unwrap_or_else(|| place_task(dice, story)).into(),
+    }
+}
+
+fn random_definition(dice: &mut Dice) -> Box<Definition> {
+    let memory_mb = Mebibytes(dice.pick(&[32, 100, 400]));
+    Box::new(Definition { memory_mb, ..definition() })
+}
+
+fn of_wish(dice: &mut Dice) -> desired_lrp::Command {
+    let process_guid = process_guid(dice.pick(&PROCESSES));
+    match dice.below(4) {
+        0 => desired_lrp::Command::Remove { process_guid },
+        1 => {
+            let instances = Some(dice.below(INDEX_BOUND));
+            let update = desired_lrp::Update { instances, ..desired_lrp::Update::default() };
+            desired_lrp::Command::Update { process_guid, update }
+        }
+        _ => desired_lrp::Command::Desire {
+            process_guid,
+            domain: super::build::domain(),
+            instances: dice.below(INDEX_BOUND),
+            definition: random_definition(dice),
+            routes: Vec::new(),
+            annotation: String::new(),
+        },
+    }
+}
+
+fn of_cell(dice: &mut Dice, story: &Story) -> cell::Command {
+    let (cell_id, cell_epoch) = random_cell(dice, story);
+    match dice.below(4) {
+        0 => cell::Command::Lose {
+            cell_id,
+            last_heard_at: Timestamp(0),
+            heard_by: "node-1".to_owned(),
+        },
+        1 => cell::Command::Return { cell_id, cell_epoch },
+        _ => {
+            let registration = Box::new(registration(u128::from(dice.below(2))));
+            cell::Command::Register { cell_id, registration }
+        }
+    }
+}
+
+/// A cell with its present epoch, or now and then another one.
+fn random_cell(dice: &mut Dice, story: &Story) -> (CellId, CellEpoch) {
+    let cell_id = cell_id(dice.pick(&CELLS));
+    let present = story.aggregates.cell(&cell_id).map_or(1, |cell| cell.cell_epoch.0);
+    let cell_epoch = CellEpoch(present + u64::from(dice.one_in(10)));
+    (cell_id, cell_epoch)
+}
+
+fn task_of_user(dice: &mut Dice) -> task::Command {
+    let task_guid = task_guid(dice.pick(&TASKS));
+    if dice.one_in(3) {
+        return task::Command::Cancel { task_guid };
+    }
+    let definition = random_definition(dice);
+    let (domain, annotation) = (super::build::domain(), String::new());
+    task::Command::Desire { task_guid, domain, definition, annotation }
+}
+
+fn vouch(dice: &mut Dice) -> freshness_domain::Command {
+    let time_to_live = (!dice.one_in(5)).then(|| Milliseconds(u64::from(dice.below(60_000))));
+    freshness_domain::Command::Upsert { name: super::build::domain(), time_to_live }
+}
+
+fn planned(dice: &mut Dice, story: &Story) -> Option<Command> {
+    let discrepancies = convergence::Discrepancies::of(&story.aggregates);
+    let plan = convergence::plan(&discrepancies, story.now);
+    (!plan.is_empty()).then(|| dice.pick(&plan))
+}
+
+fn of_slot(dice: &mut Dice, story: &Story) -> actual_lrp::Command {
+    let key = key(dice.pick(&PROCESSES), dice.below(INDEX_BOUND));
+    match dice.below(8) {
+        0 => actual_lrp::Command::Create { key },
+        1 => actual_lrp::Command::FailPlacement { key, error: "no cell".to_owned() },
+        2 => actual_lrp::Command::Retire { key },
+        _ => {
+            let (cell_id, cell_epoch) = random_cell(dice, story);
+            let instance_guid = instance_guid(&format!("i-{:x}", dice.next_number()));
+            actual_lrp::Command::Place { key, instance_guid, cell_id, cell_epoch }
+        }
+    }
+}
+
+fn report_of_slot(dice: &mut Dice, story: &Story) -> Option<actual_lrp::Command> {
+    let placed = story.aggregates.slots().filter(|slot| slot.placement().is_some());
+    let keys: Vec<_> = placed.map(|slot| slot.key.clone()).collect();
+    if keys.is_empty() {
+        return None;
+    }
+    let mut instance = story.instance(&dice.pick(&keys));
+    instance.cell_epoch.0 += u64::from(dice.one_in(20));
+    Some(match dice.below(6) {
+        0 => actual_lrp::Command::Refuse { instance, reason: "no room".to_owned() },
+        1 => actual_lrp::Command::Claim { instance },
+        2 => actual_lrp::Command::Crash { instance, report: crash_report() },
+        3 => actual_lrp::Command::Remove { instance },
+        _ => actual_lrp::Command::Start { instance, net_info: net_info() },
+    })
+}
+
+fn place_task(dice: &mut Dice, story: &Story) -> task::Command {
+    let task_guid = task_guid(dice.pick(&TASKS));
+    if dice.one_in(6) {
+        return task::Command::FailPlacement { task_guid, error: "no cell".to_owned() };
+    }
+    let (cell_id, cell_epoch) = random_cell(dice, story);
+    let instance_guid = instance_guid(&format!("i-{:x}", dice.next_number()));
+    task::Command::Place { task_guid, instance_guid, cell_id, cell_epoch }
+}
+
+fn report_of_task(dice: &mut Dice, story: &Story) -> Option<task::Command> {
+    let placed = story.aggregates.tasks().filter(|task| task.placement().is_some());
+    let guids: Vec<_> = placed.map(|task| task.task_guid.clone()).collect();
+    if guids.is_empty() {
+        return None;
+    }
+    let mut task = story.task(&dice.pick(&guids));
+    task.cell_epoch.0 += u64::from(dice.one_in(20));
+    Some(match dice.below(5) {
+        0 => task::Command::Refuse { task, reason: "no room".to_owned() },
+        1 => task::Command::Release { task },
+        2 => {
+            let result = TaskResult { failure_reason: None, exit: None, evidence: None };
+            task::Command::Complete { task, result }
+        }
+        _ => task::Command::Start { task },
+    })
+}

@@ -1,0 +1,94 @@
+-- The event log, its keys and blobs, and the snapshots. Views are never stored here.
+-- A released migration is never edited: a change is a file with the next number.
+
+-- Every event that ever happened. `payload` holds the JSON bytes that are hashed; `leaf` is the
+-- hash of the whole row, which lets `verify` name the one row that is wrong.
+CREATE TABLE events (
+    position       INTEGER PRIMARY KEY,
+    stream         TEXT    NOT NULL,
+    version        INTEGER NOT NULL,
+    owner          TEXT    NOT NULL,
+    type           TEXT    NOT NULL,
+    schema_version INTEGER NOT NULL,
+    recorded_at    INTEGER NOT NULL,
+    actor_kind     TEXT    NOT NULL,
+    actor_name     TEXT    NOT NULL,
+    actor_via      TEXT    NOT NULL,
+    command_id     TEXT    NOT NULL,
+    causation      INTEGER,
+    correlation    TEXT    NOT NULL,
+    payload        BLOB    NOT NULL,
+    leaf           BLOB    NOT NULL
+) STRICT;
+
+CREATE UNIQUE INDEX events_by_stream ON events (stream, version);
+CREATE INDEX events_by_owner ON events (owner, position);
+CREATE INDEX events_by_type ON events (type, position);
+CREATE INDEX events_by_command ON events (command_id, position);
+
+-- The last version of every stream.
+CREATE TABLE streams (
+    stream        TEXT    PRIMARY KEY,
+    version       INTEGER NOT NULL,
+    last_position INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What was committed together, and the hash chain over it.
+CREATE TABLE batches (
+    first_position INTEGER PRIMARY KEY,
+    event_count    INTEGER NOT NULL,
+    recorded_at    INTEGER NOT NULL,
+    batch_id       BLOB    NOT NULL UNIQUE,
+    link           BLOB    NOT NULL
+) STRICT;
+
+-- All events of a batch share its time, so the time of a position is looked up here.
+CREATE INDEX batches_by_time ON batches (recorded_at, first_position);
+
+-- Where the log ends: one row.
+CREATE TABLE log_head (
+    id          INTEGER PRIMARY KEY CHECK (id = 1),
+    position    INTEGER NOT NULL,
+    recorded_at INTEGER NOT NULL,
+    incarnation BLOB    NOT NULL,
+    link        BLOB    NOT NULL
+) STRICT;
+
+-- One data key per owner, wrapped by the master key, which is not in the database.
+CREATE TABLE data_keys (
+    owner      TEXT    NOT NULL,
+    key_id     BLOB    NOT NULL,
+    wrapped    BLOB    NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (owner, key_id)
+) STRICT, WITHOUT ROWID;
+
+-- Sealed evidence beside the log, named by events through its digest.
+CREATE TABLE blobs (
+    digest     BLOB    PRIMARY KEY,
+    owner      TEXT    NOT NULL,
+    bytes      BLOB    NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT;
+
+-- Snapshots are disposable: dropping these three tables' rows loses only time.
+CREATE TABLE snapshot_manifests (
+    position       INTEGER PRIMARY KEY,
+    ordinal        INTEGER NOT NULL,
+    recorded_at    INTEGER NOT NULL,
+    format_version INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE snapshot_shards (
+    position INTEGER NOT NULL,
+    shard    INTEGER NOT NULL,
+    digest   BLOB    NOT NULL,
+    PRIMARY KEY (position, shard)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX snapshot_shards_by_digest ON snapshot_shards (digest);
+
+CREATE TABLE snapshot_blobs (
+    digest BLOB PRIMARY KEY,
+    bytes  BLOB NOT NULL
+) STRICT;

@@ -1,0 +1,80 @@
+//! What Cloud Controller shows of an app's instances: a function of the live aggregates.
+//!
+//! An instance that is not placed is not running: it is STARTING while it may still be placed, and
+//! DOWN with the reason once a placement failed (cloud_controller_ng, instances reporter).
+
+use domain::{
+    aggregates::Aggregates,
+    bbs::actual_lrp::{ActualLrp, Restart, State},
+    id::ProcessGuid,
+    units::Timestamp,
+};
+
+/// What Cloud Controller calls an instance's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InstanceState {
+    /// It is healthy.
+    Running,
+    /// It waits for a cell, or its container is being made.
+    Starting,
+    /// It is being stopped.
+    Stopping,
+    /// It ended and waits to be restarted, or was given up.
+    Crashed,
+    /// It is missing, or no cell can take it.
+    Down,
+}
+
+/// One instance as Cloud Controller shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceStatus {
+    /// Which slot.
+    pub index: u32,
+    /// Its state.
+    pub state: InstanceState,
+    /// Since when; absent for a slot that does not exist.
+    pub since: Option<Timestamp>,
+    /// Why it is not running.
+    pub details: Option<String>,
+}
+
+/// The instances that are desired, and those that are there beyond them, by index.
+#[must_use]
+pub fn app_status(aggregates: &Aggregates, process_guid: &ProcessGuid) -> Vec<InstanceStatus> {
+    let wanted = aggregates.desired_lrp(process_guid).map_or(0, |lrp| lrp.instances);
+    let mut statuses: Vec<InstanceStatus> =
+        aggregates.slots_of(process_guid).map(status_of).collect();
+    let missing: Vec<u32> = (0..wanted)
+        .filter(|index| statuses.binary_search_by_key(index, |status| status.index).is_err())
+        .collect();
+    statuses.extend(missing.into_iter().map(|index| InstanceStatus {
+        index,
+        state: InstanceState::Down,
+        since: None,
+        details: Some("not created yet".to_owned()),
+    }));
+    statuses.sort_by_key(|status| status.index);
+    statuses
+}
+
+fn status_of(slot: &ActualLrp) -> InstanceStatus {
+    let (state, details) = match &slot.state {
+        _ if slot.is_stopping => (InstanceState::Stopping, None),
+        State::Running(_) => (InstanceState::Running, None),
+        State::Claimed(_) | State::Placed(_) => (InstanceState::Starting, None),
+        State::Unclaimed => match &slot.placement_error {
+            Some(error) => (InstanceState::Down, Some(error.clone())),
+            None => (InstanceState::Starting, Some("waiting for a cell".to_owned())),
+        },
+        State::Crashed(restart) => (InstanceState::Crashed, Some(crash_details(slot, *restart))),
+    };
+    InstanceStatus { index: slot.key.index, state, since: Some(slot.since), details }
+}
+
+fn crash_details(slot: &ActualLrp, restart: Restart) -> String {
+    let reason = slot.last_crash.as_ref().map_or("", |crash| crash.reason.as_str());
+    match restart {
+        Restart::Immediately | Restart::NotBefore(_) => reason.to_owned(),
+        Restart::Never => format!("{reason} (given up after {} crashes)", slot.crash_count),
+    }
+}

@@ -1,0 +1,142 @@
+//! Per cell: the whole list of what it should hold.
+//!
+//! Beside the lists stands when each last changed, so that a cell's long poll wakes for its own
+//! list only. That is a hint and no content: after a restart every list counts as changed once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use domain::{
+    aggregates::Aggregates,
+    bbs::task,
+    id::{CellId, InstanceGuid},
+    log::{CellEpoch, Position, StreamId},
+    rep::{Assignment, Wanted, Work, WorkKind, WorkReference},
+};
+
+use crate::view::View;
+
+/// The lists of all cells.
+#[derive(Debug, Clone, Default)]
+pub struct CellAssignments {
+    lists: BTreeMap<CellId, BTreeMap<InstanceGuid, Listed>>,
+    placed: BTreeMap<StreamId, (CellId, InstanceGuid)>,
+    changed_at: BTreeMap<CellId, Position>,
+    changed: BTreeSet<CellId>,
+}
+
+/// What was placed on a cell, and in which of its registrations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Listed {
+    cell_epoch: CellEpoch,
+    work: Work,
+}
+
+impl CellAssignments {
+    /// The list of a registered cell. What was placed on a machine that another one has replaced
+    /// since is not on it: it would be started there for nobody.
+    #[must_use]
+    pub fn of(&self, aggregates: &Aggregates, cell_id: &CellId) -> Option<Assignment> {
+        let cell_epoch = aggregates.cell(cell_id)?.cell_epoch;
+        let listed = self.lists.get(cell_id).into_iter().flat_map(BTreeMap::values);
+        let present = listed.filter(|listed| listed.cell_epoch == cell_epoch);
+        Some(Assignment {
+            position: self.changed_at(cell_id),
+            cell_epoch,
+            work: present.map(|listed| listed.work.clone()).collect(),
+        })
+    }
+
+    /// The last event known to have changed a cell's list.
+    #[must_use]
+    pub fn changed_at(&self, cell_id: &CellId) -> Position {
+        self.changed_at.get(cell_id).copied().unwrap_or_default()
+    }
+
+    /// Notes the position of the event that was folded last, and hands out the cells whose lists
+    /// it changed.
+    pub(crate) fn settle(&mut self, position: Position) -> BTreeSet<CellId> {
+        for cell_id in &self.changed {
+            self.changed_at.insert(cell_id.clone(), position);
+        }
+        std::mem::take(&mut self.changed)
+    }
+
+    fn remove(&mut self, stream: &StreamId) {
+        let Some((cell_id, instance_guid)) = self.placed.remove(stream) else { return };
+        if let Some(list) = self.lists.get_mut(&cell_id) {
+            list.remove(&instance_guid);
+            if list.is_empty() {
+                self.lists.remove(&cell_id);
+            }
+        }
+        self.changed.insert(cell_id);
+    }
+
+    fn insert(&mut self, stream: &StreamId, cell_id: CellId, listed: Listed) {
+        let instance_guid = listed.work.reference.instance_guid.clone();
+        self.placed.insert(stream.clone(), (cell_id.clone(), instance_guid.clone()));
+        self.changed.insert(cell_id.clone());
+        self.lists.entry(cell_id).or_default().insert(instance_guid, listed);
+    }
+
+    fn known(&self, stream: &StreamId) -> Option<(&CellId, &Listed)> {
+        let (cell_id, instance_guid) = self.placed.get(stream)?;
+        Some((cell_id, self.lists.get(cell_id)?.get(instance_guid)?))
+    }
+}
+
+impl View for CellAssignments {
+    const NAME: &'static str = "cell_assignments";
+
+    fn touch(&mut self, aggregates: &Aggregates, stream: &StreamId) {
+        let present = match stream {
+            StreamId::ActualLrp(key) => aggregates.slot(key).and_then(|slot| {
+                let placement = slot.placement()?;
+                let wanted = if slot.is_stopping { Wanted::Stop } else { Wanted::Run };
+                Some((WorkKind::Lrp(key.clone()), placement, wanted))
+            }),
+            StreamId::Task(task_guid) => aggregates.task(task_guid).and_then(|task| {
+                let placement = task.placement()?;
+                let wanted = match task.state {
+                    task::State::Cancelled { .. } => Wanted::Stop,
+                    task::State::Pending
+                    | task::State::Placed(_)
+                    | task::State::Running(_)
+                    | task::State::Completed(_) => Wanted::Run,
+                };
+                Some((WorkKind::Task(task_guid.clone()), placement, wanted))
+            }),
+            StreamId::Cell(cell_id) => {
+                // A new registration is told its list even if that has not changed.
+                self.changed.insert(cell_id.clone());
+                return;
+            }
+            StreamId::DesiredLrp(_) | StreamId::FreshnessDomain(_) => return,
+        };
+        let present = present.map(|(kind, placement, wanted)| {
+            let reference = WorkReference {
+                kind,
+                instance_guid: placement.instance_guid.clone(),
+                placement_epoch: placement.placement_epoch,
+            };
+            let work = Work { reference, wanted, definition: placement.definition };
+            (placement.cell_id.clone(), Listed { cell_epoch: placement.cell_epoch, work })
+        });
+        let is_known = match (&present, self.known(stream)) {
+            (Some((cell_id, listed)), Some(known)) => known == (cell_id, listed),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if is_known {
+            return;
+        }
+        self.remove(stream);
+        if let Some((cell_id, listed)) = present {
+            self.insert(stream, cell_id, listed);
+        }
+    }
+
+    fn content(&self) -> String {
+        format!("{:?}{:?}", self.lists, self.placed)
+    }
+}

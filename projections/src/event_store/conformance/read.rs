@@ -1,0 +1,94 @@
+//! Reading: look-ups, filters, times, hashes.
+
+use domain::{
+    log::{Owner, Position},
+    units::Timestamp,
+};
+use uuid::Uuid;
+
+use super::{
+    super::{BatchId, EventStore, Filter, Order, chain},
+    samples::{START, actor, batch, cell_stream, command, fill, lost, upserted},
+};
+
+pub(super) async fn batches_and_commands_are_found_again(store: &dyn EventStore) {
+    let mut other = lost("b", "n");
+    other.command_id = command("command-2");
+    other.causation = Some(Position(1));
+    let events = vec![lost("a", "n"), other, lost("c", "n")];
+    let written = store.append(batch(1, START, 1, events)).await.expect("an append");
+    fill(store, &[1]).await;
+
+    let of_batch = store.find_batch(BatchId(Uuid::from_u128(1))).await.expect("a look-up");
+    let of_command = store.find_command(&command("command-2")).await.expect("a look-up");
+
+    assert_eq!(of_batch, Some(written.clone()));
+    assert_eq!(of_command.as_deref(), Some(&written[1..2]));
+    assert_eq!(store.find_batch(BatchId(Uuid::from_u128(2))).await.expect("a look-up"), None);
+    assert_eq!(store.find_command(&command("command-9")).await.expect("a look-up"), None);
+}
+
+pub(super) async fn filters_let_through_what_they_name(store: &dyn EventStore) {
+    let mut by_another = lost("a", "n");
+    by_another.actor = actor("another");
+    let events = vec![lost("a", "n"), upserted("a"), lost("b", "n"), by_another, upserted("b")];
+    store.append(batch(1, START, 1, events)).await.expect("an append");
+    let check = async |filter: Filter, after: u64, limit: usize, order: Order, expected: &[u64]| {
+        let found = store.read_filtered(&filter, Position(after), limit, order).await;
+        let found: Vec<u64> = found.expect("events").iter().map(|event| event.position.0).collect();
+        assert_eq!(found, expected, "{filter:?} {after} {limit} {order:?}");
+    };
+    let all = Filter::default;
+    let owner = |owner: Owner| Filter { owner: Some(owner), ..all() };
+    let types = |types: &[&str]| Filter {
+        types: types.iter().map(|name| (*name).to_owned()).collect(),
+        ..all()
+    };
+
+    check(all(), 0, 10, Order::OldestFirst, &[1, 2, 3, 4, 5]).await;
+    check(all(), 2, 2, Order::OldestFirst, &[3, 4]).await;
+    check(all(), 0, 2, Order::NewestFirst, &[5, 4]).await;
+    check(all(), 4, 2, Order::NewestFirst, &[3, 2]).await;
+    check(all(), 1, 2, Order::NewestFirst, &[]).await;
+    check(owner(cell_stream("a").owner()), 0, 10, Order::OldestFirst, &[1, 4]).await;
+    check(owner(cell_stream("c").owner()), 0, 10, Order::OldestFirst, &[]).await;
+    check(types(&["freshness_domain.upserted"]), 0, 10, Order::NewestFirst, &[5, 2]).await;
+    check(types(&["cell.lost", "freshness_domain.upserted"]), 3, 10, Order::OldestFirst, &[4, 5])
+        .await;
+    check(types(&["no.such.type"]), 0, 10, Order::OldestFirst, &[]).await;
+    let of_another = Filter { actor: Some(actor("another")), ..all() };
+    check(of_another, 0, 10, Order::OldestFirst, &[4]).await;
+    let until = Filter { until: Some(Position(2)), ..types(&["cell.lost"]) };
+    check(until, 0, 10, Order::NewestFirst, &[1]).await;
+}
+
+pub(super) async fn a_time_has_a_position(store: &dyn EventStore) {
+    let two = || vec![upserted("a"), upserted("b")];
+    store.append(batch(1, START, 10, two())).await.expect("an append");
+    store.append(batch(2, Position(2), 20, two())).await.expect("an append");
+    store.append(batch(3, Position(4), 20, two())).await.expect("an append");
+
+    for (nanoseconds, expected) in [
+        (i64::MIN, 0),
+        (9_999_999_999, 0),
+        (10_000_000_000, 2),
+        (19_999_999_999, 2),
+        (20_000_000_000, 6),
+        (i64::MAX, 6),
+    ] {
+        let position = store.position_at(Timestamp(nanoseconds)).await.expect("a position");
+        assert_eq!(position, Position(expected), "at {nanoseconds} ns");
+    }
+}
+
+pub(super) async fn hashes_depend_on_the_input_alone(store: &dyn EventStore) {
+    fill(store, &[3, 1, 2]).await;
+
+    assert_eq!(chain::verify(store).await.expect("a readable log"), None);
+    let head = store.head().await.expect("a head");
+    assert_eq!(
+        hex::encode(head.link),
+        "b00747df506da47c2c421ec64703fdbfaabc33ff4fbe245e2c96409d1c7a0e00",
+        "every store gives these events this link"
+    );
+}

@@ -1,0 +1,127 @@
+//! What can go wrong with the log, by operation.
+
+use std::path::PathBuf;
+
+use domain::{event::UnreadableEvent, log::Position};
+
+use super::{BatchId, Head, Refusal, chain::Fault};
+
+/// Why the log could not be opened, read or kept.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database file cannot be opened or made.
+    #[error("cannot open the database {path}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: sqlx::Error,
+    },
+    /// The file holds something else.
+    #[error("{path} is not a Diario database; it was left as it is")]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file was written by a newer Diario.
+    #[error("{path} has database version {found}, newer than {known} known here: upgrade diario")]
+    NewerDatabase {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The newest version known here.
+        known: i64,
+    },
+    /// The file's pages are damaged or cut off.
+    #[error("{path} is damaged ({reason}); it was left as it is: restore a backup")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was seen.
+        reason: String,
+    },
+    /// The log's last batch is not what its hash says.
+    #[error("the log in {path} is damaged: {fault}; it was left as it is: restore a backup")]
+    TailDamaged {
+        /// The file.
+        path: PathBuf,
+        /// Where and how.
+        fault: Fault,
+    },
+    /// The schema could not be brought up to date.
+    #[error("cannot bring {path} up to date")]
+    Migrate {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        source: sqlx::migrate::MigrateError,
+    },
+    /// A statement failed.
+    #[error("cannot {operation}")]
+    Database {
+        /// What was being done.
+        operation: &'static str,
+        /// What SQLite said.
+        source: sqlx::Error,
+    },
+    /// A stored event cannot be read.
+    #[error("cannot read the event at position {position}")]
+    Unreadable {
+        /// Where it is.
+        position: Position,
+        /// Why not.
+        source: UnreadableEvent,
+    },
+    /// A stored column is not what it must be.
+    #[error("the {column} of the event at position {position} is malformed")]
+    Malformed {
+        /// Where it is.
+        position: Position,
+        /// Which column.
+        column: &'static str,
+    },
+    /// An event cannot be written as JSON, which is a defect.
+    #[error("cannot encode an event as JSON")]
+    Encode {
+        /// What the encoder said.
+        source: serde_json::Error,
+    },
+    /// Reading in order, a position was not there.
+    #[error("the log lacks position {0}")]
+    Gap(Position),
+    /// A reader wants to go on from behind the log's end: its cursor is of another log.
+    #[error("position {after} is behind the head {head} of the log")]
+    AheadOfHead {
+        /// What the reader has seen.
+        after: Position,
+        /// Where the log ends.
+        head: Position,
+    },
+    /// The store was closed, or its writer has stopped.
+    #[error("the event store is closed")]
+    Closed,
+}
+
+/// Why an append did not answer with events.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// Another writer was first: nothing was written. Decide again on this head.
+    #[error("the head has moved to position {}", head.position)]
+    HeadMoved {
+        /// Where the log ends now.
+        head: Head,
+    },
+    /// Written or not, nobody knows: look the batch up before deciding anything.
+    #[error("it is not known whether batch {batch} was written")]
+    OutcomeUnknown {
+        /// What to look up.
+        batch: BatchId,
+    },
+    /// The batch can never be written as it is: nothing was written.
+    #[error("the batch was refused")]
+    Refused(#[source] Refusal),
+    /// Nothing was written; the same batch may be tried again.
+    #[error("cannot append")]
+    Failed(#[source] Error),
+}

@@ -1,0 +1,51 @@
+//! Brings a database's schema up to date, and refuses one from the future.
+
+use std::path::Path;
+
+use sqlx::{Connection as _, SqliteConnection, migrate::Migrator};
+
+use super::Error;
+
+static MIGRATOR: Migrator = sqlx::migrate!("../migrations/sqlite");
+
+/// The database version that this program writes.
+pub(super) fn known_version() -> i64 {
+    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+/// Applies what is missing, each step in its own transaction.
+pub(super) async fn run(path: &Path, connection: &mut SqliteConnection) -> Result<(), Error> {
+    let known = known_version();
+    if let Some(found) = newest_applied(path, connection).await?.filter(|found| *found > known) {
+        return Err(Error::NewerDatabase { path: path.to_owned(), found, known });
+    }
+    // `run` takes any connection, but its future is not `Send` for every lifetime of ours.
+    MIGRATOR
+        .run_direct(None, &mut *connection, false)
+        .await
+        .map_err(|source| Error::Migrate { path: path.to_owned(), source })?;
+    // Statements prepared before a change of schema would be prepared again at each use.
+    connection
+        .clear_cached_statements()
+        .await
+        .map_err(|source| super::sqlite::open_error(path, source))
+}
+
+async fn newest_applied(
+    path: &Path,
+    connection: &mut SqliteConnection,
+) -> Result<Option<i64>, Error> {
+    let failed = |source| super::sqlite::open_error(path, source);
+    let tables: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE name = '_sqlx_migrations'")
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(failed)?;
+    if tables == 0 {
+        return Ok(None);
+    }
+    sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed)
+}

@@ -1,0 +1,151 @@
+//! The event store: one append-only log behind one trait, with two implementations here.
+//!
+//! [`sqlite`] is durable, [`memory`] serves the simulator; both pass `conformance.rs`. Only the
+//! command bus calls [`EventStore::append`]. The log is never edited and never silently repaired.
+
+mod batch;
+pub mod chain;
+mod commit;
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
+mod encoding;
+mod error;
+pub mod keys;
+pub mod memory;
+mod migrate;
+pub mod sqlite;
+mod subscription;
+
+use async_trait::async_trait;
+use domain::{
+    event::Event,
+    id::CommandId,
+    log::{Actor, Incarnation, Owner, Position, Recorded, StreamId, StreamVersion},
+    units::Timestamp,
+};
+
+pub use batch::{
+    BATCH_BYTES_MAX, Batch, BatchId, EVENTS_PER_BATCH_MAX, NewEvent, PAYLOAD_BYTES_MAX, Refusal,
+};
+pub use encoding::Row;
+pub use error::{AppendError, Error};
+pub use subscription::{RING_EVENTS, Subscription};
+
+/// The most events that one read answers with, whatever limit it names.
+pub const READ_EVENTS_MAX: usize = 10_000;
+
+/// Where the log ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The last event's position; 0 in an empty log.
+    pub position: Position,
+    /// When the last event was recorded; 0 in an empty log.
+    pub recorded_at: Timestamp,
+    /// Which life of the log this is.
+    pub incarnation: Incarnation,
+    /// The link of the last batch; zeros in an empty log.
+    pub link: [u8; 32],
+}
+
+/// Which events a filtered read is about. A field that is empty or `None` asks nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only this owner's events.
+    pub owner: Option<Owner>,
+    /// Only events with one of these stored type names.
+    pub types: Vec<String>,
+    /// Only events caused by this actor.
+    pub actor: Option<Actor>,
+    /// Nothing behind this position.
+    pub until: Option<Position>,
+}
+
+/// Which way a filtered read goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// From the position behind `after` towards the head.
+    OldestFirst,
+    /// From the position before `after` towards the start; `after` 0 starts at the head.
+    NewestFirst,
+}
+
+/// A batch boundary as the log stores it, with its link in the hash chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchRow {
+    /// The position of the batch's first event.
+    pub first: Position,
+    /// How many events it holds.
+    pub count: u64,
+    /// The time that all its events share.
+    pub recorded_at: Timestamp,
+    /// Its writer's id for it.
+    pub id: BatchId,
+    /// The hash over its leaves, its boundary and the link before it.
+    pub link: [u8; 32],
+}
+
+impl BatchRow {
+    /// The position of the batch's last event.
+    #[must_use]
+    pub fn last(&self) -> Position {
+        Position(self.first.0.saturating_add(self.count).saturating_sub(1))
+    }
+}
+
+/// One append-only log.
+///
+/// Reads see only committed events. Limits are cut to [`READ_EVENTS_MAX`]. Every read fails with
+/// [`Error::Unreadable`] when an event in its way was written by a newer program or altered.
+#[async_trait]
+pub trait EventStore: Send + Sync + std::fmt::Debug {
+    /// Where the log ends now.
+    async fn head(&self) -> Result<Head, Error>;
+
+    /// Writes a batch, all or nothing; durable when answered. The store gives positions
+    /// (`decided_on` + 1 and so on) and stream versions. Dropping the future does not stop the
+    /// append.
+    async fn append(&self, batch: Batch) -> Result<Vec<Recorded<Event>>, AppendError>;
+
+    /// The events of a batch, or `None` if it was never written: the question after
+    /// [`AppendError::OutcomeUnknown`].
+    async fn find_batch(&self, id: BatchId) -> Result<Option<Vec<Recorded<Event>>>, Error>;
+
+    /// The events that a command caused, or `None` if the log holds none.
+    async fn find_command(&self, id: &CommandId) -> Result<Option<Vec<Recorded<Event>>>, Error>;
+
+    /// The events behind a position, in order.
+    async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<Recorded<Event>>, Error>;
+
+    /// The events of one stream behind a version, in order.
+    async fn read_stream(
+        &self,
+        stream: &StreamId,
+        after: StreamVersion,
+        limit: usize,
+    ) -> Result<Vec<Recorded<Event>>, Error>;
+
+    /// The events that a filter lets through, from `after` (exclusive) on in the given order.
+    async fn read_filtered(
+        &self,
+        filter: &Filter,
+        after: Position,
+        limit: usize,
+        order: Order,
+    ) -> Result<Vec<Recorded<Event>>, Error>;
+
+    /// The last position whose `recorded_at` is not later; 0 when there is none.
+    async fn position_at(&self, time: Timestamp) -> Result<Position, Error>;
+
+    /// The stored rows behind a position, undecoded, with the leaf hash kept beside each.
+    async fn read_rows(&self, after: Position, limit: usize) -> Result<Vec<(Row, Leaf)>, Error>;
+
+    /// The batches that begin behind a position, in order.
+    async fn read_batches(&self, after: Position, limit: usize) -> Result<Vec<BatchRow>, Error>;
+
+    /// Follows the log from behind a position: first what is there, then what comes, each event
+    /// exactly once and in order.
+    fn subscribe(&self, after: Position) -> Subscription;
+}
+
+/// The hash of one event row as stored beside it.
+pub type Leaf = [u8; 32];

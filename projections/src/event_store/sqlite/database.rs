@@ -1,0 +1,175 @@
+//! One SQLite file, opened with every check that can be made without reading all of it.
+//!
+//! Nothing is changed in a file before it is known to be ours.
+
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use domain::log::Incarnation;
+use sqlx::{
+    ConnectOptions as _, SqliteConnection, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::{
+    super::{Error, migrate},
+    tail,
+    writer::{Failure, Work, Writer},
+};
+
+/// `DIAR`: marks a SQLite file as ours.
+const APPLICATION_ID: i64 = 0x4449_4152;
+
+/// What every SQLite file begins with.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+const READERS_MAX: u32 = 4;
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An open database: a cheap handle on its writer and its readers.
+#[derive(Debug, Clone)]
+pub struct Database {
+    path: PathBuf,
+    writer: Writer,
+    readers: SqlitePool,
+}
+
+impl Database {
+    /// Opens a database, or makes it when the file is missing or empty. A new log lives under
+    /// `new_incarnation`; an existing one keeps its own.
+    ///
+    /// # Errors
+    /// [`Error::NotADatabase`], [`Error::NewerDatabase`], [`Error::Damaged`] and
+    /// [`Error::TailDamaged`] say what is wrong with the file, which is left as it is;
+    /// [`Error::Open`] when it cannot be reached.
+    pub async fn open(path: &Path, new_incarnation: Incarnation) -> Result<Self, Error> {
+        check_magic(path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .synchronous(SqliteSynchronous::Full);
+        let mut connection = options.connect().await.map_err(|source| open_error(path, source))?;
+        check_application(path, &mut connection).await?;
+        migrate::run(path, &mut connection).await?;
+        tail::start(path, &mut connection, new_incarnation).await?;
+        tail::check(path, &mut connection).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS_MAX)
+            .connect_with(options.clone().create_if_missing(false).pragma("query_only", "ON"))
+            .await
+            .map_err(|source| open_error(path, source))?;
+        let writer = Writer::start(connection, options);
+        Ok(Self { path: path.to_owned(), writer, readers })
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Ends what is queued and closes the file. Handles that are left answer [`Error::Closed`].
+    pub async fn close(&self) {
+        // The writer goes last: the last connection to close folds the WAL into the file.
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    pub(crate) fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    /// See [`Writer::transaction`].
+    pub(crate) async fn transaction<T, E, W, A>(
+        &self,
+        work: W,
+        after_commit: A,
+    ) -> Result<T, Failure<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        W: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T, E> + Send + 'static,
+        A: FnOnce(&T) + Send + 'static,
+    {
+        self.writer.transaction(work, after_commit).await
+    }
+
+    /// A transaction of plain statements, for what may simply be tried again.
+    pub(crate) async fn write<T, W>(&self, operation: &'static str, work: W) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        W: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T, sqlx::Error> + Send + 'static,
+    {
+        self.writer.transaction(work, |_| {}).await.map_err(|failure| match failure {
+            Failure::NotBegun(source) | Failure::RolledBack(source) => {
+                Error::Database { operation, source }
+            }
+            Failure::Unknown => Error::Database { operation, source: sqlx::Error::WorkerCrashed },
+            Failure::Closed => Error::Closed,
+        })
+    }
+}
+
+/// What a failure while opening means.
+pub(in crate::event_store) fn open_error(path: &Path, source: sqlx::Error) -> Error {
+    let path = path.to_owned();
+    // SQLite's primary result codes: 11 CORRUPT, 26 NOTADB; 522 is IOERR_SHORT_READ.
+    let code = source.as_database_error().and_then(|error| error.code()).map(Into::into);
+    match code.map(|code: String| code.parse::<i32>()) {
+        Some(Ok(26)) => Error::NotADatabase { path },
+        Some(Ok(code)) if code & 0xff == 11 || code == 522 => {
+            Error::Damaged { path, reason: source.to_string() }
+        }
+        Some(_) | None => Error::Open { path, source },
+    }
+}
+
+fn check_magic(path: &Path) -> Result<(), Error> {
+    let unreadable =
+        |source| Error::Open { path: path.to_owned(), source: sqlx::Error::Io(source) };
+    let mut file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(failure) if failure.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(failure) => return Err(unreadable(failure)),
+    };
+    let mut start = Vec::new();
+    file.by_ref().take(16).read_to_end(&mut start).map_err(unreadable)?;
+    if start.is_empty() || start == MAGIC {
+        return Ok(());
+    }
+    Err(Error::NotADatabase { path: path.to_owned() })
+}
+
+async fn check_application(path: &Path, connection: &mut SqliteConnection) -> Result<(), Error> {
+    let failed = |source| open_error(path, source);
+    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed)?;
+    let application: i64 = sqlx::query_scalar("PRAGMA application_id")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed)?;
+    if tables > 0 && application != APPLICATION_ID {
+        return Err(Error::NotADatabase { path: path.to_owned() });
+    }
+    if tables == 0 {
+        // The mark comes before the first table, so that a crash between leaves an empty file.
+        for pragma in ["PRAGMA application_id = 1145651538", "PRAGMA journal_mode = WAL"] {
+            sqlx::query(pragma).execute(&mut *connection).await.map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_mark_in_the_pragma_is_the_application_id() {
+        assert_eq!(super::APPLICATION_ID, 1_145_651_538);
+    }
+}

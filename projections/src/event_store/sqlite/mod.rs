@@ -1,0 +1,126 @@
+//! The durable log in one SQLite file: WAL, `synchronous=FULL`, one writer, several readers.
+//!
+//! An append that is answered is on the disk. A file that is not ours, newer than us or damaged
+//! is refused at open and left as it is.
+
+mod append;
+mod database;
+mod read;
+mod rows;
+mod tail;
+mod writer;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use domain::{
+    event::Event,
+    id::CommandId,
+    log::{Position, Recorded, StreamId, StreamVersion},
+    units::Timestamp,
+};
+use sqlx::SqlitePool;
+
+use super::{
+    AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Head, Leaf, Order, Row,
+    Subscription,
+    subscription::{Feed, Source},
+};
+
+pub use database::Database;
+pub(super) use database::open_error;
+pub(crate) use writer::Failure;
+
+/// The log in a [`Database`].
+///
+/// One store per database and process: its subscriptions hear of its own appends at once, and of
+/// another store's only when they read again.
+#[derive(Debug)]
+pub struct SqliteStore {
+    database: Database,
+    feed: Arc<Feed>,
+}
+
+impl SqliteStore {
+    /// The log in an open database.
+    #[must_use]
+    pub fn new(database: Database) -> Self {
+        Self { database, feed: Arc::new(Feed::new()) }
+    }
+}
+
+#[derive(Debug)]
+struct SqliteSource(SqlitePool);
+
+#[async_trait]
+impl Source for SqliteSource {
+    async fn page(&self, after: Position, limit: usize) -> Result<Vec<Recorded<Event>>, Error> {
+        read::all(&self.0, after, limit).await
+    }
+
+    async fn end(&self) -> Result<Position, Error> {
+        read::head(&self.0).await.map(|head| head.position)
+    }
+}
+
+#[async_trait]
+impl EventStore for SqliteStore {
+    async fn head(&self) -> Result<Head, Error> {
+        read::head(self.database.readers()).await
+    }
+
+    async fn append(&self, batch: Batch) -> Result<Vec<Recorded<Event>>, AppendError> {
+        append::append(&self.database, self.feed.clone(), batch).await
+    }
+
+    async fn find_batch(&self, id: BatchId) -> Result<Option<Vec<Recorded<Event>>>, Error> {
+        read::batch(self.database.readers(), id).await
+    }
+
+    async fn find_command(&self, id: &CommandId) -> Result<Option<Vec<Recorded<Event>>>, Error> {
+        read::command(self.database.readers(), id).await
+    }
+
+    async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<Recorded<Event>>, Error> {
+        read::all(self.database.readers(), after, limit).await
+    }
+
+    async fn read_stream(
+        &self,
+        stream: &StreamId,
+        after: StreamVersion,
+        limit: usize,
+    ) -> Result<Vec<Recorded<Event>>, Error> {
+        read::stream(self.database.readers(), stream, after, limit).await
+    }
+
+    async fn read_filtered(
+        &self,
+        filter: &Filter,
+        after: Position,
+        limit: usize,
+        order: Order,
+    ) -> Result<Vec<Recorded<Event>>, Error> {
+        read::filtered(self.database.readers(), filter, after, limit, order).await
+    }
+
+    async fn position_at(&self, time: Timestamp) -> Result<Position, Error> {
+        read::position_at(self.database.readers(), time).await
+    }
+
+    async fn read_rows(&self, after: Position, limit: usize) -> Result<Vec<(Row, Leaf)>, Error> {
+        read::rows(self.database.readers(), after, limit).await
+    }
+
+    async fn read_batches(&self, after: Position, limit: usize) -> Result<Vec<BatchRow>, Error> {
+        read::batches(self.database.readers(), after, limit).await
+    }
+
+    fn subscribe(&self, after: Position) -> Subscription {
+        let source = SqliteSource(self.database.readers().clone());
+        self.feed.subscribe(Arc::new(source), after)
+    }
+}
+
+#[cfg(test)]
+mod tests;

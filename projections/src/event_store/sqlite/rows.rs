@@ -1,0 +1,92 @@
+//! Between SQLite's columns and the log's types. SQLite has no unsigned numbers: a position past
+//! its range is cut to the last one, where no event can be.
+
+use domain::{
+    log::{Incarnation, Position, StreamVersion},
+    units::Timestamp,
+};
+use sqlx::{Row as _, sqlite::SqliteRow};
+use uuid::Uuid;
+
+use super::super::{BatchId, BatchRow, Head, Leaf, Row};
+
+/// Begins a query for event rows in the order that [`event`] reads.
+macro_rules! select_events {
+    ($rest:literal) => {
+        concat!(
+            "SELECT position, stream, version, owner, type, schema_version, recorded_at, ",
+            "actor_kind, actor_name, actor_via, command_id, causation, correlation, payload, ",
+            "leaf FROM events ",
+            $rest
+        )
+    };
+}
+pub(super) use select_events;
+
+pub(super) fn column(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The log's own positions and versions are never negative; a row changed by hand reads as 0,
+/// which `verify` finds.
+fn number(column: i64) -> u64 {
+    u64::try_from(column).unwrap_or(0)
+}
+
+/// A hash or id of another length than written reads as zeros, which `verify` finds.
+fn bytes<const N: usize>(column: &[u8]) -> [u8; N] {
+    column.try_into().unwrap_or([0; N])
+}
+
+pub(super) fn event(row: &SqliteRow) -> Result<(Row, Leaf), sqlx::Error> {
+    let causation: Option<i64> = row.try_get(11)?;
+    let schema_version: i64 = row.try_get(5)?;
+    let event = Row {
+        position: Position(number(row.try_get(0)?)),
+        stream: row.try_get(1)?,
+        version: StreamVersion(number(row.try_get(2)?)),
+        owner: row.try_get(3)?,
+        type_name: row.try_get(4)?,
+        schema_version: u16::try_from(schema_version).unwrap_or(u16::MAX),
+        recorded_at: Timestamp(row.try_get(6)?),
+        actor_kind: row.try_get(7)?,
+        actor_name: row.try_get(8)?,
+        actor_via: row.try_get(9)?,
+        command_id: row.try_get(10)?,
+        causation: causation.map(|position| Position(number(position))),
+        correlation: row.try_get(12)?,
+        payload: row.try_get(13)?,
+    };
+    Ok((event, bytes(row.try_get(14)?)))
+}
+
+pub(super) const SELECT_BATCHES_BEHIND: &str = "SELECT first_position, event_count, recorded_at, \
+     batch_id, link FROM batches WHERE first_position > ? ORDER BY first_position LIMIT ?";
+
+pub(super) const SELECT_LAST_BATCH: &str = "SELECT first_position, event_count, recorded_at, \
+     batch_id, link FROM batches ORDER BY first_position DESC LIMIT 2";
+
+pub(super) const SELECT_BATCH: &str = "SELECT first_position, event_count, recorded_at, \
+     batch_id, link FROM batches WHERE batch_id = ?";
+
+pub(super) fn batch(row: &SqliteRow) -> Result<BatchRow, sqlx::Error> {
+    Ok(BatchRow {
+        first: Position(number(row.try_get(0)?)),
+        count: number(row.try_get(1)?),
+        recorded_at: Timestamp(row.try_get(2)?),
+        id: BatchId(Uuid::from_bytes(bytes(row.try_get(3)?))),
+        link: bytes(row.try_get(4)?),
+    })
+}
+
+pub(super) const SELECT_HEAD: &str =
+    "SELECT position, recorded_at, incarnation, link FROM log_head WHERE id = 1";
+
+pub(super) fn head(row: &SqliteRow) -> Result<Head, sqlx::Error> {
+    Ok(Head {
+        position: Position(number(row.try_get(0)?)),
+        recorded_at: Timestamp(row.try_get(1)?),
+        incarnation: Incarnation(Uuid::from_bytes(bytes(row.try_get(2)?))),
+        link: bytes(row.try_get(3)?),
+    })
+}

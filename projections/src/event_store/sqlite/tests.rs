@@ -1,0 +1,332 @@
+//! What only a file can suffer: tampering, damage, strangers' files, cuts in the middle.
+
+use std::{path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
+use tempfile::TempDir;
+
+use super::{Database, SqliteStore};
+use crate::event_store::{
+    Error, EventStore, Row,
+    chain::{self, Fault, FaultKind},
+    conformance::{
+        self, Factory,
+        samples::{self, INCARNATION, START},
+    },
+    memory::{MemoryLog, MemoryStore},
+};
+use domain::log::Position;
+
+struct Sqlite {
+    folder: TempDir,
+    opened: std::sync::Mutex<Vec<Database>>,
+}
+
+impl Sqlite {
+    async fn open(&self, name: &str) -> Arc<dyn EventStore> {
+        let database = Database::open(&self.folder.path().join(name), INCARNATION).await.unwrap();
+        self.opened.lock().unwrap().push(database.clone());
+        Arc::new(SqliteStore::new(database))
+    }
+}
+
+#[async_trait]
+impl Factory for Sqlite {
+    async fn fresh(&self) -> Arc<dyn EventStore> {
+        let name = format!("{}.db", self.opened.lock().unwrap().len());
+        self.open(&name).await
+    }
+
+    async fn reopen(&self, store: Arc<dyn EventStore>) -> Option<Arc<dyn EventStore>> {
+        drop(store);
+        let last = self.opened.lock().unwrap().last().cloned()?;
+        last.close().await;
+        Some(self.open(last.path().file_name()?.to_str()?).await)
+    }
+}
+
+struct Memory;
+
+#[async_trait]
+impl Factory for Memory {
+    async fn fresh(&self) -> Arc<dyn EventStore> {
+        Arc::new(MemoryStore::new(MemoryLog::new(INCARNATION)))
+    }
+
+    async fn reopen(&self, _store: Arc<dyn EventStore>) -> Option<Arc<dyn EventStore>> {
+        None
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sqlite_store_behaves() {
+    let folder = tempfile::tempdir().unwrap();
+    conformance::run(&Sqlite { folder, opened: std::sync::Mutex::default() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_memory_store_behaves() {
+    conformance::run(&Memory).await;
+}
+
+async fn connect(path: &Path) -> SqliteConnection {
+    SqliteConnectOptions::new().filename(path).connect().await.unwrap()
+}
+
+async fn execute(path: &Path, statements: &str) {
+    let mut connection = connect(path).await;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned()))
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    sqlx::Connection::close(connection).await.unwrap();
+}
+
+/// Three batches: positions 1 to 3, 4 and 5, 6 to 8.
+async fn sample(path: &Path) -> Database {
+    let database = Database::open(path, INCARNATION).await.unwrap();
+    samples::fill(&SqliteStore::new(database.clone()), &[3, 2, 3]).await;
+    database
+}
+
+fn fault(position: u64, kind: FaultKind) -> Option<Fault> {
+    Some(Fault { position: Position(position), kind })
+}
+
+#[tokio::test]
+async fn verify_names_the_first_wrong_position_and_how() {
+    let moved = FaultKind::Reordered { belongs_at: Position(7) };
+    for (tampering, expected) in [
+        (
+            "UPDATE events SET payload = CAST(replace(CAST(payload AS TEXT), 'node', 'mode') \
+             AS BLOB) WHERE position = 4",
+            fault(4, FaultKind::Altered),
+        ),
+        ("UPDATE events SET actor_name = 'me' WHERE position = 2", fault(2, FaultKind::Altered)),
+        ("UPDATE events SET owner = 'cell/x' WHERE position = 8", fault(8, FaultKind::Altered)),
+        ("UPDATE events SET causation = 1 WHERE position = 5", fault(5, FaultKind::Altered)),
+        ("UPDATE events SET leaf = zeroblob(32) WHERE position = 5", fault(5, FaultKind::Altered)),
+        (
+            "UPDATE events SET position = 99 WHERE position = 2;
+          UPDATE events SET position = 2 WHERE position = 7;
+          UPDATE events SET position = 7 WHERE position = 99",
+            fault(2, moved),
+        ),
+        ("DELETE FROM events WHERE position = 4", fault(4, FaultKind::Missing)),
+        ("DELETE FROM events WHERE position = 5", fault(5, FaultKind::Missing)),
+        ("DELETE FROM events WHERE position >= 7", fault(7, FaultKind::CutOff)),
+        (
+            "DELETE FROM events WHERE position >= 6; \
+             DELETE FROM batches WHERE first_position >= 6",
+            fault(6, FaultKind::CutOff),
+        ),
+        (
+            "UPDATE batches SET event_count = 3 WHERE first_position = 4",
+            fault(4, FaultKind::BatchAltered),
+        ),
+        (
+            "UPDATE batches SET event_count = 1 WHERE first_position = 4",
+            fault(4, FaultKind::BatchAltered),
+        ),
+        (
+            "UPDATE batches SET event_count = 4000000000 WHERE first_position = 4",
+            fault(4, FaultKind::BatchAltered),
+        ),
+        (
+            "UPDATE batches SET recorded_at = 7 WHERE first_position = 4",
+            fault(4, FaultKind::BatchAltered),
+        ),
+        ("DELETE FROM batches WHERE first_position = 4", fault(4, FaultKind::BatchAltered)),
+        ("DELETE FROM batches WHERE first_position = 6", fault(6, FaultKind::BatchAltered)),
+        ("UPDATE log_head SET link = zeroblob(32)", fault(8, FaultKind::HeadAltered)),
+        ("UPDATE log_head SET position = 5", fault(5, FaultKind::HeadAltered)),
+        ("UPDATE log_head SET position = 9", fault(9, FaultKind::CutOff)),
+        ("SELECT 1", None),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("diario.db");
+        let database = sample(&path).await;
+        execute(&path, tampering).await;
+
+        let found = chain::verify(&SqliteStore::new(database.clone())).await.unwrap();
+
+        assert_eq!(found, expected, "{tampering}");
+        // Damage in the last batch is seen by every open, before anything is built on it.
+        let at_end = expected.filter(|fault| fault.position >= Position(6));
+        database.close().await;
+        match (Database::open(&path, INCARNATION).await, at_end) {
+            (Err(Error::TailDamaged { fault, .. }), Some(expected)) => assert_eq!(fault, expected),
+            (Ok(_), Some(expected)) => panic!("{tampering}: opened in spite of {expected}"),
+            (_, _) => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_row_changed_together_with_its_leaf_still_breaks_its_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("diario.db");
+    let store = SqliteStore::new(sample(&path).await);
+    let rows = store.read_rows(Position(4), 1).await.unwrap();
+    let forged = Row { actor_name: "me".to_owned(), ..rows[0].0.clone() };
+    let leaf = hex::encode(chain::leaf(&forged));
+    let tampering =
+        format!("UPDATE events SET actor_name = 'me', leaf = x'{leaf}' WHERE position = 5");
+    execute(&path, &tampering).await;
+
+    let found = chain::verify(&store).await.unwrap();
+
+    assert_eq!(found, fault(4, FaultKind::BatchAltered));
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_ours_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("diario.db");
+    std::fs::write(&path, "shopping list").unwrap();
+    let refused = Database::open(&path, INCARNATION).await;
+    assert!(matches!(refused, Err(Error::NotADatabase { .. })), "{refused:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"shopping list");
+
+    std::fs::remove_file(&path).unwrap();
+    {
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let mut connection = options.connect().await.unwrap();
+        sqlx::query("CREATE TABLE shopping (item)").execute(&mut connection).await.unwrap();
+        sqlx::Connection::close(connection).await.unwrap();
+    }
+    let before = std::fs::read(&path).unwrap();
+    let refused = Database::open(&path, INCARNATION).await;
+    assert!(matches!(refused, Err(Error::NotADatabase { .. })), "{refused:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+
+    let refused = Database::open(folder.path(), INCARNATION).await;
+    assert!(matches!(refused, Err(Error::Open { .. })), "{refused:?}");
+    let refused = Database::open(&folder.path().join("no/such.db"), INCARNATION).await;
+    assert!(matches!(refused, Err(Error::Open { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("diario.db");
+    sample(&path).await.close().await;
+    let newer = "INSERT INTO _sqlx_migrations \
+                 (version, description, success, checksum, execution_time) \
+                 VALUES (9001, 'from the future', 1, x'00', 0)";
+    execute(&path, newer).await;
+    let before = std::fs::read(&path).unwrap();
+
+    let refused = Database::open(&path, INCARNATION).await.unwrap_err();
+
+    assert!(matches!(refused, Error::NewerDatabase { found: 9001, .. }), "{refused:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_file_that_was_cut_off_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("diario.db");
+    let database = Database::open(&path, INCARNATION).await.unwrap();
+    samples::fill(&SqliteStore::new(database.clone()), &[1_000, 1_000]).await;
+    database.close().await;
+    let whole = std::fs::read(&path).unwrap();
+    let path = folder.path().join("cut.db");
+
+    for kept in [whole.len() / 2, whole.len() - 4096, 4096, 50] {
+        std::fs::write(&path, &whole[..kept]).unwrap();
+
+        let refused = Database::open(&path, INCARNATION).await;
+
+        let is_told = matches!(refused, Err(Error::Damaged { .. } | Error::NotADatabase { .. }));
+        assert!(is_told, "cut to {kept} bytes: {refused:?}");
+        assert_eq!(std::fs::read(&path).unwrap(), whole[..kept]);
+    }
+}
+
+/// What kill -9 or a power cut leaves: the file and some beginning of the write-ahead log.
+#[tokio::test]
+async fn whatever_is_cut_off_the_write_ahead_log_whole_batches_remain() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("diario.db");
+    let database = sample(&path).await;
+    let acknowledged = SqliteStore::new(database.clone()).head().await.unwrap();
+    let file = std::fs::read(&path).unwrap();
+    let log = std::fs::read(folder.path().join("diario.db-wal")).unwrap();
+    let pages = log.len() / 20;
+
+    let mut heads = Vec::new();
+    for kept in (0..=log.len()).rev().step_by(pages.max(1)).chain([0]) {
+        let copy = tempfile::tempdir().unwrap();
+        let path = copy.path().join("diario.db");
+        std::fs::write(&path, &file).unwrap();
+        std::fs::write(copy.path().join("diario.db-wal"), &log[..kept]).unwrap();
+
+        let database = Database::open(&path, INCARNATION).await.unwrap();
+
+        let store = SqliteStore::new(database);
+        assert_eq!(chain::verify(&store).await.unwrap(), None, "cut to {kept} bytes");
+        heads.push(store.head().await.unwrap().position.0);
+        samples::fill(&store, &[1]).await;
+    }
+    assert_eq!(heads[0], acknowledged.position.0);
+    assert!(heads.is_sorted_by(|newer, older| newer >= older), "{heads:?}");
+    assert!(heads.iter().all(|head| [0, 3, 5, 8].contains(head)), "{heads:?}");
+}
+
+#[tokio::test]
+async fn the_writer_waits_for_the_disk_at_every_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = sample(&folder.path().join("diario.db")).await;
+
+    let settings: (String, i64) = database
+        .write("read the settings", |connection| {
+            Box::pin(async move {
+                let journal = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *connection);
+                let journal = journal.await?;
+                let synchronous = sqlx::query_scalar("PRAGMA synchronous").fetch_one(connection);
+                Ok((journal, synchronous.await?))
+            })
+        })
+        .await
+        .unwrap();
+
+    // 2 is FULL: the write-ahead log is fsynced before a commit is answered.
+    assert_eq!(settings, ("wal".to_owned(), 2));
+}
+
+#[tokio::test]
+async fn two_processes_on_one_file_agree_on_one_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("diario.db");
+    let ours = SqliteStore::new(sample(&path).await);
+    let theirs = SqliteStore::new(Database::open(&path, INCARNATION).await.unwrap());
+    let mut following = ours.subscribe(Position(7));
+    following.next().await.unwrap();
+
+    samples::fill(&theirs, &[2]).await;
+    samples::fill(&ours, &[1]).await;
+
+    for expected in 9..=11 {
+        assert_eq!(following.next().await.unwrap().position, Position(expected));
+    }
+    assert_eq!(theirs.read_all(START, 100).await.unwrap().len(), 11);
+}
+
+#[tokio::test]
+async fn a_closed_database_answers_that_it_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = sample(&folder.path().join("diario.db")).await;
+    let store = SqliteStore::new(database.clone());
+
+    database.close().await;
+
+    assert!(matches!(store.head().await, Err(Error::Closed)));
+    let batch = samples::batch(9, Position(8), 9, vec![samples::upserted("a")]);
+    let refused = store.append(batch).await;
+    assert!(
+        matches!(refused, Err(crate::event_store::AppendError::Failed(Error::Closed))),
+        "{refused:?}"
+    );
+}

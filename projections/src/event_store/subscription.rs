@@ -1,0 +1,161 @@
+//! Following the log: catch up from the store, then live from a bounded ring, with no gap and no
+//! double at the seam.
+//!
+//! The ring is only a shortcut. Whatever it loses (a slow reader, another process's write) is
+//! read from the store, and a position that is not the last one plus one is never handed out.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use async_trait::async_trait;
+use domain::{
+    event::Event,
+    log::{Position, Recorded},
+};
+use tokio::sync::broadcast::{self, error::RecvError};
+
+use super::Error;
+
+/// How many events the ring holds; a reader further behind goes back to the store.
+pub const RING_EVENTS: usize = 4096;
+
+/// How many events one catch-up read asks for.
+const PAGE_EVENTS: usize = 500;
+
+/// Where a subscription catches up from.
+#[async_trait]
+pub(super) trait Source: Send + Sync + std::fmt::Debug {
+    async fn page(&self, after: Position, limit: usize) -> Result<Vec<Recorded<Event>>, Error>;
+    async fn end(&self) -> Result<Position, Error>;
+}
+
+/// The ring that a store publishes its committed events to, in order.
+#[derive(Debug)]
+pub(super) struct Feed {
+    sender: broadcast::Sender<Arc<Recorded<Event>>>,
+}
+
+impl Feed {
+    pub(super) fn new() -> Self {
+        Self { sender: broadcast::Sender::new(RING_EVENTS) }
+    }
+
+    pub(super) fn publish(&self, events: &[Recorded<Event>]) {
+        if self.sender.receiver_count() == 0 {
+            return;
+        }
+        for event in events {
+            // Fails only when the last reader left meanwhile: then nobody misses it.
+            if self.sender.send(Arc::new(event.clone())).is_err() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn subscribe(&self, source: Arc<dyn Source>, after: Position) -> Subscription {
+        Subscription {
+            source,
+            live: self.sender.subscribe(),
+            last: after,
+            read: VecDeque::new(),
+            is_live: false,
+        }
+    }
+}
+
+/// A reader of the log that sees every event once, in order.
+#[derive(Debug)]
+pub struct Subscription {
+    source: Arc<dyn Source>,
+    // Attached before the first read, so that nothing falls between reading and listening.
+    live: broadcast::Receiver<Arc<Recorded<Event>>>,
+    last: Position,
+    read: VecDeque<Arc<Recorded<Event>>>,
+    is_live: bool,
+}
+
+impl Subscription {
+    /// The position of the last event that was handed out.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.last
+    }
+
+    /// Waits for the next event. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] when the store is gone, [`Error::AheadOfHead`] when the reader started
+    /// behind the log's end, [`Error::Gap`] when the log lacks a position, or the read's error.
+    pub async fn next(&mut self) -> Result<Arc<Recorded<Event>>, Error> {
+        loop {
+            if let Some(event) = self.read.pop_front() {
+                return self.hand_out(event);
+            }
+            if !self.is_live {
+                self.catch_up().await?;
+                continue;
+            }
+            match self.live.recv().await {
+                Ok(event) if event.position <= self.last => {}
+                Ok(event) if event.position == self.last.next() => return self.hand_out(event),
+                Ok(_) | Err(RecvError::Lagged(_)) => self.is_live = false,
+                Err(RecvError::Closed) => return Err(Error::Closed),
+            }
+        }
+    }
+
+    /// Waits for the next event and takes what is ready behind it, at most `limit` in all.
+    ///
+    /// # Errors
+    /// As [`Subscription::next`]; events taken before an error are handed out first.
+    pub async fn next_batch(&mut self, limit: usize) -> Result<Vec<Arc<Recorded<Event>>>, Error> {
+        let mut events = vec![self.next().await?];
+        while events.len() < limit {
+            let event = match self.read.pop_front() {
+                Some(event) => event,
+                None if !self.is_live => break,
+                None => match self.live.try_recv() {
+                    Ok(event) if event.position <= self.last => continue,
+                    Ok(event) if event.position == self.last.next() => event,
+                    Ok(_) | Err(broadcast::error::TryRecvError::Lagged(_)) => {
+                        self.is_live = false;
+                        break;
+                    }
+                    // A closed store is told by the next call.
+                    Err(_) => break,
+                },
+            };
+            self.last = event.position;
+            events.push(event);
+        }
+        Ok(events)
+    }
+
+    fn hand_out(&mut self, event: Arc<Recorded<Event>>) -> Result<Arc<Recorded<Event>>, Error> {
+        if event.position != self.last.next() {
+            return Err(Error::Gap(self.last.next()));
+        }
+        self.last = event.position;
+        Ok(event)
+    }
+
+    async fn catch_up(&mut self) -> Result<(), Error> {
+        let page = self.source.page(self.last, PAGE_EVENTS).await?;
+        if page.is_empty() {
+            let head = self.source.end().await?;
+            if head < self.last {
+                return Err(Error::AheadOfHead { after: self.last, head });
+            }
+            // An event committed between the two reads is in the ring, or is found missing there.
+            self.is_live = head == self.last;
+        }
+        let mut expected = self.last.next();
+        for event in &page {
+            if event.position != expected {
+                return Err(Error::Gap(expected));
+            }
+            expected = expected.next();
+        }
+        self.read = page.into_iter().map(Arc::new).collect();
+        Ok(())
+    }
+}

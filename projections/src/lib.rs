@@ -1,0 +1,31 @@
+//! The log and everything computed from it: the only crate that knows SQL.
+//!
+//! - [`event_store`]: the log itself, its hash chain, its keys
+//! - [`world`]: the live aggregates and the views over them, at one position
+//! - [`view`]: what a view is; [`auction_queue`], [`cell_capacity`], [`cell_assignments`],
+//!   [`route_table`], and [`app_status`] are the views
+//! - [`projector`]: keeps the present world up with the log
+//! - [`history`]: the world at any position
+//! - [`snapshot`]: shards of folded state, so that a start need not read the whole log
+//! - [`observations`]: log lines and metrics, which are not events
+//! - [`presence`]: which cell was heard when
+//! - [`data_dir`]: the lock on a data folder
+//! - [`worker`]: the one place where a task is spawned
+//!
+//! Invariant: dropping every view and folding the log again gives the same views, to the byte.
+
+pub mod app_status;
+pub mod auction_queue;
+pub mod cell_assignments;
+pub mod cell_capacity;
+pub mod data_dir;
+pub mod event_store;
+pub mod history;
+pub mod observations;
+pub mod presence;
+pub mod projector;
+pub mod route_table;
+pub mod snapshot;
+pub mod view;
+pub mod worker;
+pub mod world;

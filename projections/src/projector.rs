@@ -1,0 +1,127 @@
+//! Follows the log and keeps the present world: the only loop of this crate.
+//!
+//! Readers look at it under a short lock and are woken when it has moved. It is behind the log by
+//! what is being folded, never ahead of it: only committed events get here.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
+};
+
+use domain::{id::CellId, log::Position};
+use tokio::sync::watch;
+use tracing::error;
+
+use crate::{
+    event_store::{EventStore, Subscription},
+    history::shards_changed_by,
+    snapshot::ShardId,
+    worker,
+    world::World,
+};
+
+/// How many events are folded under one lock.
+const FOLD_MAX: usize = 500;
+/// The pause before the log is followed anew after a failure.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
+
+/// The present world, kept up with the log.
+#[derive(Debug, Clone)]
+pub struct Now {
+    shared: Arc<Shared>,
+    position: watch::Receiver<Position>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    world: RwLock<World>,
+    cells: Mutex<HashMap<CellId, watch::Sender<Position>>>,
+    // Changed only under the world's write lock.
+    dirty: Mutex<BTreeSet<ShardId>>,
+}
+
+impl Now {
+    /// Starts to follow the log behind a world that was folded so far.
+    #[must_use]
+    pub fn follow(store: Arc<dyn EventStore>, world: World) -> Self {
+        let (moved, position) = watch::channel(world.position());
+        let shared = Arc::new(Shared {
+            world: RwLock::new(world),
+            cells: Mutex::new(HashMap::new()),
+            dirty: Mutex::new(BTreeSet::new()),
+        });
+        drop(worker::spawn("projector", follow(store, Arc::clone(&shared), moved)));
+        Self { shared, position }
+    }
+
+    /// Looks at the world. The lock is held meanwhile: copy out what is needed, and be quick.
+    pub fn read<R>(&self, look: impl FnOnce(&World) -> R) -> R {
+        look(&self.shared.world.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The shards that were touched since this was asked last.
+    pub(crate) fn take_dirty_shards(&self) -> BTreeSet<ShardId> {
+        std::mem::take(&mut self.shared.dirty.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Wakes whenever the world has moved.
+    #[must_use]
+    pub fn moved(&self) -> watch::Receiver<Position> {
+        self.position.clone()
+    }
+
+    /// Waits until the world is at a position at least; `false` when following has ended.
+    pub async fn reach(&self, position: Position) -> bool {
+        self.moved().wait_for(|reached| *reached >= position).await.is_ok()
+    }
+
+    /// Wakes whenever the assignment of a cell has changed.
+    #[must_use]
+    pub fn assignment_moved(&self, cell_id: &CellId) -> watch::Receiver<Position> {
+        let mut cells = self.shared.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        cells
+            .entry(cell_id.clone())
+            .or_insert_with(|| {
+                let changed_at = self.read(|world| world.cell_assignments().changed_at(cell_id));
+                watch::Sender::new(changed_at)
+            })
+            .subscribe()
+    }
+}
+
+async fn follow(store: Arc<dyn EventStore>, shared: Arc<Shared>, moved: watch::Sender<Position>) {
+    let mut subscription = store.subscribe(*moved.borrow());
+    loop {
+        if let Err(failure) = follow_until_failure(&mut subscription, &shared, &moved).await {
+            error!(error = %failure, "The log could not be followed; trying again.");
+            tokio::time::sleep(RETRY_PAUSE).await;
+            subscription = store.subscribe(*moved.borrow());
+        }
+    }
+}
+
+async fn follow_until_failure(
+    subscription: &mut Subscription,
+    shared: &Shared,
+    moved: &watch::Sender<Position>,
+) -> Result<(), crate::event_store::Error> {
+    loop {
+        let events = subscription.next_batch(FOLD_MAX).await?;
+        let mut changed = BTreeSet::new();
+        let position = {
+            let mut world = shared.world.write().unwrap_or_else(PoisonError::into_inner);
+            let mut dirty = shared.dirty.lock().unwrap_or_else(PoisonError::into_inner);
+            for recorded in &events {
+                changed.extend(world.apply(recorded));
+                dirty.extend(shards_changed_by(recorded));
+            }
+            world.position()
+        };
+        moved.send_replace(position);
+        let cells = shared.cells.lock().unwrap_or_else(PoisonError::into_inner);
+        for sender in changed.iter().filter_map(|cell_id| cells.get(cell_id)) {
+            sender.send_replace(position);
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Which running instances a host name leads to.
+//!
+//! A slot that is stopping, or whose desired LRP is gone, has no route any more: routes go before
+//! SIGTERM comes. Nor has one whose machine was replaced under its cell's id: the new one may give
+//! the same address to another app's container.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddrV4,
+};
+
+use domain::{
+    aggregates::Aggregates,
+    bbs::actual_lrp::State,
+    id::{ActualLrpKey, CellId, InstanceGuid, ProcessGuid},
+    log::StreamId,
+    routes::Hostname,
+};
+
+use crate::view::View;
+
+/// Where requests of one route may go.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// The container's address and port.
+    pub address: SocketAddrV4,
+    /// Whose instance.
+    pub key: ActualLrpKey,
+    /// Which container.
+    pub instance_guid: InstanceGuid,
+    /// On which cell.
+    pub cell_id: CellId,
+}
+
+/// All routes, by host name.
+#[derive(Debug, Clone, Default)]
+pub struct RouteTable {
+    endpoints: BTreeMap<Hostname, BTreeSet<Endpoint>>,
+    by_slot: BTreeMap<ActualLrpKey, Vec<(Hostname, Endpoint)>>,
+    desired: BTreeMap<Hostname, BTreeSet<ProcessGuid>>,
+    by_process: BTreeMap<ProcessGuid, BTreeSet<Hostname>>,
+    generation: u64,
+}
+
+impl RouteTable {
+    /// How often this table has changed since it was made: equal answers of one table mean that
+    /// it still says the same. Not comparable between tables, and no part of the content.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The endpoints of a host name; `None` when no desired LRP asks for it.
+    #[must_use]
+    pub fn endpoints(&self, hostname: &Hostname) -> Option<Vec<&Endpoint>> {
+        let is_desired = self.desired.contains_key(hostname);
+        let endpoints = self.endpoints.get(hostname);
+        (is_desired || endpoints.is_some())
+            .then(|| endpoints.map(|set| set.iter().collect()).unwrap_or_default())
+    }
+
+    /// Every host name that is asked for, with its endpoints.
+    pub fn routes(&self) -> impl Iterator<Item = (&Hostname, Vec<&Endpoint>)> {
+        self.desired.keys().map(|hostname| {
+            let endpoints = self.endpoints.get(hostname);
+            (hostname, endpoints.map(|set| set.iter().collect()).unwrap_or_default())
+        })
+    }
+
+    fn touch_slot(&mut self, aggregates: &Aggregates, key: &ActualLrpKey) {
+        let routes = endpoints_of(aggregates, key);
+        if self.by_slot.get(key).map_or(&[][..], Vec::as_slice) == routes {
+            return;
+        }
+        self.generation += 1;
+        for (hostname, endpoint) in self.by_slot.remove(key).unwrap_or_default() {
+            remove_member(&mut self.endpoints, &hostname, &endpoint);
+        }
+        for (hostname, endpoint) in &routes {
+            self.endpoints.entry(hostname.clone()).or_default().insert(endpoint.clone());
+        }
+        if !routes.is_empty() {
+            self.by_slot.insert(key.clone(), routes);
+        }
+    }
+
+    fn touch_cell(&mut self, aggregates: &Aggregates, cell_id: &CellId) {
+        let is_there = |routes: &[(Hostname, Endpoint)]| {
+            routes.iter().any(|(_, endpoint)| endpoint.cell_id == *cell_id)
+        };
+        let there = self.by_slot.iter().filter(|(_, routes)| is_there(routes));
+        let keys: Vec<ActualLrpKey> = there.map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            self.touch_slot(aggregates, &key);
+        }
+    }
+
+    fn touch_desired(&mut self, aggregates: &Aggregates, process_guid: &ProcessGuid) {
+        let hostnames: BTreeSet<Hostname> = aggregates
+            .desired_lrp(process_guid)
+            .into_iter()
+            .flat_map(|lrp| lrp.routes.iter().flat_map(|route| route.hostnames.iter().cloned()))
+            .collect();
+        self.replace_desired(process_guid, hostnames);
+        let keys: Vec<ActualLrpKey> =
+            aggregates.slots_of(process_guid).map(|slot| slot.key.clone()).collect();
+        for key in keys {
+            self.touch_slot(aggregates, &key);
+        }
+    }
+
+    fn replace_desired(&mut self, process_guid: &ProcessGuid, hostnames: BTreeSet<Hostname>) {
+        let before = self.by_process.remove(process_guid).unwrap_or_default();
+        if before != hostnames {
+            self.generation += 1;
+        }
+        for hostname in before {
+            remove_member(&mut self.desired, &hostname, process_guid);
+        }
+        for hostname in &hostnames {
+            self.desired.entry(hostname.clone()).or_default().insert(process_guid.clone());
+        }
+        if !hostnames.is_empty() {
+            self.by_process.insert(process_guid.clone(), hostnames);
+        }
+    }
+}
+
+fn endpoints_of(aggregates: &Aggregates, key: &ActualLrpKey) -> Vec<(Hostname, Endpoint)> {
+    let Some(slot) = aggregates.slot(key).filter(|slot| !slot.is_stopping) else {
+        return Vec::new();
+    };
+    let State::Running(running) = &slot.state else { return Vec::new() };
+    let cell = aggregates.cell(&running.placement.cell_id);
+    if cell.is_none_or(|cell| cell.cell_epoch != running.placement.cell_epoch) {
+        return Vec::new();
+    }
+    let Some(lrp) = aggregates.desired_lrp(&key.process_guid) else { return Vec::new() };
+    let endpoint = |port| Endpoint {
+        address: SocketAddrV4::new(running.net_info.instance_address, port),
+        key: key.clone(),
+        instance_guid: running.placement.instance_guid.clone(),
+        cell_id: running.placement.cell_id.clone(),
+    };
+    lrp.routes
+        .iter()
+        .flat_map(|route| {
+            route.hostnames.iter().map(move |hostname| (hostname.clone(), endpoint(route.port)))
+        })
+        .collect()
+}
+
+fn remove_member<K: Ord, V: Ord>(map: &mut BTreeMap<K, BTreeSet<V>>, key: &K, member: &V) {
+    if let Some(set) = map.get_mut(key) {
+        set.remove(member);
+        if set.is_empty() {
+            map.remove(key);
+        }
+    }
+}
+
+impl View for RouteTable {
+    const NAME: &'static str = "route_table";
+
+    fn touch(&mut self, aggregates: &Aggregates, stream: &StreamId) {
+        match stream {
+            StreamId::ActualLrp(key) => self.touch_slot(aggregates, key),
+            StreamId::DesiredLrp(process_guid) => self.touch_desired(aggregates, process_guid),
+            StreamId::Cell(cell_id) => self.touch_cell(aggregates, cell_id),
+            StreamId::Task(_) | StreamId::FreshnessDomain(_) => {}
+        }
+    }
+
+    fn content(&self) -> String {
+        // Without the generation: a folded table and a loaded one came to the same by other ways.
+        let Self { endpoints, by_slot, desired, by_process, generation: _ } = self;
+        format!("{endpoints:?} {by_slot:?} {desired:?} {by_process:?}")
+    }
+}

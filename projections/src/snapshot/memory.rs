@@ -1,0 +1,74 @@
+//! Snapshots in memory, for the simulator.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use domain::{log::Position, sealed::Digest};
+
+use super::{Error, Manifest, NewSnapshot, ShardId, SnapshotStore, manifest, thinning};
+
+/// Snapshots that are gone with the process.
+#[derive(Debug, Default)]
+pub struct MemorySnapshotStore {
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    saved: u64,
+    manifests: BTreeMap<Position, (u64, Manifest)>,
+    blobs: BTreeMap<Digest, Vec<u8>>,
+}
+
+impl MemorySnapshotStore {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl SnapshotStore for MemorySnapshotStore {
+    async fn save(&self, snapshot: NewSnapshot) -> Result<Manifest, Error> {
+        let mut kept = self.kept();
+        let newest = kept.manifests.keys().next_back().copied();
+        let base = snapshot.base.and_then(|base| kept.manifests.get(&base));
+        let (manifest, added) = manifest::compose(snapshot, newest, base.map(|(_, it)| it))?;
+        kept.blobs.extend(added);
+        kept.saved += 1;
+        let ordinal = kept.saved;
+        kept.manifests.insert(manifest.position, (ordinal, manifest.clone()));
+        kept.manifests.retain(|_, (older, _)| thinning::is_kept(*older, ordinal));
+        let named: BTreeSet<Digest> =
+            kept.manifests.values().flat_map(|(_, it)| it.shards.values().copied()).collect();
+        kept.blobs.retain(|digest, _| named.contains(digest));
+        Ok(manifest)
+    }
+
+    async fn newest_at_or_before(
+        &self,
+        position: Position,
+        format_version: u32,
+    ) -> Result<Option<Manifest>, Error> {
+        let kept = self.kept();
+        let mut older = kept.manifests.range(..=position).rev().map(|(_, (_, it))| it);
+        Ok(older.find(|it| it.format_version == format_version).cloned())
+    }
+
+    async fn load_shard(
+        &self,
+        manifest: &Manifest,
+        shard: ShardId,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let Some(digest) = manifest.shards.get(&shard) else { return Ok(None) };
+        let position = manifest.position;
+        let bytes = self.kept().blobs.get(digest).cloned();
+        bytes.map(Some).ok_or(Error::ShardDamaged { position, shard })
+    }
+
+    async fn positions(&self) -> Result<Vec<Position>, Error> {
+        Ok(self.kept().manifests.keys().copied().collect())
+    }
+}

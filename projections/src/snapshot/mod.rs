@@ -1,0 +1,98 @@
+//! Snapshots: folded state in 64 shards by owner, so that neither a start nor a look at the past
+//! folds the whole log, and a question about one app decodes one shard.
+//!
+//! Bytes only: what is in a shard is the caller's business, under its own format version. A
+//! snapshot is disposable; one that is damaged or of another format is passed over, never used.
+
+mod load;
+mod manifest;
+mod memory;
+mod sqlite;
+mod thinning;
+
+use async_trait::async_trait;
+use domain::log::{Position, Stamp};
+
+pub use load::{load_shard_at_or_before, load_whole_at_or_before};
+pub use manifest::{Manifest, SHARDS, ShardId};
+pub use memory::MemorySnapshotStore;
+pub use sqlite::SqliteSnapshotStore;
+
+/// The most bytes of one shard.
+pub const SHARD_BYTES_MAX: usize = 256 << 20;
+
+/// A snapshot on its way into the store.
+#[derive(Debug, Clone)]
+pub struct NewSnapshot {
+    /// The last event folded into it.
+    pub stamp: Stamp,
+    /// What the shards' bytes mean.
+    pub format_version: u32,
+    /// The snapshot that the other shards are taken from; `None` when there are no others.
+    pub base: Option<Position>,
+    /// The shards that differ from the base, whole. No bytes means that the shard is empty.
+    pub dirty: Vec<(ShardId, Vec<u8>)>,
+}
+
+/// Why a snapshot could not be kept or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The snapshot that the new one rests on is not there, or has another format.
+    #[error("the snapshot at position {base} that a new one rests on is not there")]
+    BaseMissing {
+        /// Where it should be.
+        base: Position,
+    },
+    /// A newer snapshot, or one at the same position, is there already.
+    #[error("a snapshot at position {newest} is there already")]
+    NotNewer {
+        /// The newest one's position.
+        newest: Position,
+    },
+    /// A shard is larger than [`SHARD_BYTES_MAX`].
+    #[error("shard {shard} has {bytes} bytes, more than {SHARD_BYTES_MAX}")]
+    ShardTooLarge {
+        /// Which.
+        shard: ShardId,
+        /// Its size.
+        bytes: usize,
+    },
+    /// A shard's bytes are missing or altered.
+    #[error("shard {shard} of the snapshot at position {position} is missing or altered")]
+    ShardDamaged {
+        /// The snapshot.
+        position: Position,
+        /// Which shard.
+        shard: ShardId,
+    },
+    /// The database failed.
+    #[error("cannot use the snapshot store")]
+    Store(#[source] crate::event_store::Error),
+}
+
+/// Keeps snapshots.
+#[async_trait]
+pub trait SnapshotStore: Send + Sync + std::fmt::Debug {
+    /// Keeps a snapshot, thins the older ones and drops bytes that none names. All or nothing.
+    async fn save(&self, snapshot: NewSnapshot) -> Result<Manifest, Error>;
+
+    /// The newest snapshot of a format at or before a position.
+    async fn newest_at_or_before(
+        &self,
+        position: Position,
+        format_version: u32,
+    ) -> Result<Option<Manifest>, Error>;
+
+    /// The bytes of one shard, compared with their digest; `None` when the shard is empty.
+    async fn load_shard(
+        &self,
+        manifest: &Manifest,
+        shard: ShardId,
+    ) -> Result<Option<Vec<u8>>, Error>;
+
+    /// The positions of all snapshots, oldest first.
+    async fn positions(&self) -> Result<Vec<Position>, Error>;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! One small suite for both snapshot stores.
+
+use domain::{id::ProcessGuid, log::Incarnation, log::Owner, units::Timestamp};
+
+use super::*;
+use crate::event_store::sqlite::Database;
+
+const FORMAT: u32 = 1;
+
+fn shard(number: u8) -> ShardId {
+    ShardId::new(number).unwrap()
+}
+
+fn snapshot(position: u64, base: Option<u64>, dirty: &[(u8, &[u8])]) -> NewSnapshot {
+    NewSnapshot {
+        stamp: Stamp { position: Position(position), recorded_at: Timestamp(7) },
+        format_version: FORMAT,
+        base: base.map(Position),
+        dirty: dirty.iter().map(|(number, bytes)| (shard(*number), bytes.to_vec())).collect(),
+    }
+}
+
+async fn behaves(store: &dyn SnapshotStore) {
+    let no_base = store.save(snapshot(10, Some(5), &[])).await;
+    assert!(matches!(no_base, Err(Error::BaseMissing { base: Position(5) })));
+
+    let first = store.save(snapshot(10, None, &[(1, b"one"), (2, b"two")])).await.unwrap();
+    let second = store.save(snapshot(20, Some(10), &[(2, b"zwei"), (3, b"three")])).await.unwrap();
+    let not_newer = store.save(snapshot(20, None, &[])).await;
+    assert!(matches!(not_newer, Err(Error::NotNewer { newest: Position(20) })));
+
+    assert_eq!(second.shards[&shard(1)], first.shards[&shard(1)]);
+    let found = async |position| store.newest_at_or_before(Position(position), FORMAT).await;
+    assert_eq!(found(9).await.unwrap(), None);
+    assert_eq!(found(19).await.unwrap(), Some(first.clone()));
+    assert_eq!(found(u64::MAX).await.unwrap(), Some(second.clone()));
+    assert_eq!(store.load_shard(&first, shard(2)).await.unwrap(), Some(b"two".to_vec()));
+    assert_eq!(store.load_shard(&second, shard(2)).await.unwrap(), Some(b"zwei".to_vec()));
+    assert_eq!(store.load_shard(&second, shard(9)).await.unwrap(), None);
+
+    let mut other_format = snapshot(30, Some(20), &[]);
+    other_format.format_version = FORMAT + 1;
+    let refused = store.save(other_format).await;
+    assert!(matches!(refused, Err(Error::BaseMissing { base: Position(20) })));
+    let mut other_format = snapshot(30, None, &[(1, b"new")]);
+    other_format.format_version = FORMAT + 1;
+    store.save(other_format).await.unwrap();
+    assert_eq!(found(30).await.unwrap(), Some(second));
+
+    let emptied = store.save(snapshot(40, Some(20), &[(1, b"")])).await.unwrap();
+    assert!(!emptied.shards.contains_key(&shard(1)));
+}
+
+async fn thins_and_drops_what_no_snapshot_names(store: &dyn SnapshotStore) {
+    let mut base = None;
+    let mut manifests = Vec::new();
+    for position in 1..=200 {
+        let bytes = format!("state {position}");
+        let new = snapshot(position, base, &[(4, bytes.as_bytes())]);
+        manifests.push(store.save(new).await.unwrap());
+        base = Some(position);
+    }
+
+    let kept = store.positions().await.unwrap();
+
+    assert!(kept.len() < 16 + 8 * 5, "{} are kept", kept.len());
+    assert!((185..=200).all(|position| kept.contains(&Position(position))));
+    for manifest in manifests {
+        let is_there = store.load_shard(&manifest, shard(4)).await.is_ok();
+        assert_eq!(is_there, kept.contains(&manifest.position));
+    }
+}
+
+#[tokio::test]
+async fn snapshots_in_memory() {
+    behaves(&MemorySnapshotStore::default()).await;
+    thins_and_drops_what_no_snapshot_names(&MemorySnapshotStore::default()).await;
+}
+
+async fn database(folder: &tempfile::TempDir, name: &str) -> Database {
+    let incarnation = Incarnation(uuid::Uuid::from_u128(1));
+    Database::open(&folder.path().join(name), incarnation).await.unwrap()
+}
+
+#[tokio::test]
+async fn snapshots_in_sqlite() {
+    let folder = tempfile::tempdir().unwrap();
+    behaves(&SqliteSnapshotStore::new(database(&folder, "a.db").await)).await;
+    let store = SqliteSnapshotStore::new(database(&folder, "b.db").await);
+    thins_and_drops_what_no_snapshot_names(&store).await;
+}
+
+#[tokio::test]
+async fn a_damaged_shard_makes_the_snapshot_before_it_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = database(&folder, "a.db").await;
+    let store = SqliteSnapshotStore::new(database.clone());
+    let first = store.save(snapshot(10, None, &[(1, b"one"), (2, b"two")])).await.unwrap();
+    let second = store.save(snapshot(20, Some(10), &[(2, b"zwei")])).await.unwrap();
+    let damaged = second.shards[&shard(2)].0.to_vec();
+    database
+        .write("damage a shard", move |connection| {
+            Box::pin(async move {
+                sqlx::query("UPDATE snapshot_blobs SET bytes = x'00' WHERE digest = ?")
+                    .bind(damaged)
+                    .execute(connection)
+                    .await
+                    .map(drop)
+            })
+        })
+        .await
+        .unwrap();
+
+    let whole = load_whole_at_or_before(&store, Position(99), FORMAT).await.unwrap().unwrap();
+    let healthy = load_shard_at_or_before(&store, Position(99), FORMAT, shard(1)).await.unwrap();
+    let older = load_shard_at_or_before(&store, Position(99), FORMAT, shard(2)).await.unwrap();
+
+    let shards = vec![(shard(1), b"one".to_vec()), (shard(2), b"two".to_vec())];
+    assert_eq!(whole, (first.clone(), shards));
+    assert_eq!(healthy, Some((second, Some(b"one".to_vec()))));
+    assert_eq!(older, Some((first, Some(b"two".to_vec()))));
+}
+
+#[test]
+fn the_shard_of_an_owner_never_changes() {
+    let owner = Owner::Process(ProcessGuid::new("a").unwrap());
+    assert_eq!(ShardId::of(&owner).number(), 52);
+}

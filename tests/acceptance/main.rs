@@ -1,0 +1,13 @@
+//! Acceptance: `diario` as its users run it, with real containers, each scenario on a control
+//! plane of its own.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(clippy::disallowed_methods, reason = "a test outside the product waits on real time")]
+
+mod bad_input;
+mod cells;
+mod demo;
+mod harness;
+mod lrps;
+mod readme;
+mod restart;
+mod tasks;

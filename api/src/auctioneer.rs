@@ -4,7 +4,7 @@
 //! not before its pause is over.
 
 use domain::{
-    auction::{self, Input, Placement, Settings},
+    auction::{self, Failure, Input, Placement, PlacementError, Settings},
     bbs::{actual_lrp, task},
     command::Command,
     id::InstanceGuid,
@@ -29,8 +29,7 @@ pub fn step(
         settings: *settings,
     });
     let placed = outcome.placements.into_iter().map(|p| place(p, new_instance_guid()));
-    let failed =
-        outcome.failures.into_iter().map(|failure| fail(failure.work, failure.error.to_string()));
+    let failed = outcome.failures.into_iter().filter_map(fail);
     placed.chain(failed).collect()
 }
 
@@ -46,9 +45,19 @@ fn place(placement: Placement, instance_guid: InstanceGuid) -> Command {
     }
 }
 
-fn fail(work: WorkKind, error: String) -> Command {
-    match work {
-        WorkKind::Lrp(key) => actual_lrp::Command::FailPlacement { key, error }.into(),
-        WorkKind::Task(task_guid) => task::Command::FailPlacement { task_guid, error }.into(),
+/// Better than Diego on purpose: a task that no cell at all was there for was not rejected. It
+/// waits, and is placed as soon as one registers.
+fn fail(failure: Failure) -> Option<Command> {
+    let error = failure.error.to_string();
+    match (failure.work, failure.error) {
+        (WorkKind::Lrp(key), _) => Some(actual_lrp::Command::FailPlacement { key, error }.into()),
+        (WorkKind::Task(_), PlacementError::NoCells) => None,
+        (
+            WorkKind::Task(task_guid),
+            PlacementError::Rootfs
+            | PlacementError::PlacementTags(_)
+            | PlacementError::InFlightLimit
+            | PlacementError::InsufficientResources(_),
+        ) => Some(task::Command::FailPlacement { task_guid, error }.into()),
     }
 }

@@ -51,6 +51,13 @@ pub(crate) struct Options {
     once: bool,
 }
 
+impl Options {
+    /// Whether the demo is to be shown.
+    pub(crate) fn shows_the_demo(&self) -> bool {
+        self.demo
+    }
+}
+
 /// Runs everything until it is told to stop.
 pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     cell_command::require_root()?;

@@ -25,9 +25,10 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
 
-    /// What to log, as `level` or `target=level,...`; logs go to standard error.
-    #[arg(long, global = true, env = "DIARIO_LOG", default_value = "info")]
-    log: EnvFilter,
+    /// What to log, as `level` or `target=level,...`; logs go to standard error. By default
+    /// `info` for what keeps running, `warn` for commands and the demo.
+    #[arg(long, global = true, env = "DIARIO_LOG")]
+    log: Option<EnvFilter>,
 
     /// How to log: `text` for people, `json` for programs.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
@@ -52,12 +53,24 @@ enum Command {
     Operator(cli::Command),
 }
 
+impl Command {
+    /// What is logged unless the user says otherwise: nothing that hides what a command prints.
+    fn log_level(&self) -> &'static str {
+        match self {
+            Self::Dev(options) if options.shows_the_demo() => "warn",
+            Self::Operator(_) => "warn",
+            Self::Dev(_) | Self::Serve(_) | Self::Cell(_) => "info",
+        }
+    }
+}
+
 fn main() -> ExitCode {
     if let Some(code) = run_inside_containers() {
         return code;
     }
     let arguments = Arguments::parse();
-    start_logging(arguments.log, arguments.log_format);
+    let filter = arguments.log.unwrap_or_else(|| EnvFilter::new(arguments.command.log_level()));
+    start_logging(filter, arguments.log_format);
     // Ignored when another provider was installed first: there is only this one.
     drop(rustls::crypto::ring::default_provider().install_default());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -67,15 +67,7 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        let (send, lines) = mpsc::channel();
-        thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                if send.send(line).is_err() {
-                    return;
-                }
-            }
-        });
+        let lines = lines_of(&mut child);
         let mut server = Self { child, lines, api: String::new(), router: String::new() };
         while server.api.is_empty() || server.router.is_empty() {
             let line = server.lines.recv_timeout(PATIENCE).expect("it ended before it listened");
@@ -118,6 +110,18 @@ impl Server {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Starts an operator's command that goes on printing.
+    pub(crate) fn follow(&self, arguments: &[&str]) -> Following {
+        let mut child = diario()
+            .args(arguments)
+            .env("DIARIO_API", &self.api)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = lines_of(&mut child);
+        Following { child, lines }
+    }
+
     /// Kills it at once, as a machine's failure would.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
@@ -136,6 +140,45 @@ impl Drop for Server {
             stop(&mut self.child);
         }
     }
+}
+
+/// A command that goes on printing.
+pub(crate) struct Following {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Following {
+    /// Waits for a line that holds a text.
+    pub(crate) fn wait_for(&mut self, text: &str) {
+        loop {
+            let line = self.lines.recv_timeout(PATIENCE);
+            if line.unwrap_or_else(|_| panic!("no line held {text:?}")).contains(text) {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// What a process prints, line by line.
+fn lines_of(child: &mut Child) -> mpsc::Receiver<String> {
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let (send, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in stdout.lines().map_while(Result::ok) {
+            if send.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
 }
 
 /// A running `diario cell`.

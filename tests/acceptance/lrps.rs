@@ -169,3 +169,19 @@ fn no_secret_is_in_clear_in_the_data_folder_or_in_any_answer() {
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&found.stdout), "");
 }
+
+#[test]
+fn lines_and_events_are_followed_as_they_come() {
+    let folder = folder();
+    let server = Server::dev(folder.path());
+    desire(&server, "web", 1, &[]);
+    let slot = running(&server, "web", 1).remove(0);
+    let mut lines = server.follow(&["logs", "web", "-f"]);
+    let mut events = server.follow(&["log", "tail", "-f", "--type", "actual_lrp.retired"]);
+
+    lines.wait_for("listening on port 8080");
+    http(&format!("http://{}:8080/log/a-new-line", slot["address"].as_str().unwrap()), "x");
+    lines.wait_for("a-new-line");
+    server.text(&["lrp", "restart", "web", "0"]);
+    events.wait_for("actual/web/0");
+}

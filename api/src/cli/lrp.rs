@@ -108,7 +108,7 @@ pub(super) async fn run(command: Command, session: &Session) -> Result<(), Error
             let arguments =
                 [("processGuid", "String!", json!(guid)), ("instances", "Int!", json!(instances))];
             let scale = Wish { mutation: "updateDesiredLrp", arguments };
-            let done = format!("LRP {guid} is desired with {instances} instances");
+            let done = format!("LRP {guid} is desired, instances: {instances}");
             wish::send(session, &wish, scale).await?.show(session, &done)
         }
         Command::Rm { guid, wish } => {
@@ -132,7 +132,7 @@ async fn run_desire(desire: Desire, session: &Session) -> Result<(), Error> {
     let spec = desire.spec()?;
     let arguments = [("spec", "DesiredLrpInput!", lrp_file::input(&spec))];
     let desire = Wish { mutation: "desireLrp", arguments };
-    let done = format!("LRP {} is desired with {} instances", spec.process_guid, spec.instances);
+    let done = format!("LRP {} is desired, instances: {}", spec.process_guid, spec.instances);
     wish::send(session, &wish, desire).await?.show(session, &done)
 }
 

@@ -18,7 +18,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 pub(super) const LRP_FORM: &str = "\
 The file, in YAML or JSON (- is standard input); only the fields marked * must be there:
   process_guid: web                  # *
-  instances: 3                       # 1
+  instances: 3                       # 1 when absent
   domain: default                    # who vouches for it
   annotation: any text
   routes:
@@ -83,7 +83,8 @@ pub(crate) enum Error {
 /// Reads a wish out of a file; `-` is standard input.
 pub(super) fn read<S: DeserializeOwned>(path: &Path) -> Result<S, Error> {
     let text = read_text(path)?;
-    parse(&text).map_err(|problem| Error::Malformed { path: path.to_owned(), problem })
+    let named = if path.as_os_str() == "-" { Path::new("standard input") } else { path };
+    parse(&text).map_err(|problem| Error::Malformed { path: named.to_owned(), problem })
 }
 
 /// Reads a small text file; `-` is standard input.

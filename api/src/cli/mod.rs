@@ -1,6 +1,6 @@
 //! The commands of operators: questions and wishes to a control plane, over GraphQL alone.
 //!
-//! - [`client`]: the protocol; [`target`]: which control plane, and how answers are shown
+//! - [`client`]: the protocol; `target`: which control plane, and how answers are shown
 //! - one file per noun, each command a function from its options to lines
 //!
 //! Decides nothing and knows no stored form: whatever it shows, any other client could.

@@ -49,7 +49,7 @@ impl Client {
     ///
     /// # Errors
     /// When nobody answers, or the answer is not one of a control plane. Whether the control plane
-    /// takes the document is told by the first [`Subscription::next`].
+    /// takes the document is told by the first `next` of it.
     pub async fn subscribe(&self, document: &str, variables: Value) -> Result<Subscription, Error> {
         let begun = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.begin(document, variables));
         begun.await.unwrap_or_else(|elapsed| Err(self.lost(elapsed)))

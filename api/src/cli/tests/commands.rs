@@ -219,7 +219,7 @@ async fn a_diff_shows_a_scaling_and_its_event() {
     let before: Value = serde_json::from_str(&before.concat()).unwrap();
     let before = format!("@{}", before["position"].as_str().unwrap());
     let scaled = server.done(&["lrp", "scale", "web", "5"]).await;
-    assert!(scaled[0].starts_with("LRP web is desired with 5 instances (@"), "{scaled:?}");
+    assert!(scaled[0].starts_with("LRP web is desired, instances: 5 (@"), "{scaled:?}");
     let again = server.done(&["lrp", "scale", "web", "5"]).await;
     assert!(again[0].starts_with("nothing to change: "), "{again:?}");
 

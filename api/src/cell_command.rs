@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -33,6 +34,9 @@ use crate::signals;
 
 /// Where a cell keeps what it must not forget, unless told otherwise.
 const CELL_DIR: &str = ".diario-cell";
+
+/// Settings that come by the environment, and that sudo would drop.
+const SETTINGS: [&str; 3] = ["DIARIO_API", "DIARIO_LOG", "DIARIO_TOKEN"];
 
 /// Options of `diario cell`.
 #[derive(Debug, Args)]
@@ -107,13 +111,13 @@ pub(crate) struct Place {
 /// Runs a cell until it is told to stop.
 pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     require_root()?;
-    let token = std::fs::read_to_string(&options.token_file)
-        .with_context(|| format!("cannot read --token-file {}", options.token_file.display()))?;
+    let token = read_token(&options.token_file)
+        .with_context(|| format!("cannot use --token-file {}", options.token_file.display()))?;
     let place = Place {
         cell_id: options.cell_id,
         folder: options.data_dir,
         api: options.api,
-        token: PlainText(token.trim().to_owned()),
+        token: PlainText(token),
         ca_file: options.ca_file,
         on_shutdown: if options.remove_on_stop {
             OnShutdown::DestroyAll
@@ -127,13 +131,26 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A cell's token, from a file that is nobody else's.
+fn read_token(path: &Path) -> anyhow::Result<String> {
+    let mode = std::fs::metadata(path)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        bail!("others can read it (mode {mode:o}); run: chmod 600 {}", path.display());
+    }
+    let token = std::fs::read_to_string(path)?.trim().to_owned();
+    if token.is_empty() {
+        bail!("it is empty");
+    }
+    Ok(token)
+}
+
 /// Opens the garden and runs the agent.
 pub(crate) async fn start(
     place: Place,
     machine: &MachineOptions,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    std::fs::create_dir_all(&place.folder)
+    make_private(&place.folder)
         .with_context(|| format!("cannot make the folder {}", place.folder.display()))?;
     let folder = place.folder.canonicalize()?;
     let binary = std::env::current_exe().context("cannot find this program's own file")?;
@@ -158,12 +175,11 @@ pub(crate) async fn start(
     config.optional_placement_tags = machine.optional_placement_tags.iter().cloned().collect();
     config.on_shutdown = place.on_shutdown;
     let garden = Arc::new(garden);
-    agent::run(config, Arc::clone(&garden) as Arc<dyn Garden>, shutdown)
-        .await
-        .context("the cell has stopped")?;
+    let ended = agent::run(config, Arc::clone(&garden) as Arc<dyn Garden>, shutdown).await;
     if place.on_shutdown == OnShutdown::DestroyAll {
         garden.tear_down().await.context("cannot remove what the cell left on this machine")?;
     }
+    ended.context("the cell has stopped")?;
     Ok(())
 }
 
@@ -221,12 +237,47 @@ fn rootfses(diario: PathBuf, given: &[String]) -> anyhow::Result<BTreeMap<String
     Ok(rootfses)
 }
 
+/// Makes a folder that only its owner can look into, or makes an existing one so.
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+}
+
 /// Containers need root: says exactly what to run otherwise.
 pub(crate) fn require_root() -> anyhow::Result<()> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
     }
     let binary = std::env::current_exe()?;
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    bail!("containers need root; run: sudo {} {}", binary.display(), arguments.join(" "));
+    let words = std::iter::once(binary.display().to_string()).chain(std::env::args().skip(1));
+    let words: Vec<String> = words.map(|word| quoted(&word)).collect();
+    let kept: Vec<String> = std::env::vars()
+        .map(|(name, _)| name)
+        .filter(|name| SETTINGS.contains(&name.as_str()))
+        .collect();
+    let keep =
+        if kept.is_empty() { String::new() } else { format!("--preserve-env={} ", kept.join(",")) };
+    bail!("containers need root; run: sudo {keep}{}", words.join(" "));
+}
+
+/// A word as a shell takes it back unchanged.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn a_quoted_word_is_what_a_shell_reads_back() {
+        assert_eq!(quoted("--data-dir=/a_b"), "--data-dir=/a_b");
+        assert_eq!(quoted("a b"), "'a b'");
+        assert_eq!(quoted("it's"), "'it'\\''s'");
+        assert_eq!(quoted(""), "''");
+    }
 }

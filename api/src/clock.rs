@@ -4,16 +4,30 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use domain::{
     id::{CommandId, InstanceGuid},
-    units::Timestamp,
+    units::{Milliseconds, Timestamp},
 };
 
 /// A node's clock. It never goes back, whatever the machine's does.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Clock {
     last: AtomicI64,
+    started: Stopwatch,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { last: AtomicI64::default(), started: Stopwatch::start() }
+    }
 }
 
 impl Clock {
+    /// The span since this clock was made, whatever happens to wall time. A machine that sleeps
+    /// does not count.
+    #[must_use]
+    pub fn monotonic(&self) -> Milliseconds {
+        Milliseconds(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
     /// Now, not before any earlier answer.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads wall time")]
     #[must_use]

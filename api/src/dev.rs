@@ -72,17 +72,25 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let tokens = Arc::new(CellTokens::default().with(options.cell_id.clone(), &token));
     let (api_url, router_url) = (listeners.api_url(false), listeners.router_url());
     let stop_edges = CancellationToken::new();
-    let edges = edge::serve(&node, listeners, Access::loopback(), tokens, None, stop_edges.clone());
     let told_to_stop = CancellationToken::new();
     signals::cancel_on_stop(told_to_stop.clone())?;
+    let failure = signals::cancel_on_failure(&node, told_to_stop.clone());
+    let edges = async {
+        let stop = stop_edges.clone();
+        let served = edge::serve(&node, listeners, Access::loopback(), tokens, None, stop).await;
+        // Without its edges the cell has nobody to speak to.
+        told_to_stop.cancel();
+        served
+    };
     let work = async {
-        let result = run_cell(&options, &api_url, &router_url, token, told_to_stop).await;
+        let result = run_cell(&options, &api_url, &router_url, token, told_to_stop.clone()).await;
         // The cell's last reports have arrived: now the edges may go.
         stop_edges.cancel();
         result
     };
     let (served, result) = tokio::join!(edges, work);
     node.stop().await;
+    failure.check()?;
     served?;
     result
 }
@@ -167,19 +175,41 @@ fn cell_folder(options: &Options) -> PathBuf {
 /// The token of the one cell, drawn once and kept beside the journal.
 fn cell_token(data_dir: &Path) -> anyhow::Result<String> {
     let path = data_dir.join("keys").join("cell.token");
-    if let Ok(token) = fs::read_to_string(&path) {
+    if let Ok(token) = fs::read_to_string(&path)
+        && !token.is_empty()
+    {
         return Ok(token);
     }
     let token = clock::new_uuid().simple().to_string();
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    file.write_all(token.as_bytes())?;
+    write_whole(&path, &token).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(token)
+}
+
+/// Writes a private file beside, then puts it in place, so that a crash never leaves half of it.
+fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&beside, path)
+}
+
+/// Removes the containers of every cell that ever ran here, under whatever name.
+async fn tear_down_cells(folder: &Path) -> anyhow::Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let cell_id: CellId = name
+            .to_str()
+            .and_then(|name| name.parse().ok())
+            .with_context(|| format!("--fresh: {} is no cell's", entry.path().display()))?;
+        cell_command::tear_down(&entry.path(), &cell_id).await?;
+    }
+    Ok(())
 }
 
 /// Removes what an earlier run left, but only from a folder that is Diario's.
@@ -193,9 +223,7 @@ async fn begin_anew(options: &Options) -> anyhow::Result<()> {
         bail!("--fresh: {} holds no Diario journal; it is left as it is", data_dir.display());
     }
     let lock = DataDirLock::acquire(data_dir)?;
-    if cell_folder(options).exists() {
-        cell_command::tear_down(&cell_folder(options), &options.cell_id).await?;
-    }
+    tear_down_cells(&data_dir.join("cells")).await?;
     for entry in fs::read_dir(data_dir)? {
         let path = entry?.path();
         let removed =

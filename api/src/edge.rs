@@ -1,6 +1,8 @@
 //! The listeners of a node: the API (GraphQL and cell gateway) and the router.
 
-use std::{future::IntoFuture as _, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt, future::IntoFuture as _, io, net::SocketAddr, path::Path, sync::Arc, time::Duration,
+};
 
 use axum::{Router, http::StatusCode, routing::get};
 use axum_server::tls_rustls::RustlsConfig;
@@ -31,13 +33,24 @@ pub struct Ports {
     pub router_port: u16,
 }
 
-/// What is needed to speak TLS.
-#[derive(Debug, Clone)]
-pub struct Tls {
-    /// The certificate chain, in PEM.
-    pub certificate: PathBuf,
-    /// Its private key, in PEM.
-    pub key: PathBuf,
+/// What is needed to speak TLS, read and checked.
+#[derive(Clone)]
+pub struct Tls(RustlsConfig);
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls(<hidden>)")
+    }
+}
+
+impl Tls {
+    /// Reads a certificate chain and its private key, in PEM.
+    ///
+    /// # Errors
+    /// When one of them cannot be read or used.
+    pub async fn load(certificate: &Path, key: &Path) -> Result<Self, Error> {
+        RustlsConfig::from_pem_file(certificate, key).await.map(Self).map_err(Error::Tls)
+    }
 }
 
 /// Why the edges cannot be served.
@@ -133,13 +146,23 @@ pub async fn serve(
     let api = graphql::router(control_plane.clone(), access)
         .merge(cell_gateway::router(control_plane.clone(), cell_tokens))
         .merge(health(control_plane));
+    let stop = shutdown.clone();
     let routed = router::serve(
         listeners.router,
         registry,
         AccessLog::new(Arc::clone(&node.control_plane.clock)),
         shutdown.clone(),
     );
-    let served = serve_api(listeners.api, api, tls, shutdown);
+    // When one of them ends, whatever the reason, the other is of no use.
+    let served = async {
+        let served = serve_api(listeners.api, api, tls, shutdown).await;
+        stop.cancel();
+        served
+    };
+    let routed = async {
+        routed.await;
+        stop.cancel();
+    };
     let (served, ()) = tokio::join!(served, routed);
     served
 }
@@ -182,8 +205,6 @@ async fn serve_tls(
     tls: Tls,
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let config =
-        RustlsConfig::from_pem_file(&tls.certificate, &tls.key).await.map_err(Error::Tls)?;
     let handle = axum_server::Handle::new();
     let stop = handle.clone();
     let told = async move {
@@ -192,7 +213,7 @@ async fn serve_tls(
         std::future::pending::<()>().await;
     };
     let listener = listener.into_std().map_err(Error::Serve)?;
-    let served = axum_server::from_tcp_rustls(listener, config)
+    let served = axum_server::from_tcp_rustls(listener, tls.0)
         .map_err(Error::Serve)?
         .handle(handle)
         .serve(api.into_make_service());

@@ -5,15 +5,16 @@
 
 use std::{
     fs, io,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use domain::{
     auction,
     command::Command,
-    log::{Incarnation, LeaseEpoch},
+    log::{Incarnation, LeaseEpoch, Position},
     units::Timestamp,
 };
 use projections::{
@@ -31,9 +32,9 @@ use projections::{
     worker,
     world::World,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::info;
+use tracing::{error, info, warn};
 
 use crate::{
     auctioneer,
@@ -45,6 +46,9 @@ use crate::{
 
 /// The lease of the only node on a data folder: the folder's lock keeps every other node out.
 const ONLY_NODE: LeaseEpoch = LeaseEpoch(1);
+
+/// How long each step of a stop may take.
+const STOP_STEP_MAX: Duration = Duration::from_secs(10);
 
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -85,8 +89,7 @@ pub struct Node {
     /// Its parts.
     pub control_plane: ControlPlane,
     database: Database,
-    shutdown: CancellationToken,
-    loops: TaskTracker,
+    loops: Loops,
     snapshotter: oneshot::Receiver<Snapshotter>,
     _lock: DataDirLock,
 }
@@ -98,6 +101,7 @@ impl Node {
     /// What cannot be opened, and what to do about it.
     pub async fn start(data_dir: &Path, name: &str) -> Result<Self, Error> {
         make_folder(data_dir)?;
+        make_private(data_dir)?;
         let lock = DataDirLock::acquire(data_dir)?;
         let clock = Arc::new(Clock::default());
         let database =
@@ -122,27 +126,80 @@ impl Node {
             now,
             keyring: Arc::new(keyring),
             observations: Arc::new(observations),
-            presence: Arc::new(Mutex::new(Presence::new(clock.now()))),
+            presence: Arc::new(Mutex::new(Presence::new(clock.monotonic()))),
             clock,
             incarnation: head.incarnation,
             node: Arc::from(name),
         };
-        let shutdown = CancellationToken::new();
-        let loops = TaskTracker::new();
-        start_loops(&control_plane, &shutdown, &loops);
-        let snapshotter = start_snapshotter(snapshotter, &shutdown, &loops);
-        Ok(Self { control_plane, database, shutdown, loops, snapshotter, _lock: lock })
+        let loops = Loops::default();
+        start_loops(&control_plane, &loops);
+        let snapshotter = start_snapshotter(snapshotter, &loops);
+        Ok(Self { control_plane, database, loops, snapshotter, _lock: lock })
     }
 
-    /// Stops the loops, takes a last snapshot and closes the store.
-    pub async fn stop(self) {
-        self.shutdown.cancel();
-        self.loops.close();
-        self.loops.wait().await;
-        if let Ok(mut snapshotter) = self.snapshotter.await {
-            snapshotter.save().await;
+    /// Waits until a part ends that this node is of no use without, and names it: the process
+    /// should end then with an error, and be started anew. Only a stop ends them otherwise.
+    pub fn failed(&self) -> impl Future<Output = &'static str> + Send + use<> {
+        let (bus, now) = (self.control_plane.bus.clone(), self.control_plane.now.clone());
+        let mut ended = self.loops.ended.subscribe();
+        async move {
+            let name = tokio::select! {
+                () = bus.ended() => "command bus",
+                // No log gets there: this ends only when the view follows it no more.
+                _ = now.reach(Position(u64::MAX)) => "projector",
+                name = ended.wait_for(Option::is_some) => {
+                    name.ok().and_then(|name| *name).unwrap_or("loop")
+                }
+            };
+            error!(part = name, "A part that the node cannot do without has ended.");
+            name
         }
-        self.database.close().await;
+    }
+
+    /// Stops the loops, takes a last snapshot and closes the store. What takes longer than it may
+    /// is left behind: the log is whole at any moment.
+    pub async fn stop(self) {
+        self.loops.shutdown.cancel();
+        self.loops.running.close();
+        within("end the loops", self.loops.running.wait()).await;
+        if let Some(Ok(mut snapshotter)) = within("end the snapshotter", self.snapshotter).await {
+            within("take a last snapshot", snapshotter.save()).await;
+        }
+        within("close the store", self.database.close()).await;
+    }
+}
+
+async fn within<T>(step: &'static str, work: impl Future<Output = T>) -> Option<T> {
+    let done = tokio::time::timeout(STOP_STEP_MAX, work).await.ok();
+    if done.is_none() {
+        warn!(step, seconds = STOP_STEP_MAX.as_secs(), "A step of the stop took too long.");
+    }
+    done
+}
+
+/// The running loops, and which of them ended first though nobody had asked.
+#[derive(Debug, Clone)]
+struct Loops {
+    shutdown: CancellationToken,
+    running: TaskTracker,
+    ended: watch::Sender<Option<&'static str>>,
+}
+
+impl Default for Loops {
+    fn default() -> Self {
+        let (shutdown, running) = (CancellationToken::new(), TaskTracker::new());
+        Self { shutdown, running, ended: watch::Sender::new(None) }
+    }
+}
+
+impl Loops {
+    fn spawn(&self, name: &'static str, run: impl Future<Output = ()> + Send + 'static) {
+        let (shutdown, ended) = (self.shutdown.clone(), self.ended.clone());
+        worker::spawn_essential(name, self.running.track_future(run), move |name| {
+            if !shutdown.is_cancelled() {
+                ended.send_modify(|first| *first = first.or(Some(name)));
+            }
+        });
     }
 }
 
@@ -152,6 +209,12 @@ fn make_folder(path: &Path) -> Result<(), Error> {
         .recursive(true)
         .mode(0o700)
         .create(path)
+        .map_err(|source| Error::Folder { path: path.to_owned(), source })
+}
+
+/// A folder that was there before may be open to others.
+fn make_private(path: &Path) -> Result<(), Error> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))
         .map_err(|source| Error::Folder { path: path.to_owned(), source })
 }
 
@@ -170,41 +233,39 @@ fn open_observations(data_dir: &Path) -> Result<Observations, Error> {
         .map_err(|source| Error::Observations { path, source })
 }
 
-fn start_loops(control_plane: &ControlPlane, shutdown: &CancellationToken, loops: &TaskTracker) {
+fn start_loops(control_plane: &ControlPlane, loops: &Loops) {
     let settings = auction::Settings::default();
     let auctioneer = move |world: &World, now: Timestamp| {
         auctioneer::step(world, now, &settings, clock::new_instance_guid)
     };
-    start_loop("auctioneer", control_plane, auctioneer, shutdown, loops);
-    start_loop("converger", control_plane, converger::step, shutdown, loops);
+    start_loop("auctioneer", control_plane, auctioneer, loops);
+    start_loop("converger", control_plane, converger::step, loops);
     let presence = Arc::clone(&control_plane.presence);
     let node = Arc::clone(&control_plane.node);
-    let watch = move |world: &World, now: Timestamp| {
-        let presence = presence.lock().unwrap_or_else(PoisonError::into_inner);
-        presence_watch::step(world, &presence, &node, now)
+    let clock = Arc::clone(&control_plane.clock);
+    let watch = move |world: &World, _: Timestamp| {
+        let mut presence = presence.lock().unwrap_or_else(PoisonError::into_inner);
+        presence_watch::step(world, &mut presence, &node, clock.monotonic())
     };
-    start_loop("presence watch", control_plane, watch, shutdown, loops);
+    start_loop("presence watch", control_plane, watch, loops);
 }
 
 fn start_loop(
     name: &'static str,
     control_plane: &ControlPlane,
     step: impl Fn(&World, Timestamp) -> Vec<Command> + Send + Sync + 'static,
-    shutdown: &CancellationToken,
-    loops: &TaskTracker,
+    loops: &Loops,
 ) {
-    let run = reconciler::run(name, control_plane.clone(), step, shutdown.clone());
-    drop(worker::spawn(name, loops.track_future(run)));
+    loops.spawn(name, reconciler::run(name, control_plane.clone(), step, loops.shutdown.clone()));
 }
 
 /// Runs the snapshotter until the node stops, then hands it back for the last snapshot.
 fn start_snapshotter(
     mut snapshotter: Snapshotter,
-    shutdown: &CancellationToken,
-    loops: &TaskTracker,
+    loops: &Loops,
 ) -> oneshot::Receiver<Snapshotter> {
     let (hand_back, handed_back) = oneshot::channel();
-    let shutdown = shutdown.clone();
+    let shutdown = loops.shutdown.clone();
     let run = async move {
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -212,6 +273,28 @@ fn start_snapshotter(
         }
         drop(hand_back.send(snapshotter));
     };
-    drop(worker::spawn("snapshotter", loops.track_future(run)));
+    loops.spawn("snapshotter", run);
     handed_back
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_loop_that_panics_fails_its_node_and_a_stop_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = Node::start(folder.path(), "test").await.unwrap();
+        let failed = node.failed();
+        node.loops.spawn("doomed", async { panic!("as a defect would") });
+
+        let name = tokio::time::timeout(Duration::from_secs(10), failed).await.unwrap();
+        assert_eq!(name, "doomed");
+        node.stop().await;
+
+        let node = Node::start(folder.path(), "test").await.unwrap();
+        let ended = node.loops.ended.subscribe();
+        node.stop().await;
+        assert_eq!(*ended.borrow(), None);
+    }
 }

@@ -1,12 +1,13 @@
 //! The presence watch: cells that were not heard for a whole presence time to live are lost.
 //!
-//! After a start of the control plane every cell gets one full time to live before it can be lost.
+//! After a start or a pause of the control plane every cell gets one full time to live before it
+//! can be lost.
 
 use domain::{
     bbs::cell::{self, Registration},
     command::Command,
     id::CellId,
-    units::{Milliseconds, Timestamp},
+    units::Milliseconds,
 };
 use projections::{presence::Presence, world::World};
 
@@ -16,9 +17,10 @@ pub const PRESENCE_TIME_TO_LIVE: Milliseconds = Milliseconds::from_seconds(15);
 /// How often a cell is to be heard: three times in one time to live.
 pub const HEARTBEAT_INTERVAL: Milliseconds = Milliseconds(PRESENCE_TIME_TO_LIVE.0 / 3);
 
-/// The commands that lose the silent cells.
+/// The commands that lose the silent cells. `now` is monotonic.
 #[must_use]
-pub fn step(world: &World, presence: &Presence, node: &str, now: Timestamp) -> Vec<Command> {
+pub fn step(world: &World, presence: &mut Presence, node: &str, now: Milliseconds) -> Vec<Command> {
+    presence.look(now, PRESENCE_TIME_TO_LIVE);
     world
         .aggregates()
         .cells()

@@ -11,7 +11,7 @@ use domain::{
     rejection::Rejection,
     units::Timestamp,
 };
-use projections::world::World;
+use projections::{projector::Now, world::World};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -49,18 +49,26 @@ pub async fn run(
         moved.borrow_and_update();
         let envelopes = now.read(|world| look(world, &clock, &bus, &actor, &step));
         if !envelopes.is_empty() {
-            match bus.submit_all(envelopes).await {
-                Ok(outcomes) => settle(name, &now, outcomes).await,
-                Err(failure) => {
-                    warn!(loop_name = name, error = %failure, "A loop could not act.");
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                }
+            // What was submitted is decided all the same; a stop need not wait for it.
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = act(name, &bus, &now, envelopes) => {}
             }
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
             changed = moved.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(PERIOD) => {}
+        }
+    }
+}
+
+async fn act(name: &'static str, bus: &CommandBus, now: &Now, envelopes: Vec<Envelope>) {
+    match bus.submit_all(envelopes).await {
+        Ok(outcomes) => settle(name, now, outcomes).await,
+        Err(failure) => {
+            warn!(loop_name = name, error = %failure, "A loop could not act.");
+            tokio::time::sleep(RETRY_PAUSE).await;
         }
     }
 }
@@ -93,11 +101,7 @@ pub(crate) fn envelope(world: &World, actor: &Actor, seen: Seen, command: Comman
 }
 
 /// Waits until the view shows what was done, so that the next step does not do it again.
-async fn settle(
-    name: &'static str,
-    now: &projections::projector::Now,
-    outcomes: Vec<command_bus::Outcome>,
-) {
+async fn settle(name: &'static str, now: &Now, outcomes: Vec<command_bus::Outcome>) {
     let mut last = None;
     for outcome in outcomes {
         match outcome {

@@ -53,16 +53,19 @@ pub(crate) struct Options {
 
 /// Runs a control plane until it is told to stop.
 pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    let tls = match (options.tls_cert, options.tls_key) {
-        (Some(certificate), Some(key)) => Some(Tls { certificate, key }),
-        (None, _) | (_, None) => None,
-    };
-    if !options.address.is_loopback() && (tls.is_none() || options.tokens.is_none()) {
+    let has_tls = options.tls_cert.is_some() && options.tls_key.is_some();
+    let is_open = !options.address.is_loopback();
+    let is_guarded = has_tls && options.tokens.is_some();
+    if is_open && !is_guarded {
         bail!(
             "--address {} is beyond loopback: give --tls-cert and --tls-key, and --tokens, or listen on 127.0.0.1",
             options.address
         );
     }
+    let tls = match (&options.tls_cert, &options.tls_key) {
+        (Some(certificate), Some(key)) => Some(Tls::load(certificate, key).await?),
+        (None, _) | (_, None) => None,
+    };
     let access = match &options.tokens {
         Some(path) => Access::with_tokens(path)
             .with_context(|| format!("cannot use --tokens {}", path.display()))?,
@@ -79,9 +82,12 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let node = Node::start(&options.data_dir, "serve").await?;
     let shutdown = CancellationToken::new();
     signals::cancel_on_stop(shutdown.clone())?;
+    let failure = signals::cancel_on_failure(&node, shutdown.clone());
     output::line(format!("API     {}", listeners.api_url(tls.is_some())));
     output::line(format!("router  {}", listeners.router_url()));
-    edge::serve(&node, listeners, access, Arc::new(cell_tokens), tls, shutdown).await?;
+    let served = edge::serve(&node, listeners, access, Arc::new(cell_tokens), tls, shutdown).await;
     node.stop().await;
+    failure.check()?;
+    served?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,9 +1,14 @@
-//! Being told to stop: SIGTERM and SIGINT.
+//! Being told to stop: by SIGTERM and SIGINT, or by a part of the node that has failed.
 
+use anyhow::bail;
+use api::node::Node;
 use projections::worker;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 /// Cancels a token at the first SIGTERM or SIGINT.
 pub(crate) fn cancel_on_stop(token: CancellationToken) -> std::io::Result<()> {
@@ -17,4 +22,37 @@ pub(crate) fn cancel_on_stop(token: CancellationToken) -> std::io::Result<()> {
         token.cancel();
     }));
     Ok(())
+}
+
+/// What ended without being asked to.
+#[derive(Debug)]
+pub(crate) struct Failure(oneshot::Receiver<&'static str>);
+
+/// Cancels a token when a part ends that the node is of no use without.
+pub(crate) fn cancel_on_failure(node: &Node, token: CancellationToken) -> Failure {
+    let failed = node.failed();
+    let (tell, told) = oneshot::channel();
+    drop(worker::spawn("failure watch", async move {
+        let stopped = token.clone();
+        tokio::select! {
+            part = failed => {
+                if tell.send(part).is_err() {
+                    warn!(part, "It failed while the process was ending anyway.");
+                }
+                token.cancel();
+            }
+            () = stopped.cancelled() => {}
+        }
+    }));
+    Failure(told)
+}
+
+impl Failure {
+    /// An error when something has failed: the process is to end with it, and to be started anew.
+    pub(crate) fn check(mut self) -> anyhow::Result<()> {
+        match self.0.try_recv() {
+            Ok(part) => bail!("the {part} has failed, the log says why; start diario again"),
+            Err(_) => Ok(()),
+        }
+    }
 }

@@ -66,7 +66,7 @@ impl InMemory {
             bus,
             keyring: Arc::new(Keyring::in_memory(1)),
             observations: Arc::new(observations),
-            presence: Arc::new(Mutex::new(Presence::new(clock.now()))),
+            presence: Arc::new(Mutex::new(Presence::new(clock.monotonic()))),
             clock,
             incarnation,
             node: Arc::from("node"),

@@ -96,7 +96,7 @@ pub async fn run_with(
     loop {
         let registered = tokio::select! {
             biased;
-            () = shutdown.cancelled() => return Ok(Outcome::LeftRunning),
+            () = shutdown.cancelled() => return Ok(end_unregistered(&equipment).await),
             registered = register(&equipment, &registration) => registered?,
         };
         match Box::pin(rep::run(&equipment, &registered, &shutdown)).await? {
@@ -109,6 +109,17 @@ pub async fn run_with(
                     OnShutdown::DestroyAll => Outcome::Destroyed,
                 });
             }
+        }
+    }
+}
+
+/// Without a registration nothing can be reported, but what is to be destroyed still is.
+async fn end_unregistered(equipment: &Equipment) -> Outcome {
+    match equipment.config.on_shutdown {
+        OnShutdown::LeaveRunning => Outcome::LeftRunning,
+        OnShutdown::DestroyAll => {
+            rep::destroy_everything(equipment).await;
+            Outcome::Destroyed
         }
     }
 }

@@ -62,6 +62,15 @@ impl Error {
         self.has_code("CELL_EPOCH_PASSED")
     }
 
+    /// Whether it was answered in words that it will not do what was asked.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Refused { .. } => true,
+            Self::Settings { .. } | Self::Unreachable { .. } => false,
+        }
+    }
+
     /// Whether it was refused under this code.
     #[must_use]
     pub fn has_code(&self, wanted: &str) -> bool {
@@ -137,11 +146,20 @@ impl HttpControlPlane {
     /// Makes the client; reaches out to nobody yet.
     ///
     /// # Errors
-    /// The address is not one of HTTP, or the certificates cannot be read.
+    /// The address is not one of HTTP, or of HTTP without TLS to another machine, or the
+    /// certificates cannot be read.
     pub fn new(config: &ControlPlaneConfig, cell_id: CellId) -> Result<Self, Error> {
         let is_http = ["http://", "https://"].iter().any(|scheme| config.url.starts_with(scheme));
         if !is_http {
             let reason = format!("{:?} begins with neither http:// nor https://", config.url);
+            return Err(Error::Settings { reason });
+        }
+        if config.url.starts_with("http://") && !is_loopback(&config.url) {
+            let reason = format!(
+                "{:?} is not encrypted and not on this machine: \
+                 the cell's token and secrets would travel in clear; use https://",
+                config.url
+            );
             return Err(Error::Settings { reason });
         }
         Ok(Self {
@@ -216,9 +234,23 @@ fn client(config: &ControlPlaneConfig) -> Result<Client, Error> {
     builder.build().map_err(|error| settings(error.to_string()))
 }
 
+/// Whether an address leads to this very machine, and so over no wire.
+fn is_loopback(url: &str) -> bool {
+    let Ok(url) = reqwest::Url::parse(url) else { return false };
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 async fn refusal(operation: &'static str, response: Response) -> Error {
     let status = response.status();
     let body: ErrorBody = response.json().await.unwrap_or_default();
+    // Too large, or not what is understood: from the server's own edge, without a code.
+    if body.code.is_empty() && matches!(status.as_u16(), 400 | 413 | 422) {
+        let code = format!("HTTP_{}", status.as_u16());
+        return Error::Refused { operation, code, message: body.message };
+    }
     if body.code.is_empty() || status.is_server_error() {
         let source = format!("status {status}: {}", body.message).into();
         return Error::Unreachable { operation, source };
@@ -346,5 +378,44 @@ mod tests {
         };
 
         assert!(HttpControlPlane::new(&config, CellId::new("c").unwrap()).is_err());
+    }
+
+    #[test]
+    fn secrets_do_not_travel_in_clear_to_another_machine() {
+        let is_taken = |url: &str| {
+            let config = ControlPlaneConfig {
+                url: url.to_owned(),
+                ca_file: None,
+                token: PlainText(String::new()),
+                request_timeout: domain::units::Milliseconds(1),
+            };
+            match HttpControlPlane::new(&config, CellId::new("c").unwrap()) {
+                Ok(_) => true,
+                Err(Error::Settings { reason }) => {
+                    assert!(reason.contains("in clear"), "{reason}");
+                    false
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
+
+        for url in [
+            "http://10.0.0.1:7400",
+            "http://control",
+            "http://127.0.0.1@evil/",
+            "http://127.0.0.1.evil:1",
+            "http://localhost.evil",
+            "http://[2001:db8::1]:7400",
+        ] {
+            assert!(!is_taken(url), "{url}");
+        }
+        for url in [
+            "http://127.0.0.1:7400",
+            "http://127.8.9.1/",
+            "http://localhost:7400",
+            "http://[::1]:7400",
+        ] {
+            assert!(is_taken(url), "{url}");
+        }
     }
 }

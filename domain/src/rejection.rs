@@ -86,6 +86,19 @@ pub enum Rejection {
         /// The id.
         command_id: CommandId,
     },
+    /// What it would write does not fit into one event.
+    #[error(
+        "the {what} takes {bytes} bytes in the log, and {bytes_max} are the most; make it \
+         smaller: keep large data outside and fetch it, and mind that a secret takes twice its size"
+    )]
+    TooLarge {
+        /// Its kind.
+        what: &'static str,
+        /// How much it takes.
+        bytes: usize,
+        /// How much it may take.
+        bytes_max: usize,
+    },
 }
 
 impl Rejection {
@@ -104,6 +117,7 @@ impl Rejection {
             Self::Moved { .. } => "MOVED",
             Self::LeasePassed { .. } => "LEASE_PASSED",
             Self::CommandIdReused { .. } => "COMMAND_ID_REUSED",
+            Self::TooLarge { .. } => "TOO_LARGE",
         }
     }
 }

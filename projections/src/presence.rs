@@ -1,7 +1,8 @@
 //! Which cell was heard when: a table in memory, never in the log.
 //!
-//! A control plane that has just started has heard nobody: every cell gets one whole time to
-//! live from the start before it can be overdue. Time is always the caller's.
+//! A control plane that has just started, or that did not run for a while, has heard nobody:
+//! every cell gets one whole time to live before it can be overdue. Spans are counted in
+//! monotonic time, so that a step of the machine's clock loses nobody; time is always the caller's.
 
 use std::collections::BTreeMap;
 
@@ -10,54 +11,59 @@ use domain::{
     units::{Milliseconds, Timestamp},
 };
 
-/// When each cell was last heard.
+/// When each cell was last heard. Instants are monotonic: the span since any fixed one.
 #[derive(Debug, Clone)]
 pub struct Presence {
-    started_at: Timestamp,
-    heard: BTreeMap<CellId, Timestamp>,
+    /// Every cell counts as heard then.
+    all_heard: Milliseconds,
+    looked: Milliseconds,
+    heard: BTreeMap<CellId, Heard>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    monotonic: Milliseconds,
+    wall: Timestamp,
 }
 
 impl Presence {
     /// A table of a control plane that starts now.
     #[must_use]
-    pub fn new(started_at: Timestamp) -> Self {
-        Self { started_at, heard: BTreeMap::new() }
+    pub fn new(now: Milliseconds) -> Self {
+        Self { all_heard: now, looked: now, heard: BTreeMap::new() }
     }
 
-    /// Notes that a cell was heard. An older time than the known one changes nothing.
-    pub fn heard(&mut self, cell_id: &CellId, at: Timestamp) {
-        let last = self.heard.entry(cell_id.clone()).or_insert(at);
-        *last = at.max(*last);
+    /// Notes that a cell was heard: in monotonic time, which counts, and in wall time, for people.
+    pub fn heard(&mut self, cell_id: &CellId, monotonic: Milliseconds, wall: Timestamp) {
+        self.heard.insert(cell_id.clone(), Heard { monotonic, wall });
     }
 
-    /// When a cell was last heard by this control plane.
+    /// The wall time at which a cell was last heard by this control plane.
     #[must_use]
     pub fn last_heard(&self, cell_id: &CellId) -> Option<Timestamp> {
-        self.heard.get(cell_id).copied()
+        self.heard.get(cell_id).map(|heard| heard.wall)
     }
 
-    /// Whether a cell has been silent for longer than its time to live, the start counting as
-    /// heard.
+    /// Notes that the watch looks now. If it did not for longer than a third of the time to live,
+    /// the control plane was not running and could hear nobody: every cell counts as heard now.
+    pub fn look(&mut self, now: Milliseconds, time_to_live: Milliseconds) {
+        if now.0.saturating_sub(self.looked.0) > time_to_live.0 / 3 {
+            self.all_heard = now;
+        }
+        self.looked = now;
+    }
+
+    /// Whether a cell has been silent for longer than its time to live.
     #[must_use]
-    pub fn is_overdue(&self, cell_id: &CellId, now: Timestamp, time_to_live: Milliseconds) -> bool {
-        let last = self.last_heard(cell_id).unwrap_or(self.started_at).max(self.started_at);
-        now > last.plus(time_to_live)
-    }
-
-    /// The cells among `cells` that are overdue, in the order given.
-    pub fn overdue<'c>(
+    pub fn is_overdue(
         &self,
-        cells: impl IntoIterator<Item = &'c CellId>,
-        now: Timestamp,
+        cell_id: &CellId,
+        now: Milliseconds,
         time_to_live: Milliseconds,
-    ) -> Vec<CellId> {
-        let is_overdue = |cell_id: &&CellId| self.is_overdue(cell_id, now, time_to_live);
-        cells.into_iter().filter(is_overdue).cloned().collect()
-    }
-
-    /// Drops a cell that is gone for good.
-    pub fn forget(&mut self, cell_id: &CellId) {
-        self.heard.remove(cell_id);
+    ) -> bool {
+        let heard = self.heard.get(cell_id).map(|heard| heard.monotonic);
+        let last = heard.unwrap_or_default().max(self.all_heard);
+        now.0.saturating_sub(last.0) > time_to_live.0
     }
 }
 
@@ -65,26 +71,46 @@ impl Presence {
 mod tests {
     use super::*;
 
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp(seconds * 1_000_000_000)
+    const TIME_TO_LIVE: Milliseconds = Milliseconds::from_seconds(15);
+
+    fn at(seconds: u64) -> Milliseconds {
+        Milliseconds::from_seconds(seconds)
+    }
+
+    /// A watch that looks every second from one instant to another, and whom it finds overdue last.
+    fn overdue(presence: &mut Presence, seconds: std::ops::RangeInclusive<u64>) -> [bool; 2] {
+        let mut overdue = [false; 2];
+        for second in seconds {
+            presence.look(at(second), TIME_TO_LIVE);
+            overdue = cells().map(|cell| presence.is_overdue(&cell, at(second), TIME_TO_LIVE));
+        }
+        overdue
+    }
+
+    fn cells() -> [CellId; 2] {
+        [CellId::new("a").unwrap(), CellId::new("b").unwrap()]
     }
 
     #[test]
     fn a_cell_is_overdue_only_after_a_whole_time_to_live_of_silence() {
-        let time_to_live = Milliseconds::from_seconds(30);
-        let cells = [CellId::new("a").unwrap(), CellId::new("b").unwrap()];
         let mut presence = Presence::new(at(100));
+        assert_eq!(overdue(&mut presence, 101..=115), [false, false]);
+        assert_eq!(overdue(&mut presence, 116..=116), [true, true]);
 
-        assert!(presence.overdue(&cells, at(130), time_to_live).is_empty());
-        assert_eq!(presence.overdue(&cells, at(131), time_to_live), cells);
+        // A step of the wall clock, back or forth, is only shown.
+        presence.heard(&cells()[0], at(116), Timestamp(i64::MAX));
+        presence.heard(&cells()[0], at(117), Timestamp(7));
+        assert_eq!(presence.last_heard(&cells()[0]), Some(Timestamp(7)));
+        assert_eq!(overdue(&mut presence, 117..=132), [false, true]);
+        assert_eq!(overdue(&mut presence, 133..=133), [true, true]);
+    }
 
-        presence.heard(&cells[0], at(125));
-        presence.heard(&cells[0], at(110));
-        assert_eq!(presence.last_heard(&cells[0]), Some(at(125)));
-        assert_eq!(presence.overdue(&cells, at(155), time_to_live), [cells[1].clone()]);
-        assert_eq!(presence.overdue(&cells, at(156), time_to_live), cells);
+    #[test]
+    fn after_a_pause_of_the_control_plane_every_cell_gets_a_whole_time_to_live() {
+        let mut presence = Presence::new(at(0));
+        assert_eq!(overdue(&mut presence, 1..=10), [false, false]);
 
-        presence.forget(&cells[0]);
-        assert_eq!(presence.last_heard(&cells[0]), None);
+        assert_eq!(overdue(&mut presence, 100..=115), [false, false]);
+        assert_eq!(overdue(&mut presence, 116..=116), [true, true]);
     }
 }

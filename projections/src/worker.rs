@@ -27,11 +27,47 @@ where
     })
 }
 
+/// Starts a worker without which the process is of no use. When it has ended, by itself or by a
+/// panic, which is logged, `on_end` is told its name.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn spawn_essential<F>(
+    name: &'static str,
+    worker: F,
+    on_end: impl FnOnce(&'static str) + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let inner = spawn(name, worker);
+    drop(spawn(name, async move {
+        // A panic was logged; the end itself is what counts.
+        drop(inner.await);
+        on_end(name);
+    }));
+}
+
 /// Aborting the supervisor aborts the worker too.
 struct AbortOnDrop(JoinHandle<()>);
 
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_an_essential_worker_is_told_also_after_a_panic() {
+        let workers: [Box<dyn FnOnce() + Send>; 2] =
+            [Box::new(|| ()), Box::new(|| panic!("as a defect would"))];
+        for work in workers {
+            let (told, end) = tokio::sync::oneshot::channel();
+            spawn_essential("worker", async move { work() }, |name| told.send(name).unwrap());
+            assert_eq!(end.await.unwrap(), "worker");
+        }
     }
 }

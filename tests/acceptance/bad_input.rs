@@ -121,3 +121,36 @@ fn beyond_loopback_tls_and_tokens_are_asked_for() {
 
     refused(&output, 1, &["--tls-cert", "--tokens"]);
 }
+
+#[test]
+fn a_certificate_that_cannot_be_read_ends_it_at_once() {
+    let folder = folder();
+
+    let output = diario()
+        .args(["serve", "--tls-cert", "/no/cert", "--tls-key", "/no/key"])
+        .args(["--port", "0", "--router-port", "0", "--data-dir"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+
+    refused(&output, 1, &["--tls-cert"]);
+}
+
+#[test]
+fn a_wish_that_is_too_large_is_refused_and_harms_nobody_else() {
+    let folder = folder();
+    let server = Server::dev(folder.path());
+    let path = folder.path().join("large.json");
+    let env: Vec<_> = (0..6)
+        .map(|n| serde_json::json!({ "name": format!("V{n}"), "value": "x".repeat(120_000) }))
+        .collect();
+    let wish = serde_json::json!({ "process_guid": "large", "definition": {
+        "rootfs": "preloaded:diario", "memory_mb": 64, "disk_mb": 64, "env": env,
+        "action": { "run": { "path": "/bin/diario", "user": "vcap" } } } });
+    std::fs::write(&path, wish.to_string()).unwrap();
+
+    let output = server.run(&["lrp", "desire", path.to_str().unwrap()]);
+
+    refused(&output, 1, &["TOO_LARGE"]);
+    server.text(&["lrp", "desire", "--guid", "small", "--", "/bin/diario", "sample-app"]);
+}

@@ -1,6 +1,6 @@
 //! Cells: their capacity, and a machine that is not let in.
 
-use crate::harness::{Cell, Server, diario, folder, until};
+use crate::harness::{Cell, Server, diario, folder, until, write_private};
 
 #[test]
 fn a_cell_tells_what_it_offers() {
@@ -22,7 +22,7 @@ fn a_cell_with_a_wrong_token_is_not_let_in() {
     let folder = folder();
     let server = Server::start(&["serve"], &folder.path().join("control-plane"));
     let token = folder.path().join("token");
-    std::fs::write(&token, "wrong").unwrap();
+    write_private(&token, "wrong");
     let cell = Cell::start(&server.api, &token, &folder.path().join("cell"), &["--remove-on-stop"]);
 
     let asked = until("the cell to be refused", || {

@@ -1,6 +1,6 @@
 //! The control plane ends, by request or by force, and goes on from its journal.
 
-use crate::harness::{Cell, Server, folder, http, left_on_machine, until};
+use crate::harness::{Cell, Server, folder, http, left_on_machine, until, write_private};
 
 #[test]
 fn a_killed_control_plane_goes_on_from_its_journal() {
@@ -69,10 +69,4 @@ fn running(server: &Server) -> Option<serde_json::Value> {
     let shown = server.json(&["lrp", "show", "web"]);
     let slot = shown["actualLrps"].get(0)?;
     (slot["state"] == "RUNNING").then(|| slot.clone())
-}
-
-fn write_private(path: &std::path::Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::write(path, text).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }

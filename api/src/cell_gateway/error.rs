@@ -28,6 +28,10 @@ pub(super) enum Error {
     OpenDefinition { digest: Digest, source: keys::Error },
     #[error("cannot keep the evidence of an ended container")]
     Evidence(#[source] keys::Error),
+    #[error("cannot write the evidence of an ended container as JSON")]
+    EncodeEvidence(#[source] serde_json::Error),
+    #[error("too many cells' requests are under way; try again in a second")]
+    Busy,
     #[error("cannot keep observations: {reason}")]
     Observations { reason: String },
     #[error("{field} {problem}")]
@@ -53,12 +57,14 @@ impl Error {
             Self::Invalid { .. } => (StatusCode::BAD_REQUEST, "INVALID"),
             Self::OpenDefinition { .. }
             | Self::Evidence(_)
+            | Self::EncodeEvidence(_)
             | Self::Observations { .. }
             | Self::ViewStopped => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL"),
             Self::Bus(command_bus::Error::Rejected(rejection)) => {
                 (StatusCode::CONFLICT, rejection.code())
             }
-            Self::Bus(
+            Self::Busy
+            | Self::Bus(
                 command_bus::Error::Busy
                 | command_bus::Error::Unavailable { .. }
                 | command_bus::Error::Closed,

@@ -6,16 +6,19 @@
 
 mod assignments;
 mod error;
+mod extract;
 mod observations;
+mod recent;
 mod reports;
+#[cfg(test)]
+mod tests;
 mod tokens;
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::{
     Json, Router,
-    extract::{DefaultBodyLimit, Path, Query, State},
-    http::HeaderMap,
+    extract::{DefaultBodyLimit, State},
     routing::{get, post},
 };
 use domain::{
@@ -31,6 +34,7 @@ use domain::{
     sealed::{Digest, PlainText},
 };
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
 use crate::{
     control_plane::{ControlPlane, Wish},
@@ -38,16 +42,27 @@ use crate::{
 };
 
 use error::Error;
+use extract::{Authenticated, Body, InPath, InQuery};
+use recent::Recent;
 pub use tokens::{CellTokens, TokenError, TokenFileError};
 
 /// The largest body of a cell's request.
 const BODY_BYTES_MAX: usize = 8 << 20;
+
+/// How many requests are served at once; further ones are told to come again.
+const REQUESTS_MAX: usize = 256;
+
+/// How many assignments are held back at once: one for each cell, and some that are being given up.
+const HELD_MAX: usize = 4096;
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
 struct Gateway {
     control_plane: ControlPlane,
     tokens: Arc<CellTokens>,
+    recent: Arc<Mutex<Recent>>,
+    requests: Arc<Semaphore>,
+    held: Arc<Semaphore>,
 }
 
 /// The routes below `/cell/v1`.
@@ -60,13 +75,18 @@ pub fn router(control_plane: ControlPlane, tokens: Arc<CellTokens>) -> Router {
         .route("/cell/v1/reports", post(report))
         .route("/cell/v1/observations", post(observe))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(Gateway { control_plane, tokens })
+        .with_state(Gateway::new(control_plane, tokens))
 }
 
 impl Gateway {
-    /// Which cell speaks, proven by its token.
-    fn authenticate(&self, headers: &HeaderMap) -> Result<CellId, Error> {
-        self.tokens.authenticate(headers).map_err(Error::from)
+    fn new(control_plane: ControlPlane, tokens: Arc<CellTokens>) -> Self {
+        Self {
+            control_plane,
+            tokens,
+            recent: Arc::default(),
+            requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
+            held: Arc::new(Semaphore::new(HELD_MAX)),
+        }
     }
 
     fn actor(cell_id: &CellId) -> Actor {
@@ -99,10 +119,11 @@ impl Gateway {
     }
 
     fn note_presence(&self, cell_id: &CellId) {
-        let now = self.control_plane.clock.now();
+        let clock = &self.control_plane.clock;
+        let (monotonic, wall) = (clock.monotonic(), clock.now());
         let mut presence =
             self.control_plane.presence.lock().unwrap_or_else(PoisonError::into_inner);
-        presence.heard(cell_id, now);
+        presence.heard(cell_id, monotonic, wall);
     }
 
     fn head(&self) -> Position {
@@ -111,11 +132,10 @@ impl Gateway {
 }
 
 async fn register(
+    Authenticated { cell_id, permit: _permit }: Authenticated,
     State(gateway): State<Gateway>,
-    headers: HeaderMap,
-    Json(request): Json<RegisterRequest>,
+    Body(request): Body<RegisterRequest>,
 ) -> Result<Json<RegisterAnswer>, Error> {
-    let cell_id = gateway.authenticate(&headers)?;
     if request.protocol_version != PROTOCOL_VERSION {
         return Err(Error::ProtocolVersion { found: request.protocol_version });
     }
@@ -144,11 +164,10 @@ async fn register(
 }
 
 async fn heartbeat(
+    Authenticated { cell_id, permit: _permit }: Authenticated,
     State(gateway): State<Gateway>,
-    headers: HeaderMap,
-    Json(request): Json<HeartbeatRequest>,
+    Body(request): Body<HeartbeatRequest>,
 ) -> Result<Json<HeartbeatAnswer>, Error> {
-    let cell_id = gateway.authenticate(&headers)?;
     gateway.hear(&cell_id, request.cell_epoch).await?;
     Ok(Json(HeartbeatAnswer { head: gateway.head(), now: gateway.control_plane.clock.now() }))
 }
@@ -160,23 +179,26 @@ struct AssignmentQuery {
 }
 
 async fn assignment(
+    Authenticated { cell_id, permit }: Authenticated,
     State(gateway): State<Gateway>,
-    headers: HeaderMap,
-    Query(query): Query<AssignmentQuery>,
+    InQuery(query): InQuery<AssignmentQuery>,
 ) -> Result<Json<Assignment>, Error> {
-    let cell_id = gateway.authenticate(&headers)?;
     gateway.hear(&cell_id, CellEpoch(query.epoch)).await?;
+    // Held back, it is no load: it must not keep other requests out.
+    drop(permit);
+    let _held = gateway.held.try_acquire().map_err(|_| Error::Busy)?;
     let after = Position(query.after);
-    assignments::wait(&gateway.control_plane.now, &cell_id, after).await.map(Json)
+    let assignment = assignments::wait(&gateway.control_plane.now, &cell_id, after).await?;
+    recent::lock(&gateway.recent)
+        .note(&cell_id, assignment.work.iter().map(|work| &work.reference));
+    Ok(Json(assignment))
 }
 
 async fn definition(
+    Authenticated { cell_id, permit: _permit }: Authenticated,
     State(gateway): State<Gateway>,
-    headers: HeaderMap,
-    Path(digest): Path<String>,
+    InPath(digest): InPath<Digest>,
 ) -> Result<Json<Definition<PlainText>>, Error> {
-    let cell_id = gateway.authenticate(&headers)?;
-    let digest = Digest::try_from(digest).map_err(|_| Error::UnknownDefinition)?;
     let found = gateway
         .control_plane
         .now
@@ -188,21 +210,19 @@ async fn definition(
 }
 
 async fn report(
+    Authenticated { cell_id, permit: _permit }: Authenticated,
     State(gateway): State<Gateway>,
-    headers: HeaderMap,
-    Json(request): Json<ReportsRequest>,
+    Body(request): Body<ReportsRequest>,
 ) -> Result<Json<ReportsAnswer>, Error> {
-    let cell_id = gateway.authenticate(&headers)?;
     gateway.hear(&cell_id, request.cell_epoch).await?;
-    reports::take(&gateway.control_plane, &cell_id, request).await.map(Json)
+    reports::take(&gateway, &cell_id, request).await.map(Json)
 }
 
 async fn observe(
+    Authenticated { cell_id, permit: _permit }: Authenticated,
     State(gateway): State<Gateway>,
-    headers: HeaderMap,
-    Json(request): Json<ObservationsRequest>,
+    Body(request): Body<ObservationsRequest>,
 ) -> Result<Json<ObservationsAnswer>, Error> {
-    let cell_id = gateway.authenticate(&headers)?;
     gateway.hear(&cell_id, request.cell_epoch).await?;
-    observations::take(&gateway.control_plane, &cell_id, request).await.map(Json)
+    observations::take(&gateway, &cell_id, request).await.map(Json)
 }

@@ -7,15 +7,14 @@ use domain::{
     sealed::Digest,
 };
 
-use super::{Error, Gateway};
-use crate::control_plane::ControlPlane;
+use super::{Error, Gateway, recent};
 
 /// How many reports one request may hold.
 const REPORTS_MAX: usize = 100;
 
 /// Judges reports in the order of their sequence.
 pub(super) async fn take(
-    control_plane: &ControlPlane,
+    gateway: &Gateway,
     cell_id: &CellId,
     request: ReportsRequest,
 ) -> Result<ReportsAnswer, Error> {
@@ -27,7 +26,7 @@ pub(super) async fn take(
         let sequence = numbered.sequence;
         let number = ReportNumber { cell_epoch: request.cell_epoch, sequence };
         answer.acknowledged = sequence;
-        match envelope(control_plane, cell_id, number, numbered).await? {
+        match envelope(gateway, cell_id, number, numbered).await? {
             Some(envelope) => {
                 sequences.push(sequence);
                 envelopes.push(envelope);
@@ -39,7 +38,7 @@ pub(super) async fn take(
             }),
         }
     }
-    let outcomes = control_plane.bus.submit_all(envelopes).await?;
+    let outcomes = gateway.control_plane.bus.submit_all(envelopes).await?;
     for (sequence, outcome) in sequences.into_iter().zip(outcomes) {
         if let Err(rejection) = outcome {
             answer.refused.push(RefusedReport {
@@ -68,13 +67,13 @@ fn check_order(request: &ReportsRequest) -> Result<(), Error> {
 }
 
 async fn envelope(
-    control_plane: &ControlPlane,
+    gateway: &Gateway,
     cell_id: &CellId,
     number: ReportNumber,
     numbered: NumberedReport,
 ) -> Result<Option<Envelope>, Error> {
     let NumberedReport { sequence: _, report } = numbered;
-    let evidence = keep_evidence(control_plane, &report).await?;
+    let evidence = keep_evidence(gateway, cell_id, &report).await?;
     let causation = report.work.placement_epoch.0;
     let Some(command) = report.into_command(cell_id.clone(), number.cell_epoch, evidence) else {
         return Ok(None);
@@ -92,14 +91,22 @@ async fn envelope(
     }))
 }
 
-/// What a cell saw of an ended container is durable before the event that names it.
-async fn keep_evidence(
-    control_plane: &ControlPlane,
+/// What a cell saw of an ended container is durable before the event that names it. Of what is not
+/// placed on it nothing is kept: such a report is refused.
+pub(super) async fn keep_evidence(
+    gateway: &Gateway,
+    cell_id: &CellId,
     report: &domain::rep::Report,
 ) -> Result<Option<Digest>, Error> {
+    let now = &gateway.control_plane.now;
+    if !now.read(|world| recent::is_placed(world, cell_id, &report.work)) {
+        return Ok(None);
+    }
+    // Its last lines may be pushed after the report of its end.
+    recent::lock(&gateway.recent).note(cell_id, [&report.work]);
     let Observed::Ended(ended) = &report.observed else { return Ok(None) };
     let owner = report.work.kind.owner();
-    let bytes = serde_json::to_vec(&ended.evidence).unwrap_or_default();
-    let digest = control_plane.keyring.put_sealed_blob(&owner, &bytes).await;
+    let bytes = serde_json::to_vec(&ended.evidence).map_err(Error::EncodeEvidence)?;
+    let digest = gateway.control_plane.keyring.put_sealed_blob(&owner, &bytes).await;
     digest.map(Some).map_err(Error::Evidence)
 }

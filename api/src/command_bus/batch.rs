@@ -15,12 +15,14 @@ use domain::{
     rejection::Rejection,
     units::Timestamp,
 };
-use projections::event_store::{BATCH_BYTES_MAX, EVENTS_PER_BATCH_MAX, NewEvent};
+use projections::event_store::{
+    BATCH_BYTES_MAX, EVENTS_PER_BATCH_MAX, NewEvent, PAYLOAD_BYTES_MAX,
+};
 
 /// How many answers to users' commands are kept for repeated ones; older ones are in the log.
 const ANSWERS_MAX: usize = 65_536;
 
-/// Definitions beyond this many bytes go into the next batch.
+/// Payloads beyond this many bytes go into the next batch.
 const BATCH_BYTES: usize = BATCH_BYTES_MAX / 2;
 
 /// A command was accepted.
@@ -117,9 +119,9 @@ impl Decider {
             match self.judge(envelope, tentative.recorded_at) {
                 Err(rejection) => tentative.outcomes.push(Err(rejection)),
                 Ok(Judged::Repeated(accepted)) => tentative.outcomes.push(Ok(accepted)),
-                Ok(Judged::Decided(decision)) => {
+                Ok(Judged::Decided { decision, bytes }) => {
                     let total = tentative.events.len() + decision.events.len();
-                    tentative.bytes += payload_bytes(&decision);
+                    tentative.bytes += bytes;
                     let is_full = total > EVENTS_PER_BATCH_MAX || tentative.bytes > BATCH_BYTES;
                     if is_full && !tentative.outcomes.is_empty() {
                         break;
@@ -148,7 +150,8 @@ impl Decider {
         if self.is_late_report(envelope) {
             decision = Decision::default();
         }
-        Ok(Judged::Decided(decision))
+        let bytes = payload_bytes(&decision)?;
+        Ok(Judged::Decided { decision, bytes })
     }
 
     /// A report that was judged before, and comes again after later ones, changes nothing.
@@ -220,18 +223,43 @@ impl Decider {
     }
 }
 
-/// How much a decision adds to a batch, as far as it matters: only definitions are large.
-fn payload_bytes(decision: &Decision) -> usize {
-    let definitions = decision.events.iter().filter(|(_, event)| match event {
-        Event::DesiredLrp(_) | Event::Task(_) => true,
-        Event::ActualLrp(_) | Event::Cell(_) | Event::FreshnessDomain(_) => false,
-    });
-    definitions.map(|(_, event)| event.payload().map_or(0, |payload| payload.len())).sum()
+/// How much a decision adds to a batch. Refuses here what the store would refuse together with
+/// everybody else's commands.
+fn payload_bytes(decision: &Decision) -> Result<usize, Rejection> {
+    let mut total: usize = 0;
+    for (stream, event) in &decision.events {
+        // An event that cannot be encoded is a defect, which the store tells.
+        let bytes = event.payload().map_or(0, |payload| payload.len());
+        if bytes > PAYLOAD_BYTES_MAX {
+            return Err(too_large(kind(stream), bytes, PAYLOAD_BYTES_MAX));
+        }
+        total = total.saturating_add(bytes);
+    }
+    match decision.events.first() {
+        Some((stream, _)) if total > BATCH_BYTES_MAX => {
+            Err(too_large(kind(stream), total, BATCH_BYTES_MAX))
+        }
+        Some(_) | None => Ok(total),
+    }
+}
+
+fn too_large(what: &'static str, bytes: usize, bytes_max: usize) -> Rejection {
+    Rejection::TooLarge { what, bytes, bytes_max }
+}
+
+fn kind(stream: &StreamId) -> &'static str {
+    match stream {
+        StreamId::DesiredLrp(_) => "desired LRP",
+        StreamId::ActualLrp(_) => "actual LRP",
+        StreamId::Task(_) => "task",
+        StreamId::Cell(_) => "cell",
+        StreamId::FreshnessDomain(_) => "freshness domain",
+    }
 }
 
 enum Judged {
     Repeated(Accepted),
-    Decided(Decision),
+    Decided { decision: Decision, bytes: usize },
 }
 
 #[derive(Debug, Clone)]

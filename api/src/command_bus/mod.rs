@@ -16,7 +16,7 @@ use domain::{
     rejection::Rejection,
 };
 use projections::{
-    event_store::{AppendError, Batch, BatchId, EventStore},
+    event_store::{self, AppendError, Batch, BatchId, EventStore, Refusal},
     worker,
     world::World,
 };
@@ -71,6 +71,21 @@ struct Request {
 #[derive(Debug, Clone)]
 struct Unavailable(String);
 
+/// Why a batch was not written.
+#[derive(Debug)]
+enum Failure {
+    /// The log could not be read or written.
+    Unavailable(Unavailable),
+    /// The store refuses this batch, of the first so many commands, and takes others.
+    Refused { refusal: Refusal, commands: usize },
+}
+
+impl From<Unavailable> for Failure {
+    fn from(unavailable: Unavailable) -> Self {
+        Self::Unavailable(unavailable)
+    }
+}
+
 impl CommandBus {
     /// Starts the bus on a world that was folded to the log's head.
     #[must_use]
@@ -84,7 +99,8 @@ impl CommandBus {
         let head =
             domain::log::Stamp { position: world.position(), recorded_at: world.recorded_at() };
         let decider = Decider::new(world.aggregates().clone(), head, lease_epoch);
-        let writer = Writer { store, decider, clock, waiting, carried: VecDeque::new() };
+        let carried = VecDeque::new();
+        let writer = Writer { store, decider, clock, waiting, carried, is_closed: false };
         drop(worker::spawn("command bus", writer.run()));
         Self { requests, lease_epoch }
     }
@@ -93,6 +109,12 @@ impl CommandBus {
     #[must_use]
     pub fn lease_epoch(&self) -> LeaseEpoch {
         self.lease_epoch
+    }
+
+    /// Waits until the bus has ended: it panicked, or its store is closed. Nothing can be changed
+    /// by this node any more.
+    pub async fn ended(&self) {
+        self.requests.closed().await;
     }
 
     /// Submits one command and waits until what it caused is durable.
@@ -136,6 +158,8 @@ struct Writer {
     clock: Arc<Clock>,
     waiting: mpsc::Receiver<Request>,
     carried: VecDeque<Request>,
+    /// The store was closed for good.
+    is_closed: bool,
 }
 
 impl Writer {
@@ -149,6 +173,10 @@ impl Writer {
             while let Some(request) = self.carried.pop_front() {
                 self.carried.push_front(request);
                 self.serve_some().await;
+                if self.is_closed {
+                    error!("The log is closed; the command bus ends.");
+                    return;
+                }
                 while self.carried.len() < GATHER_MAX {
                     match self.waiting.try_recv() {
                         Ok(request) => self.carried.push_back(request),
@@ -164,34 +192,39 @@ impl Writer {
         let requests: Vec<Request> = self.carried.drain(..).collect();
         let envelopes: Vec<Envelope> =
             requests.iter().flat_map(|request| request.envelopes.iter().cloned()).collect();
+        let mut outcomes = self.commit_all(&envelopes).await.into_iter();
+        for request in requests {
+            let mine = outcomes.by_ref().take(request.envelopes.len()).collect();
+            // A caller that went away is not told; what it asked for is durable all the same.
+            drop(request.answer.send(mine));
+        }
+    }
+
+    /// One answer for each command. Those of a batch that the store refuses are committed one by
+    /// one, so that only the culprit fails.
+    async fn commit_all(&mut self, envelopes: &[Envelope]) -> Vec<Result<Outcome, Unavailable>> {
         let mut outcomes = Vec::with_capacity(envelopes.len());
-        let mut failure = None;
+        let mut alone_until = 0;
         while let Some(rest) = envelopes.get(outcomes.len()..).filter(|rest| !rest.is_empty()) {
-            match self.commit_some(rest).await {
-                Ok(some) => outcomes.extend(some),
-                Err(unavailable) => {
-                    failure = Some(unavailable);
-                    break;
+            let is_alone = outcomes.len() < alone_until;
+            let some = if is_alone { rest.get(..1).unwrap_or(rest) } else { rest };
+            match self.commit_some(some).await {
+                Ok(some) => outcomes.extend(some.into_iter().map(Ok)),
+                Err(Failure::Refused { refusal, commands }) if commands <= 1 => {
+                    outcomes.push(Err(Unavailable(refusal.to_string())));
+                }
+                Err(Failure::Refused { commands, .. }) => alone_until = outcomes.len() + commands,
+                Err(Failure::Unavailable(unavailable)) => {
+                    outcomes.resize_with(envelopes.len(), || Err(unavailable.clone()));
                 }
             }
         }
-        let mut outcomes = outcomes.into_iter();
-        for request in requests {
-            let mine: Vec<Outcome> = outcomes.by_ref().take(request.envelopes.len()).collect();
-            let answer = match &failure {
-                Some(unavailable) if mine.len() < request.envelopes.len() => {
-                    Err(unavailable.clone())
-                }
-                Some(_) | None => Ok(mine),
-            };
-            // A caller that went away is not told; what it asked for is durable all the same.
-            drop(request.answer.send(answer));
-        }
+        outcomes
     }
 
     /// Decides a first part of the commands and commits it; on a moved head it folds what another
     /// node wrote and decides anew.
-    async fn commit_some(&mut self, envelopes: &[Envelope]) -> Result<Vec<Outcome>, Unavailable> {
+    async fn commit_some(&mut self, envelopes: &[Envelope]) -> Result<Vec<Outcome>, Failure> {
         self.look_up_old_commands(envelopes).await?;
         loop {
             let tentative = self.decider.decide(envelopes, self.clock.now());
@@ -219,10 +252,18 @@ impl Writer {
                     }
                     self.decider.undo(tentative);
                 }
-                Err(failure) => {
+                Err(AppendError::Refused(refusal)) => {
+                    let commands = tentative.outcomes.len();
+                    error!(%refusal, commands, "The log refused a batch, which is a defect.");
+                    self.decider.undo(tentative);
+                    return Err(Failure::Refused { refusal, commands });
+                }
+                Err(AppendError::Failed(failure)) => {
+                    let reason = failure.to_string();
                     error!(error = %failure, "The log could not be written.");
                     self.decider.undo(tentative);
-                    return Err(Unavailable(failure.to_string()));
+                    self.is_closed = matches!(failure, event_store::Error::Closed);
+                    return Err(Unavailable(reason).into());
                 }
             }
         }

@@ -30,7 +30,10 @@ enum Fault {
     None,
     LostAfterWriting,
     LostBeforeWriting,
-    Refused,
+    Failed,
+    Closed,
+    /// From now on every batch with an event of this command.
+    Refuses(&'static str),
 }
 
 #[derive(Debug)]
@@ -55,7 +58,7 @@ impl FaultyStore {
     }
 }
 
-type Read<T> = Result<T, projections::event_store::Error>;
+type Read<T> = Result<T, event_store::Error>;
 
 #[async_trait]
 impl EventStore for FaultyStore {
@@ -64,7 +67,11 @@ impl EventStore for FaultyStore {
     }
     async fn append(&self, batch: Batch) -> Result<Vec<Recorded<Event>>, AppendError> {
         self.appends.fetch_add(1, Ordering::Relaxed);
-        let fault = std::mem::replace(&mut *self.fault.lock().unwrap(), Fault::None);
+        let fault = {
+            let mut fault = self.fault.lock().unwrap();
+            let lasts = matches!(*fault, Fault::Refuses(_));
+            if lasts { *fault } else { std::mem::replace(&mut *fault, Fault::None) }
+        };
         let id = batch.id;
         match fault {
             Fault::None => self.inner.append(batch).await,
@@ -73,7 +80,14 @@ impl EventStore for FaultyStore {
                 Err(AppendError::OutcomeUnknown { batch: id })
             }
             Fault::LostBeforeWriting => Err(AppendError::OutcomeUnknown { batch: id }),
-            Fault::Refused => Err(AppendError::Failed(projections::event_store::Error::Closed)),
+            Fault::Failed => Err(AppendError::Failed(event_store::Error::Gap(Position(1)))),
+            Fault::Closed => Err(AppendError::Failed(event_store::Error::Closed)),
+            Fault::Refuses(id) => {
+                match batch.events.iter().find(|new| new.command_id.to_string() == id) {
+                    None => self.inner.append(batch).await,
+                    Some(_) => Err(AppendError::Refused(Refusal::Empty)),
+                }
+            }
         }
     }
     async fn find_batch(&self, id: BatchId) -> Read<Option<Vec<Recorded<Event>>>> {
@@ -241,13 +255,64 @@ async fn an_unknown_outcome_is_looked_up_and_never_doubled() {
 async fn a_failed_append_is_told_and_undone() {
     let store = FaultyStore::new();
     let bus = bus(&store);
-    store.fail_next(Fault::Refused);
+    store.fail_next(Fault::Failed);
 
     let failed = bus.submit(user("c1", testing::desire("web", 1))).await;
     let retried = bus.submit(user("c1", testing::desire("web", 1))).await.unwrap();
 
     assert!(matches!(failed, Err(Error::Unavailable { .. })));
     assert_eq!(retried.position, Position(1));
+}
+
+#[tokio::test]
+async fn one_users_large_wish_fails_alone() {
+    let store = FaultyStore::new();
+    let bus = bus(&store);
+    let mut large = testing::desire("large", 1);
+    if let desired_lrp::Command::Desire { annotation, .. } = &mut large {
+        *annotation = "x".repeat(event_store::PAYLOAD_BYTES_MAX);
+    }
+
+    let (before, refused, after) = tokio::join!(
+        bus.submit(user("c1", testing::desire("one", 1))),
+        bus.submit(user("c2", large)),
+        bus.submit(user("c3", testing::desire("two", 1))),
+    );
+
+    assert_eq!(rejection(refused), "TOO_LARGE");
+    assert!(before.is_ok() && after.is_ok());
+    assert_eq!(store.appends.load(Ordering::Relaxed), 1, "they were not decided together");
+    assert_eq!(log(&store).await.len(), 2);
+}
+
+#[tokio::test]
+async fn only_the_culprit_of_a_refused_batch_fails() {
+    let store = FaultyStore::new();
+    let bus = bus(&store);
+    store.fail_next(Fault::Refuses("c3"));
+    let commands =
+        (0..6).map(|n| bus.submit(user(&format!("c{n}"), testing::desire(&format!("p{n}"), 1))));
+
+    let outcomes = futures_util::future::join_all(commands).await;
+
+    let failed = outcomes.iter().map(|o| matches!(o, Err(Error::Unavailable { .. })));
+    assert_eq!(failed.collect::<Vec<_>>(), [false, false, false, true, false, false]);
+    assert!(outcomes.iter().enumerate().all(|(n, outcome)| n == 3 || outcome.is_ok()));
+    assert_eq!(log(&store).await.len(), 5);
+}
+
+#[tokio::test]
+async fn a_bus_whose_store_is_closed_ends_and_says_so() {
+    let store = FaultyStore::new();
+    let bus = bus(&store);
+    store.fail_next(Fault::Closed);
+
+    let failed = bus.submit(user("c1", testing::desire("web", 1))).await;
+    tokio::time::timeout(Duration::from_secs(10), bus.ended()).await.unwrap();
+
+    assert!(matches!(failed, Err(Error::Unavailable { .. })));
+    let later = bus.submit(user("c2", testing::desire("web", 1))).await;
+    assert!(matches!(later, Err(Error::Closed)));
 }
 
 #[test]

@@ -55,6 +55,8 @@ use subscription::Subscription;
 const DEPTH_MAX: usize = 12;
 /// How much a query may cost: its fields, and those of a page as often as the page is long.
 const COMPLEXITY_MAX: usize = 25_000;
+/// What one past world costs: it is folded from a snapshot and the events behind it.
+const PAST_WORLD_COMPLEXITY: usize = 500;
 /// How many directives one field may carry.
 const DIRECTIVES_MAX: usize = 4;
 /// The longest page.
@@ -125,4 +127,9 @@ fn page(field: &str, length: i32) -> Result<usize> {
 /// What a page costs: what is selected of one entry, as often as there may be entries.
 fn page_complexity(length: i32, of_one: usize) -> usize {
     usize::try_from(length).unwrap_or(0).saturating_mul(of_one).saturating_add(1)
+}
+
+/// What past worlds cost, with what is selected of them.
+fn past_complexity(worlds: usize, selected: usize) -> usize {
+    worlds.saturating_mul(PAST_WORLD_COMPLEXITY).saturating_add(selected)
 }

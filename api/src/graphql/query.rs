@@ -54,6 +54,7 @@ impl Query {
     }
 
     /// An instant of the past: either a position or a time.
+    #[graphql(complexity = "super::past_complexity(1, child_complexity)")]
     async fn at(
         &self,
         ctx: &Context<'_>,
@@ -103,6 +104,7 @@ impl Query {
     }
 
     /// What changed between two instants, and the events that did it.
+    #[graphql(complexity = "super::past_complexity(2, child_complexity)")]
     async fn diff(&self, ctx: &Context<'_>, from: InstantInput, to: InstantInput) -> Result<Diff> {
         let ControlPlane { store, incarnation, history, .. } = &state(ctx)?.control_plane;
         let from = history.at(from.into()).await.map_err(|failure| of_history(&failure))?;

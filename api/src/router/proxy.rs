@@ -170,6 +170,12 @@ impl Proxy {
         if let Some(lease) = self.connections.take_idle(endpoint) {
             match self.send(lease, outgoing).await {
                 Err(Refusal::Again) => self.connections.forget(&key),
+                Err(Refusal::Final(Error::EndpointFailure)) => {
+                    // It took the request and broke off: the next one is not to find out again.
+                    self.connections.forget(&key);
+                    self.registry.put_aside(key);
+                    return Err(Refusal::Final(Error::EndpointFailure));
+                }
                 answered => return answered,
             }
         }

@@ -90,7 +90,7 @@ impl Cluster {
         let mut chance = Chance::new(config.seed);
         // Now and then few containers may be starting at once.
         let limit = if chance.per_mille(200) { 2 } else { 0 };
-        let plane = Plane::new(chance.uuid(), START);
+        let plane = Plane::new(chance.uuid(), Milliseconds(0));
         Self {
             settings: Settings { starting_container_count_maximum: limit, ..Settings::default() },
             now: START,

@@ -108,8 +108,7 @@ impl Cluster {
         let Some(machine) = self.machines.get(index) else { return Ok(Answer::Failed) };
         let registration = Box::new(machine.registration.clone());
         if presence_watch::is_voice_of(&self.plane.world, cell_id, &registration) {
-            let clock = self.clock();
-            self.plane.presence.heard(cell_id, clock);
+            self.note_presence(cell_id);
         }
         let command = cell::Command::Register { cell_id: cell_id.clone(), registration };
         match self.submit_for(cell_id, command)? {
@@ -132,8 +131,7 @@ impl Cluster {
             return Ok(Some(Answer::EpochPassed));
         };
         let is_present = cell.is_present();
-        let clock = self.clock();
-        self.plane.presence.heard(cell_id, clock);
+        self.note_presence(cell_id);
         if is_present {
             return Ok(None);
         }
@@ -143,6 +141,11 @@ impl Cluster {
             Ok(Err(_)) => Some(Answer::EpochPassed),
             Err(Unavailable) => Some(Answer::Failed),
         })
+    }
+
+    fn note_presence(&mut self, cell_id: &CellId) {
+        let (monotonic, wall) = (self.virtual_time(), self.clock());
+        self.plane.presence.heard(cell_id, monotonic, wall);
     }
 
     fn submit_for(

@@ -2,9 +2,12 @@
 //! their commands are judged.
 
 use domain::{
+    auction::{self, Input, Placement},
+    bbs::{actual_lrp, task},
     command::{Command, Envelope, Seen},
     id::{CommandId, InstanceGuid},
     log::{Actor, ActorKind},
+    rep::WorkKind,
     units::Milliseconds,
 };
 
@@ -62,6 +65,9 @@ impl Cluster {
             return self.wake_after(which, PERIOD);
         }
         self.wakes.remove(&which);
+        if which == Loop::Auctioneer && self.config.faults.control_plane {
+            self.other_auctioneer_acts();
+        }
         let span = if !self.is_calm && self.chance.per_mille(100) {
             self.chance.span(0, 5000)
         } else {
@@ -76,23 +82,64 @@ impl Cluster {
         for which in Loop::ALL {
             let envelopes = self.look(which);
             if !envelopes.is_empty() {
-                let (span, restarts) = (self.chance.span(0, 100), self.restarts);
+                let latest = self.chance.pick(&[10, 100, 5000]).copied().unwrap_or(0);
+                let (span, restarts) = (self.chance.span(0, latest), self.restarts);
                 self.after(span, Happening::Submit { by: None, restarts, envelopes });
             }
+        }
+    }
+
+    /// Now and then another node's auctioneer, which sees only some of what waits on the same
+    /// view, is a moment earlier: what it takes on a cell is not there for ours.
+    fn other_auctioneer_acts(&mut self) {
+        if self.is_calm || !self.chance.per_mille(100) {
+            return;
+        }
+        let world = &self.plane.world;
+        let mut auctions = world.auction_queue().auctions(world.aggregates(), self.clock());
+        auctions.retain(|_| self.chance.per_mille(500));
+        let cells = world.cell_capacity().cell_states(world.aggregates());
+        let outcome = auction::schedule(Input { auctions, cells, settings: self.settings });
+        let commands = outcome.placements.into_iter().map(|placement| {
+            let Placement { work, cell_id, cell_epoch } = placement;
+            let instance_guid = instance_guid(&mut self.chance);
+            match work {
+                WorkKind::Lrp(key) => {
+                    actual_lrp::Command::Place { key, instance_guid, cell_id, cell_epoch }.into()
+                }
+                WorkKind::Task(task_guid) => {
+                    task::Command::Place { task_guid, instance_guid, cell_id, cell_epoch }.into()
+                }
+            }
+        });
+        let commands = commands.collect();
+        let (envelopes, restarts) = (self.envelopes(Loop::Auctioneer, commands), self.restarts);
+        if !envelopes.is_empty() {
+            let happening = Happening::Submit { by: None, restarts, envelopes };
+            self.after(Milliseconds(0), happening);
         }
     }
 
     fn look(&mut self, which: Loop) -> Vec<Envelope> {
         let world = &self.plane.world;
         let now = self.now.plus(self.clock_ahead).max(world.recorded_at());
+        let virtual_time = self.virtual_time();
         let chance = &mut self.chance;
         let commands = match which {
             Loop::Auctioneer => {
                 auctioneer::step(world, now, &self.settings, || instance_guid(chance))
             }
             Loop::Converger => converger::step(world, now),
-            Loop::PresenceWatch => presence_watch::step(world, &self.plane.presence, NODE, now),
+            Loop::PresenceWatch => {
+                presence_watch::step(world, &mut self.plane.presence, NODE, virtual_time)
+            }
         };
+        self.envelopes(which, commands)
+    }
+
+    /// A loop's commands, with what it looked at: the view as it is now.
+    fn envelopes(&mut self, which: Loop, commands: Vec<Command>) -> Vec<Envelope> {
+        let world = &self.plane.world;
         let seen = Seen { position: world.position(), lease_epoch: self.plane.lease_epoch };
         let actor =
             Actor { kind: ActorKind::Loop, name: which.name().to_owned(), via: NODE.to_owned() };

@@ -8,7 +8,7 @@ use domain::{
     command::Envelope,
     event::Event,
     log::{ActorKind, Incarnation, LeaseEpoch, Position, Recorded, Stamp},
-    units::Timestamp,
+    units::{Milliseconds, Timestamp},
 };
 use projections::{
     event_store::{AppendError, Batch, BatchId, Row, memory::MemoryLog},
@@ -63,14 +63,14 @@ pub(super) struct Plane {
 }
 
 impl Plane {
-    pub(super) fn new(incarnation: uuid::Uuid, now: Timestamp) -> Self {
+    pub(super) fn new(incarnation: uuid::Uuid, monotonic: Milliseconds) -> Self {
         let world = World::empty();
         let lease_epoch = LeaseEpoch(1);
         Self {
             log: MemoryLog::new(Incarnation(incarnation)),
             decider: decider(&world, lease_epoch),
             world,
-            presence: Presence::new(now),
+            presence: Presence::new(monotonic),
             lease_epoch,
             witness: Witness::default(),
             other_node: Vec::new(),
@@ -249,7 +249,11 @@ impl Plane {
     }
 
     /// The node ends and starts from its log, or from a snapshot and the log behind it.
-    pub(super) fn restart(&mut self, now: Timestamp, from_snapshot: bool) -> Result<(), Violation> {
+    pub(super) fn restart(
+        &mut self,
+        monotonic: Milliseconds,
+        from_snapshot: bool,
+    ) -> Result<(), Violation> {
         let mut world = match self.kept.as_ref().filter(|_| from_snapshot) {
             None => World::empty(),
             Some(kept) => World::from_aggregates(decoded(kept)?, kept.stamp),
@@ -261,7 +265,7 @@ impl Plane {
         self.lease_epoch = LeaseEpoch(self.lease_epoch.0 + 1);
         self.decider = decider(&world, self.lease_epoch);
         self.world = world;
-        self.presence = Presence::new(now);
+        self.presence = Presence::new(monotonic);
         Ok(())
     }
 

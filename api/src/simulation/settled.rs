@@ -1,10 +1,10 @@
 //! What must be so once nothing breaks any more and time has passed: the actual state is the
 //! desired one, or there is a reason that can be computed again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use domain::{
-    auction::{self, Input},
+    auction::{self, Input, PlacementError},
     bbs::{
         actual_lrp::{self, ActualLrp, BACK_OFF_MAX, Restart},
         cell::Cell,
@@ -191,15 +191,16 @@ impl Cluster {
         if let Some(placement) = outcome.placements.first() {
             return Some(format!("{:?} could be on {}", placement.work, placement.cell_id));
         }
-        let failures: BTreeMap<_, _> =
-            outcome.failures.into_iter().map(|it| (it.work, it.error.to_string())).collect();
-        failures.into_iter().find_map(|(work, error)| {
-            let said = match &work {
+        outcome.failures.into_iter().find_map(|failure| {
+            let said = match &failure.work {
                 WorkKind::Lrp(key) => aggregates.slot(key)?.placement_error.clone(),
+                // A task for which no cell at all is there waits without a word.
+                WorkKind::Task(_) if failure.error == PlacementError::NoCells => return None,
                 WorkKind::Task(guid) => aggregates.task(guid)?.rejection_reason.clone(),
             };
+            let error = failure.error.to_string();
             (said.as_ref() != Some(&error))
-                .then(|| format!("{work:?} waits because {error:?}, and shows {said:?}"))
+                .then(|| format!("{:?} waits because {error:?}, and shows {said:?}", failure.work))
         })
     }
 }

@@ -196,8 +196,7 @@ impl Cluster {
         self.restarts += 1;
         self.clock_ahead = self.chance.span(0, 3000);
         let from_snapshot = self.chance.per_mille(500);
-        let clock = self.clock();
-        self.plane.restart(clock, from_snapshot)?;
+        self.plane.restart(self.virtual_time(), from_snapshot)?;
         self.cut_connections();
         for which in Loop::ALL {
             self.wake_after(which, Milliseconds(0));

@@ -30,7 +30,7 @@ mod tests;
 pub(crate) use book::Book;
 pub(crate) use observation_spool::ObservationSpool;
 pub(crate) use report_spool::ReportSpool;
-pub(crate) use session::{Equipment, SessionEnd, run};
+pub(crate) use session::{Equipment, SessionEnd, destroy_everything, run};
 
 use domain::id::InstanceGuid;
 use sha2::{Digest as _, Sha256};

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::StorageError;
+use crate::clock;
 use crate::durable_file::{self, Survives};
 
 /// One segment file holds about this much.
@@ -56,6 +57,9 @@ struct Place {
     acknowledged: u64,
     segment: u64,
     offset: u64,
+    /// Nothing was known of the numbers given before, so they went on from far above.
+    #[serde(default)]
+    is_fresh: bool,
 }
 
 /// Observations to send, with where each of them ends.
@@ -84,7 +88,10 @@ impl ObservationSpool {
         let mut state = self.lock();
         if state.place.epoch != epoch {
             state.place.epoch = epoch;
-            state.place.acknowledged = 0;
+            // The registration may be the one that was forgotten.
+            if !std::mem::take(&mut state.place.is_fresh) {
+                state.place.acknowledged = 0;
+            }
             self.keep_place(&state.place);
         }
     }
@@ -213,8 +220,7 @@ impl State {
             }
         }
         segments.sort_by_key(|segment| segment.number);
-        let mut place: Place =
-            durable_file::read_json(&folder.join("place.json"))?.unwrap_or_default();
+        let mut place = known_place(folder);
         let next = segments.last().map_or(1, |segment| segment.number + 1);
         // A new segment: the last one may end in half a line.
         let current = new_segment(folder, next)?;
@@ -260,6 +266,24 @@ impl State {
         }
         Ok((!batch.observations.is_empty()).then_some(batch))
     }
+}
+
+/// Where an earlier agent left off. What is torn is begun anew: observations may then be stored
+/// twice, but none is mistaken for one that was stored.
+fn known_place(folder: &Path) -> Place {
+    match durable_file::read_json(&folder.join("place.json")) {
+        Ok(known) => known.unwrap_or_default(),
+        Err(error) => {
+            tracing::warn!(%error, "Where the observations stood is not known any more.");
+            // Above all numbers that were given in any registration.
+            Place { acknowledged: fresh_start(), is_fresh: true, ..Place::default() }
+        }
+    }
+}
+
+/// The wall clock's milliseconds: no cell observes more than one thing in each for long.
+fn fresh_start() -> u64 {
+    clock::wall_ns() / 1_000_000
 }
 
 fn new_segment(folder: &Path, number: u64) -> io::Result<File> {

@@ -101,7 +101,12 @@ impl ReportSpool {
             (self.last_sequence, self.acknowledged) = (seen, seen);
             return self.rewrite();
         }
-        self.last_sequence = self.last_sequence.max(seen);
+        if seen > self.acknowledged {
+            // What waits up to there was taken, and its answer lost: what follows begins after.
+            let (_taken, written) = self.acknowledge(seen);
+            self.note_acknowledged(seen);
+            return written;
+        }
         Ok(())
     }
 

@@ -18,13 +18,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::book::off_runtime;
 use super::report_spool::ReportSpool;
-use crate::control_plane::ControlPlane;
+use crate::control_plane::{ControlPlane, Error};
 use crate::retry::BackOff;
 
 /// The most reports of one request, as the wire has it.
 const REPORTS_MAX: usize = 100;
 /// About how many bytes of reports one request may have.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
+/// The code under which a report that was refused as it is counts here.
+const UNFIT: &str = "UNFIT";
 /// How many reports may wait for the disk.
 const SUBMISSIONS_MAX: usize = 1024;
 
@@ -184,8 +186,11 @@ impl Reporter {
         epoch_passed: CancellationToken,
     ) {
         let mut back_off = BackOff::for_requests();
+        // After a refusal of a whole batch its reports go one by one, to find the one meant.
+        let mut one_by_one: usize = 0;
         loop {
-            let reports = self.spool.lock().await.first(REPORTS_MAX, REQUEST_BYTES_MAX);
+            let count = if one_by_one > 0 { 1 } else { REPORTS_MAX };
+            let reports = self.spool.lock().await.first(count, REQUEST_BYTES_MAX);
             let Some(first) = reports.first().map(|report| report.sequence) else {
                 self.emptied.notify_waiters();
                 self.changed.notified().await;
@@ -195,10 +200,27 @@ impl Reporter {
             match control_plane.reports(&request).await {
                 Ok(answer) if answer.acknowledged >= first => {
                     back_off.reset();
+                    one_by_one = one_by_one.saturating_sub(1);
                     self.settle(answer, &refused).await;
                 }
                 Ok(_) => sleep(back_off.pause()).await,
                 Err(error) if error.is_epoch_passed() => return epoch_passed.cancel(),
+                Err(error) if is_unfit(&error) && request.reports.len() > 1 => {
+                    tracing::warn!(%error, "Reports were refused together; sending each alone.");
+                    self.note_sent(&request.reports);
+                    one_by_one = request.reports.len();
+                }
+                Err(error) if is_unfit(&error) => {
+                    tracing::error!(%error, sequence = first,
+                        "A report was refused as it is; it is set aside.");
+                    one_by_one = one_by_one.saturating_sub(1);
+                    let code = UNFIT.to_owned();
+                    let refusal = RefusedReport { sequence: first, code, message: String::new() };
+                    let answer = ReportsAnswer { acknowledged: first, refused: vec![refusal] };
+                    self.settle(answer, &refused).await;
+                    // A control plane that errs must not see all of them go at once.
+                    sleep(back_off.pause()).await;
+                }
                 Err(error) => {
                     tracing::debug!(%error, "Reports were not acknowledged; sending them again.");
                     self.note_sent(&request.reports);
@@ -263,6 +285,12 @@ impl Reporter {
 /// Nothing may follow from what could not be said: its worker ends here, with its session.
 async fn session_over<T>() -> T {
     std::future::pending().await
+}
+
+/// Whether a refusal is of the reports themselves, not of who sends them or how often.
+fn is_unfit(error: &Error) -> bool {
+    let others = ["UNAUTHENTICATED", "PROTOCOL_VERSION", "NOT_FOUND"];
+    error.is_refusal() && !others.iter().any(|code| error.has_code(code))
 }
 
 fn judge_refusal(work: &WorkReference, refused: &RefusedReport) -> Refusal {

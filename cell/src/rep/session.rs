@@ -19,7 +19,7 @@ use super::observer::{Head, Observer};
 use super::reporter::{FLUSH_WAIT, Refusal, Reporter, ReporterQueue};
 use super::room::Room;
 use super::worker::Worker;
-use super::{Book, ObservationSpool, ReportSpool, StorageError, adoption};
+use super::{Book, ObservationSpool, ReportSpool, StorageError, adoption, handle_of};
 use crate::clock;
 use crate::config::{Config, OnShutdown};
 use crate::control_plane::{ControlPlane, Error};
@@ -120,14 +120,23 @@ pub(crate) async fn run(
 async fn enter(equipment: &Equipment, registered: &RegisterAnswer) -> Result<(), StorageError> {
     let mut reports = equipment.reports.lock().await;
     if reports.epoch() != Some(registered.cell_epoch) {
-        let handles = equipment.garden.list().await.into_iter().map(|info| info.handle).collect();
-        adoption::destroy_all(equipment.garden.as_ref(), handles).await;
+        destroy_everything(equipment).await;
         equipment.book.clear().await?;
     }
     // Last: a death before it does all of the above again.
     reports.enter(registered.cell_epoch, registered.reports_seen)?;
     equipment.observations.enter(registered.cell_epoch);
     Ok(())
+}
+
+/// Destroys all containers there are, and those that an ended session was still making: the
+/// garden lists these only when they are whole, but the book knows of them.
+pub(crate) async fn destroy_everything(equipment: &Equipment) {
+    let listed = equipment.garden.list().await.into_iter().map(|info| info.handle);
+    let entries = equipment.book.entries();
+    let known = entries.iter().map(|entry| handle_of(&entry.reference.instance_guid));
+    let handles: BTreeSet<_> = listed.chain(known).collect();
+    adoption::destroy_all(equipment.garden.as_ref(), handles.into_iter().collect()).await;
 }
 
 fn session(equipment: &Equipment, registered: &RegisterAnswer) -> (Arc<Session>, ReporterQueue) {

@@ -47,6 +47,10 @@ const LOG_LINES_MAX: u32 = 1000;
 /// stdin; one line on stdout says `ready` or what went wrong.
 #[must_use]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    // Whatever whoever started the agent left open is not for containers.
+    if let Err(errno) = kernel::close_all_now() {
+        return report(Err(format!("cannot close inherited descriptors: {errno}")));
+    }
     let mut arguments = arguments.into_iter();
     let config = match (arguments.next(), arguments.next(), arguments.next()) {
         (Some(flag), Some(path), None) if flag == "--config" => PathBuf::from(path),

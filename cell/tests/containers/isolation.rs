@@ -12,6 +12,7 @@ tests![
     capabilities_are_gardens_and_no_new_ones_can_be_gained,
     the_hosts_secrets_are_masked_and_its_settings_read_only,
     no_descriptor_leaks_into_a_process,
+    no_path_of_a_user_reaches_the_host,
     only_the_containers_own_mounts_and_processes_are_seen,
     bind_mounts_are_seen_and_read_only_if_asked,
     a_destination_that_is_a_link_stays_in_the_container,
@@ -101,6 +102,42 @@ async fn no_descriptor_leaks_into_a_process(world: &mut World) {
     assert_eq!(lines.len(), 3, "{output}");
     assert_eq!(lines[0], "fd 0 /dev/null");
     assert!(lines[1].starts_with("fd 1 pipe:") && lines[2].starts_with("fd 2 pipe:"), "{output}");
+}
+
+async fn no_path_of_a_user_reaches_the_host(world: &mut World) {
+    world.create("one").await;
+    // With others running there is more open.
+    world.garden.run(&handle("one"), program("other", "inside sleep")).await.unwrap();
+    let outside = world.home.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::copy(std::env::current_exe().unwrap(), outside.join("program")).unwrap();
+    let up = "../".repeat(20);
+    let target = outside.display();
+    let mut ways: Vec<String> = (3..64).map(|number| format!("/proc/self/fd/{number}")).collect();
+    ways.extend(
+        ["/proc/1/root", "/proc/1/cwd", "/proc/self/root", "/proc/self/cwd"].map(str::to_owned),
+    );
+
+    for (index, way) in ways.iter().enumerate() {
+        let mut in_folder = program(&format!("dir-{index}"), "inside who");
+        in_folder.dir = Some(format!("{way}/{up}{target}/made"));
+        let refused = world.garden.run(&handle("one"), in_folder).await;
+        assert!(refused.is_err(), "{way} as a folder");
+        let mut path = program(&format!("path-{index}"), "inside who");
+        path.path = format!("{way}/{up}{target}/program");
+        let refused = world.garden.run(&handle("one"), path).await;
+        assert!(refused.is_err(), "{way} as a program");
+    }
+
+    let mut own = program("own", "inside who");
+    own.path = "/proc/self/exe".to_owned();
+    assert!(world.garden.run(&handle("one"), own).await.is_err(), "the shim's own program");
+    assert!(!outside.join("made").exists());
+    // Ordinary folders are still made, and a user's is their own.
+    let mut deep = program("deep", "inside who");
+    deep.dir = Some("/srv/some/deep".to_owned());
+    deep.user = Some("vcap".to_owned());
+    assert!(world.finish("one", deep).await.1.contains("cwd=/srv/some/deep"));
 }
 
 async fn only_the_containers_own_mounts_and_processes_are_seen(world: &mut World) {

@@ -254,16 +254,22 @@ impl EventStore for MemoryStore {
         // Published under the lock: readers must see batches in the order of their commit.
         let mut log = self.log();
         let events = log.append(batch)?;
-        self.feed.publish(&events);
         #[cfg(any(test, feature = "testing"))]
         if loss == Some(Loss::AfterCommit) {
             return Err(AppendError::OutcomeUnknown { batch: id });
         }
+        self.feed.publish(&events);
         Ok(events)
     }
 
     async fn find_batch(&self, id: BatchId) -> Result<Option<Vec<Recorded<Event>>>, Error> {
-        Ok(self.log().find_batch(id))
+        let log = self.log();
+        let found = log.find_batch(id);
+        if let Some(events) = &found {
+            // Its answer may have been lost: then nobody has heard of it yet.
+            self.feed.publish(events);
+        }
+        Ok(found)
     }
 
     async fn find_command(&self, id: &CommandId) -> Result<Option<Vec<Recorded<Event>>>, Error> {
@@ -336,5 +342,32 @@ mod tests {
             let found = store.find_batch(id).await.unwrap().unwrap_or_default();
             assert_eq!(found.len(), expected);
         }
+    }
+
+    #[tokio::test]
+    async fn a_batch_whose_answer_was_lost_is_followed_once_it_is_found() {
+        let store = MemoryStore::new(MemoryLog::new(INCARNATION));
+        store.append(batch(1, START, 1, vec![upserted("a")])).await.unwrap();
+        let mut live = store.subscribe(START);
+        live.next().await.unwrap();
+        // Now it has caught up, and only what is published moves it on.
+        tokio::select! {
+            biased;
+            early = live.next() => panic!("nothing more was written, but there is {early:?}"),
+            () = std::future::ready(()) => {}
+        }
+        let lost = batch(2, Position(1), 1, vec![upserted("b"), upserted("c")]);
+        let id = lost.id;
+        store.lose_next_answer(Loss::AfterCommit);
+        store.append(lost).await.unwrap_err();
+
+        for _ in 0..2 {
+            store.find_batch(id).await.unwrap().unwrap();
+        }
+
+        let seen = tokio::time::timeout(std::time::Duration::from_secs(20), live.next_batch(9));
+        let seen = seen.await.expect("it is woken").unwrap();
+        let positions: Vec<u64> = seen.iter().map(|event| event.position.0).collect();
+        assert_eq!(positions, [2, 3], "each once");
     }
 }

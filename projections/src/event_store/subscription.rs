@@ -4,7 +4,10 @@
 //! The ring is only a shortcut. Whatever it loses (a slow reader, another process's write) is
 //! read from the store, and a position that is not the last one plus one is never handed out.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use async_trait::async_trait;
 use domain::{
@@ -32,18 +35,26 @@ pub(super) trait Source: Send + Sync + std::fmt::Debug {
 #[derive(Debug)]
 pub(super) struct Feed {
     sender: broadcast::Sender<Arc<Recorded<Event>>>,
+    /// The last position that was published.
+    published: Mutex<Position>,
 }
 
 impl Feed {
     pub(super) fn new() -> Self {
-        Self { sender: broadcast::Sender::new(RING_EVENTS) }
+        let sender = broadcast::Sender::new(RING_EVENTS);
+        Self { sender, published: Mutex::new(Position(0)) }
     }
 
+    /// Publishes committed events, except those at or before what was published already: a batch
+    /// whose answer was lost is published by whoever finds it, maybe behind a later one.
     pub(super) fn publish(&self, events: &[Recorded<Event>]) {
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(last) = events.last().filter(|last| last.position > *published) else { return };
+        let before = std::mem::replace(&mut *published, last.position);
         if self.sender.receiver_count() == 0 {
             return;
         }
-        for event in events {
+        for event in events.iter().filter(|event| event.position > before) {
             // Fails only when the last reader left meanwhile: then nobody misses it.
             if self.sender.send(Arc::new(event.clone())).is_err() {
                 return;

@@ -18,6 +18,7 @@ use domain::{
     log::{Owner, Position, Recorded, Stamp},
     units::Timestamp,
 };
+use tokio::sync::{OnceCell, Semaphore};
 use tracing::warn;
 
 use crate::{
@@ -30,10 +31,12 @@ pub use snapshotter::Snapshotter;
 
 /// What the bytes of a shard mean: the aggregates of its owners, in postcard. Raised whenever an
 /// aggregate's shape changes; older snapshots are passed over then.
-pub const SHARD_FORMAT: u32 = 1;
+const SHARD_FORMAT: u32 = 1;
 
 /// How many past worlds are kept open.
 const OPEN_WORLDS_MAX: usize = 8;
+/// How many past worlds are loaded at a time; whoever asks for one more waits.
+const LOADS_MAX: usize = 4;
 const READ_PAGE: usize = 5000;
 
 /// Why the past cannot be shown.
@@ -181,32 +184,28 @@ pub fn encode(
         .collect()
 }
 
+/// A past world that is open or being loaded: the first who asks loads it, the others wait.
+type Slot = Arc<OnceCell<Arc<World>>>;
+
 /// Opens past worlds, and keeps the last few open.
 #[derive(Debug)]
 pub struct History {
     store: Arc<dyn EventStore>,
     snapshots: Arc<dyn SnapshotStore>,
-    open: Mutex<VecDeque<Arc<World>>>,
+    open: Mutex<VecDeque<(Position, Slot)>>,
+    loads: Semaphore,
 }
 
 impl History {
     /// A history over a log and its snapshots.
     #[must_use]
     pub fn new(store: Arc<dyn EventStore>, snapshots: Arc<dyn SnapshotStore>) -> Self {
-        Self { store, snapshots, open: Mutex::new(VecDeque::new()) }
-    }
-
-    /// The log that it is about.
-    #[must_use]
-    pub fn store(&self) -> &Arc<dyn EventStore> {
-        &self.store
+        let loads = Semaphore::new(LOADS_MAX);
+        Self { store, snapshots, open: Mutex::new(VecDeque::new()), loads }
     }
 
     /// The position that an instant stands for.
-    ///
-    /// # Errors
-    /// When it is ahead of the head, or the log cannot be read.
-    pub async fn position_of(&self, instant: Instant) -> Result<Position, Error> {
+    async fn position_of(&self, instant: Instant) -> Result<Position, Error> {
         let log_error = |source| Error::Log { position: Position(0), source };
         match instant {
             Instant::Time(time) => self.store.position_at(time).await.map_err(log_error),
@@ -226,22 +225,32 @@ impl History {
     /// When the instant is ahead of the head, or log or snapshots cannot be read.
     pub async fn at(&self, instant: Instant) -> Result<Arc<World>, Error> {
         let position = self.position_of(instant).await?;
-        if let Some(world) = self.opened(position) {
-            return Ok(world);
-        }
-        let loaded = load(self.store.as_ref(), self.snapshots.as_ref(), position).await?;
-        let world = Arc::new(loaded.world);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.len() >= OPEN_WORLDS_MAX {
-            open.pop_front();
-        }
-        open.push_back(Arc::clone(&world));
-        Ok(world)
+        let slot = self.slot(position);
+        let world = slot.get_or_try_init(|| async {
+            // Never closed, so there is always a permit to wait for.
+            let _permit = self.loads.acquire().await.ok();
+            let loaded = load(self.store.as_ref(), self.snapshots.as_ref(), position).await?;
+            Ok(Arc::new(loaded.world))
+        });
+        world.await.map(Arc::clone)
     }
 
-    fn opened(&self, position: Position) -> Option<Arc<World>> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.iter().find(|world| world.position() == position).map(Arc::clone)
+    fn slot(&self, position: Position) -> Slot {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, slot)) = open.iter().find(|(of, _)| *of == position) {
+            return Arc::clone(slot);
+        }
+        // What could not be loaded goes; what somebody loads or waits for stays.
+        let is_in_use = |slot: &Slot| Arc::strong_count(slot) > 1;
+        open.retain(|(_, slot)| slot.initialized() || is_in_use(slot));
+        if open.len() >= OPEN_WORLDS_MAX
+            && let Some(oldest) = open.iter().position(|(_, slot)| !is_in_use(slot))
+        {
+            open.remove(oldest);
+        }
+        let slot = Slot::default();
+        open.push_back((position, Arc::clone(&slot)));
+        slot
     }
 }
 
@@ -253,6 +262,6 @@ pub(crate) fn shards_changed_by(recorded: &Recorded<Event>) -> impl Iterator<Ite
 }
 
 /// Where and when a world is.
-pub(crate) fn stamp_of(world: &World) -> Stamp {
+fn stamp_of(world: &World) -> Stamp {
     Stamp { position: world.position(), recorded_at: world.recorded_at() }
 }

@@ -77,3 +77,26 @@ async fn take_snapshot(snapshots: &Arc<dyn SnapshotStore>, loaded: Loaded) {
     let now = Now::follow(Arc::new(empty), world);
     Snapshotter::new(now, Arc::clone(snapshots), base, dirty).save().await;
 }
+
+#[tokio::test]
+async fn few_pasts_are_loaded_at_a_time_and_each_once() {
+    let store = random_log(1).await;
+    let history = History::new(store, Arc::new(MemorySnapshotStore::default()));
+    let asked = Instant::Position(Position(3));
+    let others_load = history.loads.acquire_many(u32::try_from(LOADS_MAX).unwrap()).await.unwrap();
+    let is_loaded = || history.slot(Position(3)).initialized();
+    let others_end = async {
+        tokio::task::yield_now().await;
+        assert!(!is_loaded(), "it waits for its turn");
+        drop(others_load);
+    };
+
+    let (one, other, ()) = tokio::join!(history.at(asked), history.at(asked), others_end);
+
+    assert!(Arc::ptr_eq(&one.unwrap(), &other.unwrap()), "it is loaded once");
+    for position in 1..20 {
+        history.at(Instant::Position(Position(position))).await.unwrap();
+        assert!(history.open.lock().unwrap().len() <= OPEN_WORLDS_MAX);
+    }
+    assert!(!is_loaded(), "the oldest has given way");
+}

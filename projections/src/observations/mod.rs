@@ -19,10 +19,9 @@ use std::{
 };
 
 use domain::{
-    id::{CellId, InstanceGuid},
+    id::CellId,
     log::{CellEpoch, Owner},
     observation::{Observation, ObservationRecord},
-    units::Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -87,17 +86,6 @@ pub struct Stored {
     pub observation: Observation,
 }
 
-impl Stored {
-    /// When it was seen, by the cell's clock.
-    #[must_use]
-    pub fn at(&self) -> Timestamp {
-        match &self.observation.record {
-            ObservationRecord::Line(line) => line.at,
-            ObservationRecord::Metrics(sample) => sample.at,
-        }
-    }
-}
-
 /// Which kind of record is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -112,12 +100,8 @@ pub enum Kind {
 pub struct Query {
     /// Only behind this place.
     pub after: RecordNumber,
-    /// Only seen at or after this instant, by the cell's clock.
-    pub since: Option<Timestamp>,
     /// Only of this slot.
     pub index: Option<u32>,
-    /// Only of this container.
-    pub instance_guid: Option<InstanceGuid>,
     /// Only of this kind.
     pub kind: Option<Kind>,
     /// Only the newest so many; without it the oldest [`READ_RECORDS_MAX`].
@@ -132,9 +116,7 @@ impl Query {
             ObservationRecord::Metrics(_) => Kind::Metrics,
         };
         stored.number > self.after
-            && self.since.is_none_or(|since| stored.at() >= since)
             && self.index.is_none_or(|index| observation.index == Some(index))
-            && self.instance_guid.as_ref().is_none_or(|guid| observation.instance_guid == *guid)
             && self.kind.is_none_or(|wanted| wanted == kind)
     }
 }

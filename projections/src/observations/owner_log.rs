@@ -1,10 +1,9 @@
 //! The records of one owner: which segments there are, what each cell has pushed, where the next
-//! record goes.
+//! record goes. Holds no file open: there may be more owners than descriptors.
 
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::Write as _,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -23,8 +22,6 @@ pub(super) struct OwnerLog {
     owner: String,
     /// Oldest first; the last one is appended to.
     pub(super) segments: Vec<Segment>,
-    /// Open on the last segment.
-    file: Option<File>,
     last: u64,
     acknowledged: BTreeMap<CellId, Acknowledged>,
     appended: watch::Sender<RecordNumber>,
@@ -42,7 +39,6 @@ impl OwnerLog {
             folder: folder.to_owned(),
             owner: owner.to_string(),
             segments: Vec::new(),
-            file: None,
             last: 0,
             acknowledged: BTreeMap::new(),
             appended: watch::Sender::new(RecordNumber(0)),
@@ -54,8 +50,8 @@ impl OwnerLog {
                 continue;
             };
             log.take_over(&content.header, &content.records);
-            log.file = Some(segment::reopen(&newest, content.whole_bytes)?);
             newest.bytes = content.whole_bytes;
+            segment::cut(&newest)?;
             segments.push(newest);
             break;
         }
@@ -83,6 +79,11 @@ impl OwnerLog {
 
     pub(super) fn is_followed(&self) -> bool {
         self.appended.receiver_count() > 0
+    }
+
+    /// Whether nothing is kept of the owner and nobody waits for it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.segments.is_empty() && !self.is_followed()
     }
 
     pub(super) fn snapshot(&self) -> Segments {
@@ -122,20 +123,11 @@ impl OwnerLog {
 
     fn write(&mut self, buffer: &[u8], segment_bytes_max: u64) -> Result<(), Error> {
         let is_full = self.segments.last().is_none_or(|segment| segment.bytes >= segment_bytes_max);
-        if is_full || self.file.is_none() {
+        if is_full {
             self.begin_segment()?;
         }
-        let (Some(segment), Some(file)) = (self.segments.last_mut(), &mut self.file) else {
-            return Err(Error::Stopped);
-        };
-        if let Err(source) = file.write_all(buffer) {
-            // Half a write is cut off again, or the frames behind it would be lost.
-            self.file = segment::reopen(segment, segment.bytes).ok();
-            let path = segment.path.clone();
-            return Err(Error::Segment { operation: "write", path, source });
-        }
-        segment.bytes += u64::try_from(buffer.len()).unwrap_or(u64::MAX);
-        Ok(())
+        let Some(segment) = self.segments.last_mut() else { return Err(Error::Stopped) };
+        segment::append(segment, buffer)
     }
 
     fn begin_segment(&mut self) -> Result<(), Error> {
@@ -144,11 +136,13 @@ impl OwnerLog {
             before: self.last,
             acknowledged: self.acknowledged.clone().into_iter().collect(),
         };
-        let (segment, file) = segment::create(&self.folder, &header)?;
+        // Made with the first record only: whoever merely asks for an owner leaves no folder.
+        std::fs::create_dir_all(&self.folder)
+            .map_err(|source| Error::Folder { path: self.folder.clone(), source })?;
+        let segment = segment::create(&self.folder, &header)?;
         // One of the same name held no record and was written over.
         self.segments.retain(|older| older.before != segment.before);
         self.segments.push(segment);
-        self.file = Some(file);
         Ok(())
     }
 
@@ -162,11 +156,19 @@ impl OwnerLog {
 
     /// Removes everything, the folder too.
     pub(super) fn remove(&mut self) -> Result<(), Error> {
-        self.file = None;
         for segment in self.segments.drain(..) {
             segment::remove(&segment)?;
         }
-        std::fs::remove_dir_all(&self.folder)
-            .map_err(|source| Error::Folder { path: self.folder.clone(), source })
+        remove_folder(&self.folder)
+    }
+}
+
+/// Removes an owner's folder; one that was never made is no error.
+pub(super) fn remove_folder(folder: &Path) -> Result<(), Error> {
+    match std::fs::remove_dir_all(folder) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(Error::Folder { path: folder.to_owned(), source })
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }

@@ -40,8 +40,8 @@ pub(super) fn file_name(before: u64) -> String {
     format!("{before:020}.segment")
 }
 
-/// Makes a segment and gives it open for appending.
-pub(super) fn create(folder: &Path, header: &Header) -> Result<(Segment, File), Error> {
+/// Makes a segment.
+pub(super) fn create(folder: &Path, header: &Header) -> Result<Segment, Error> {
     let path = folder.join(file_name(header.before));
     let mut start = MAGIC.to_vec();
     frame::write(&mut start, header)?;
@@ -54,15 +54,23 @@ pub(super) fn create(folder: &Path, header: &Header) -> Result<(Segment, File), 
         .map_err(failed("create", &path))?;
     file.write_all(&start).map_err(failed("write", &path))?;
     let bytes = u64::try_from(start.len()).unwrap_or(u64::MAX);
-    Ok((Segment { path, bytes, before: header.before }, file))
+    Ok(Segment { path, bytes, before: header.before })
 }
 
-/// Opens a segment for appending behind its whole frames; what is torn behind them is cut off.
-pub(super) fn reopen(segment: &Segment, whole_bytes: u64) -> Result<File, Error> {
+/// Cuts off what is torn behind the segment's whole frames, and gives it open for appending.
+pub(super) fn cut(segment: &Segment) -> Result<File, Error> {
     let path = &segment.path;
     let file = OpenOptions::new().append(true).open(path).map_err(failed("open", path))?;
-    file.set_len(whole_bytes).map_err(failed("cut", path))?;
+    file.set_len(segment.bytes).map_err(failed("cut", path))?;
     Ok(file)
+}
+
+/// Appends frames in one write. Half a write that fails is cut off before the next one, or the
+/// frames behind it would be lost.
+pub(super) fn append(segment: &mut Segment, frames: &[u8]) -> Result<(), Error> {
+    cut(segment)?.write_all(frames).map_err(failed("write", &segment.path))?;
+    segment.bytes += u64::try_from(frames.len()).unwrap_or(u64::MAX);
+    Ok(())
 }
 
 /// Reads a segment; `None` when it is gone or its beginning is not one of ours.

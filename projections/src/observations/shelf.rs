@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::{
     Error, Limits, PUSH_RECORDS_MAX, Push, RecordNumber,
     frame::{Acknowledged, Record},
-    owner_log::OwnerLog,
+    owner_log::{self, OwnerLog},
     segment::{Segment, Segments},
 };
 
@@ -47,6 +47,13 @@ impl Entry {
         match &self.log {
             Loaded::No(segments) => segments.iter().map(|segment| segment.bytes).sum(),
             Loaded::Yes(log) => log.bytes(),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        match &self.log {
+            Loaded::No(_) => false,
+            Loaded::Yes(log) => log.is_idle(),
         }
     }
 }
@@ -87,6 +94,12 @@ impl Shelf {
         Ok(shelf)
     }
 
+    /// How many owners are known.
+    #[cfg(test)]
+    pub(super) fn known(&self) -> usize {
+        self.owners.len()
+    }
+
     pub(super) fn append(&mut self, push: Push) -> Result<u64, Error> {
         let count = push.observations.len();
         if count > PUSH_RECORDS_MAX {
@@ -112,12 +125,6 @@ impl Shelf {
         self.clock += 1;
         let clock = self.clock;
         let name = folder_name(owner);
-        let path = self.folder.join(&name);
-        let is_new = !self.owners.contains_key(&name);
-        if is_new {
-            std::fs::create_dir_all(&path)
-                .map_err(|source| Error::Folder { path: path.clone(), source })?;
-        }
         let before = self.owners.get(&name).map_or(0, Entry::bytes);
         let log = self.log(owner)?;
         let result = append_within(log, records, &limits);
@@ -183,8 +190,7 @@ impl Shelf {
                         Ok(Some(segments.remove(0).bytes))
                     }
                     [] | [_] => {
-                        std::fs::remove_dir_all(&path)
-                            .map_err(|source| Error::Folder { path, source })?;
+                        owner_log::remove_folder(&path)?;
                         self.owners.remove(name);
                         Ok(Some(bytes))
                     }
@@ -210,9 +216,10 @@ impl Shelf {
     }
 
     pub(super) fn watch(&mut self, owner: &Owner) -> Result<watch::Receiver<RecordNumber>, Error> {
-        // Made even for an owner of whom nothing is known yet: it may be about to start.
-        let path = self.folder.join(folder_name(owner));
-        std::fs::create_dir_all(&path).map_err(|source| Error::Folder { path, source })?;
+        // Those that were waited for in vain are forgotten, or asking for owners that never
+        // were would fill the memory.
+        self.owners.retain(|_, entry| !entry.is_idle());
+        // Known from now on even if nothing is kept of it yet: it may be about to start.
         Ok(self.log(owner)?.watch())
     }
 }

@@ -58,12 +58,22 @@ async fn a_document_that_cannot_be_executed_has_no_data() {
     let deep = deep.replacen("{ ofType", "{ fields { type { ofType", 1) + " } }";
     let page = "events { cursor position stream version owner type recordedAt payload } ";
     let costly: String = (0..6).map(|n| format!("a{n}: log(first: 500) {{ {page} }} ")).collect();
+    let pasts: String =
+        (0..60).map(|n| format!("a{n}: at(position: \"0\") {{ position }} ")).collect();
+    let diffs: String = (0..30)
+        .map(|n| {
+            let arguments = "from: { position: \"0\" }, to: { position: \"0\" }";
+            format!("d{n}: diff({arguments}) {{ isTruncated }} ")
+        })
+        .collect();
     let documents = [
         ("{".to_owned(), "GRAPHQL_PARSE_FAILED"),
         ("{ nothing }".to_owned(), "GRAPHQL_VALIDATION_FAILED"),
         ("{ at(position: \"x\") { position } }".to_owned(), "GRAPHQL_VALIDATION_FAILED"),
         (deep, "TOO_COMPLEX"),
         (format!("{{ {costly} }}"), "TOO_COMPLEX"),
+        (format!("{{ {pasts} }}"), "TOO_COMPLEX"),
+        (format!("{{ {diffs} }}"), "TOO_COMPLEX"),
         (format!("{{ {} }}", "now { position } ".repeat(2_000)), "TOO_COMPLEX"),
     ];
     for (document, expected) in documents {

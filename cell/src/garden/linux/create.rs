@@ -1,7 +1,8 @@
 //! Makes a container: folder, cgroups, lease, and the shim that does the rest.
 //!
 //! A marker file is written last: a folder without it is half made, and is removed by whoever
-//! finds it. After any error nothing is left.
+//! finds it. After an error nothing is left, or the place in the table says
+//! what.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -14,34 +15,44 @@ use std::os::fd::AsFd;
 
 use super::depot::{CgroupFiles, ContainerConfig, Depot, NetworkLease};
 use super::init::START_TIMEOUT_MS;
-use super::{Cell, Container, Slot, blocking, destroy};
+use super::{Cell, Container, Remains, Slot, blocking, destroy};
 use crate::clock;
 use crate::garden::{ContainerInfo, ContainerSpec, Environment, Error, Handle};
 use crate::shim::protocol::READY;
 
-/// Makes a container and takes it up.
+/// Makes a container whose place is reserved, and takes it up.
 pub(super) async fn create(cell: &Arc<Cell>, spec: ContainerSpec) -> Result<ContainerInfo, Error> {
-    spec.validate()?;
     let handle = spec.handle.clone();
-    reserve(cell, &handle)?;
     let made = {
         let cell = Arc::clone(cell);
-        blocking(move || make(&cell, &spec)).await.and_then(|made| made)
+        blocking(move || make(&cell, &spec)).await.unwrap_or_else(|error| Err(error.into()))
     };
     let slot = match made {
         Ok((config, depot)) => Ok(Arc::new(Container::adopt(config, depot).await)),
-        Err(error) => Err(error),
+        Err(failure) => Err(failure),
     };
     let outcome = settle(cell, &handle, slot);
     cell.creation_ended.notify_waiters();
     outcome
 }
 
+/// A creation that failed, and what it could not take back.
+struct Failure {
+    error: Error,
+    remains: Option<Box<Remains>>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, remains: None }
+    }
+}
+
 /// Puts the container in the reserved place, or frees that.
 fn settle(
     cell: &Cell,
     handle: &Handle,
-    made: Result<Arc<Container>, Error>,
+    made: Result<Arc<Container>, Failure>,
 ) -> Result<ContainerInfo, Error> {
     let mut containers = cell.containers();
     match made {
@@ -51,15 +62,21 @@ fn settle(
             tracing::info!(%handle, address = %info.address, "Created container.");
             Ok(info)
         }
-        Err(error) => {
+        Err(Failure { error, remains: None }) => {
             containers.remove(handle);
+            Err(error)
+        }
+        Err(Failure { error, remains: Some(remains) }) => {
+            containers.insert(handle.clone(), Slot::Broken(remains));
             Err(error)
         }
     }
 }
 
-/// Takes the handle, if it is free and there is room.
-fn reserve(cell: &Cell, handle: &Handle) -> Result<(), Error> {
+/// Takes the handle of a valid specification, if it is free and there is room.
+pub(super) fn reserve(cell: &Cell, spec: &ContainerSpec) -> Result<(), Error> {
+    spec.validate()?;
+    let handle = &spec.handle;
     let mut containers = cell.containers();
     if containers.contains_key(handle) {
         return Err(Error::HandleInUse { handle: handle.clone() });
@@ -72,8 +89,8 @@ fn reserve(cell: &Cell, handle: &Handle) -> Result<(), Error> {
     Ok(())
 }
 
-/// The blocking part; leaves nothing after an error.
-fn make(cell: &Cell, spec: &ContainerSpec) -> Result<(ContainerConfig, Depot), Error> {
+/// The blocking part; leaves nothing after an error but what the failure tells.
+fn make(cell: &Cell, spec: &ContainerSpec) -> Result<(ContainerConfig, Depot), Failure> {
     let rootfs_folder = cell
         .config
         .rootfses
@@ -103,11 +120,14 @@ fn make(cell: &Cell, spec: &ContainerSpec) -> Result<(ContainerConfig, Depot), E
     match build(cell, &mut config, &depot, &spec.environment) {
         Ok(()) => Ok((config, depot)),
         Err(reason) => {
+            let error = Error::Create { handle: spec.handle.clone(), reason };
             if let Err(left) = destroy::remove(cell, &config, &depot) {
                 tracing::error!(handle = %spec.handle, left, "A failed container is not gone.");
+                // Its address may still be in use: the lease is kept with it.
+                return Err(Failure { error, remains: Some(Box::new(Remains { config, depot })) });
             }
             cell.network.release(&config.network);
-            Err(Error::Create { handle: spec.handle.clone(), reason })
+            Err(error.into())
         }
     }
 }

@@ -16,9 +16,9 @@ use tokio::time::timeout;
 use super::depot::{ContainerConfig, Depot};
 use super::network::await_interface_gone;
 use super::shim_process::ShimProcess;
-use super::{Cell, Container, blocking};
+use super::{Cell, Container, Slot, blocking};
 use crate::clock;
-use crate::garden::Error;
+use crate::garden::{Error, Handle};
 use crate::shim::protocol::Command;
 
 /// How long a shim may take to end everything in its container.
@@ -44,6 +44,47 @@ pub(super) async fn destroy(cell: &Arc<Cell>, container: &Arc<Container>) -> Res
     cell.network.release(&container.config.network);
     tracing::info!(%handle, "Destroyed container.");
     Ok(())
+}
+
+/// Tries again to remove what a failed creation left; does nothing if there is no such thing.
+pub(super) async fn destroy_broken(cell: &Arc<Cell>, handle: &Handle) -> Result<(), Error> {
+    let remains = {
+        let mut containers = cell.containers();
+        match containers.remove(handle) {
+            // Taken meanwhile, so that a second one waits.
+            Some(Slot::Broken(remains)) => {
+                containers.insert(handle.clone(), Slot::Creating);
+                remains
+            }
+            Some(slot @ (Slot::Creating | Slot::Whole(_))) => {
+                containers.insert(handle.clone(), slot);
+                return Ok(());
+            }
+            None => return Ok(()),
+        }
+    };
+    let (remains, removed) = {
+        let cell = Arc::clone(cell);
+        blocking(move || {
+            let removed = remove(&cell, &remains.config, &remains.depot);
+            (remains, removed)
+        })
+        .await?
+    };
+    let outcome = match removed {
+        Ok(()) => {
+            cell.containers().remove(handle);
+            cell.network.release(&remains.config.network);
+            tracing::info!(%handle, "Removed what a failed creation had left.");
+            Ok(())
+        }
+        Err(reason) => {
+            cell.containers().insert(handle.clone(), Slot::Broken(remains));
+            Err(Error::Destroy { handle: handle.clone(), reason })
+        }
+    };
+    cell.creation_ended.notify_waiters();
+    outcome
 }
 
 /// Removes what there is of a container. Blocks.
@@ -96,7 +137,8 @@ pub(super) fn unmount_below(folder: &Path) -> io::Result<()> {
 
 /// Removes what the cell itself has on the machine, when it has no containers.
 pub(super) fn remove_cell(cell: &Cell) -> Result<(), Error> {
-    cell.network.remove_bridge().map_err(Error::host("remove the bridge"))?;
-    let removed = cell.cgroups.remove_parent().map_err(io::Error::other);
-    removed.map_err(Error::host("remove the cell's cgroup"))
+    let bridge = cell.network.remove_bridge().map_err(Error::host("remove the bridge"));
+    let cgroup = cell.cgroups.remove_parent().map_err(io::Error::other);
+    let cgroup = cgroup.map_err(Error::host("remove the cell's cgroup"));
+    bridge.and(cgroup)
 }

@@ -87,7 +87,8 @@ fn supervise(
     let led = lead(pid, config, &go);
     // If init waits for more, it is told now that there is none.
     drop(go);
-    let said = read_report(report)?;
+    let (said, complete) = read_report(report);
+    complete?;
     match (said.as_str(), led) {
         ("ready", Ok(())) => Ok(Init { pid, pidfd }),
         ("" | SHIM_GONE, Err(reason)) => Err(reason),
@@ -120,15 +121,27 @@ fn plug_in(pid: Pid, lease: &NetworkLease) -> io::Result<()> {
 }
 
 /// Reads everything that a starting child has to say, until it execs, ends or says no more.
-pub(super) fn read_report(report: OwnedFd) -> Result<String, String> {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
+///
+/// The text is what it said so far, also when it did not come to an end.
+pub(super) fn read_report(report: OwnedFd) -> (String, Result<(), String>) {
     let mut file = fs::File::from(report);
     let mut text = Vec::new();
+    let complete = read_until_end(&mut file, START_TIMEOUT_MS, &mut text);
+    (String::from_utf8_lossy(&text).into_owned(), complete)
+}
+
+/// Reads on until the end, or until nothing comes for so long.
+pub(super) fn read_until_end(
+    file: &mut fs::File,
+    timeout_ms: u16,
+    text: &mut Vec<u8>,
+) -> Result<(), String> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
     let mut buffer = [0; 4096];
     loop {
         let mut waiting = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut waiting, PollTimeout::from(START_TIMEOUT_MS)) {
+        match poll(&mut waiting, PollTimeout::from(timeout_ms)) {
             Ok(0) => return Err("the start took too long".to_owned()),
             Ok(_) => {}
             Err(Errno::EINTR) => continue,
@@ -138,7 +151,7 @@ pub(super) fn read_report(report: OwnedFd) -> Result<String, String> {
             file.read(&mut buffer).map_err(|error| format!("cannot read the report: {error}"))?;
         match buffer.get(..count) {
             Some(bytes) if count > 0 => text.extend_from_slice(bytes),
-            _ => return Ok(String::from_utf8_lossy(&text).into_owned()),
+            _ => return Ok(()),
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 use nix::errno::Errno;
@@ -16,6 +16,9 @@ use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
 use crate::garden::ExitStatus;
+
+/// The first descriptor after stdin, stdout and stderr.
+const FIRST_CLOSED: libc::c_uint = 3;
 
 /// Proof that this process has one thread, so that a clone of it may go on running Rust.
 #[derive(Debug)]
@@ -118,15 +121,36 @@ pub(crate) fn close_all_on_exec() -> nix::Result<()> {
 
 /// Closes every descriptor from 3 up, for a process that goes on without any.
 ///
-/// Only for a process that never returns: values that own those descriptors are not dropped.
+/// Only for a process that has just begun or never returns: values that own those descriptors are not dropped.
 pub(crate) fn close_all_now() -> nix::Result<()> {
     close_range(0)
 }
 
+/// Closes every descriptor from 3 up but those named: what is closed cannot be reached by any
+/// path, while what closes at an exec still can until then.
+///
+/// Only for a process that never returns: values that own the others are not dropped.
+pub(crate) fn close_all_but(kept: &[BorrowedFd<'_>]) -> nix::Result<()> {
+    let number = |one: &BorrowedFd<'_>| libc::c_uint::try_from(one.as_raw_fd()).ok();
+    let mut kept: Vec<libc::c_uint> = kept.iter().filter_map(number).collect();
+    kept.sort_unstable();
+    let mut first = FIRST_CLOSED;
+    for number in kept.into_iter().filter(|number| *number >= FIRST_CLOSED) {
+        if number > first {
+            close_between(first, number - 1, 0)?;
+        }
+        first = first.max(number.saturating_add(1));
+    }
+    close_between(first, libc::c_uint::MAX, 0)
+}
+
 fn close_range(flags: libc::c_uint) -> nix::Result<()> {
-    let (first, last) = (3 as libc::c_uint, libc::c_uint::MAX);
-    // SAFETY: takes three integers; both callers are about to exec or to wait for ever, so no
-    // owned descriptor is used after it.
+    close_between(FIRST_CLOSED, libc::c_uint::MAX, flags)
+}
+
+fn close_between(first: libc::c_uint, last: libc::c_uint, flags: libc::c_uint) -> nix::Result<()> {
+    // SAFETY: takes three integers; the callers are about to exec, to wait for ever or never to
+    // return, or have just begun, so no owned descriptor among these is used after it.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
     Errno::result(result).map(drop)
 }

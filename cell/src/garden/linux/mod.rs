@@ -19,6 +19,7 @@ mod mounts;
 pub(crate) mod netlink;
 mod network;
 mod open;
+mod paths;
 pub(crate) mod process;
 pub(crate) mod shim_process;
 mod subnet;
@@ -74,6 +75,15 @@ enum Slot {
     /// Being made: the handle is taken, and nobody can use it yet.
     Creating,
     Whole(Arc<Container>),
+    /// Its creation failed and so did removing it: it keeps handle and lease until it is gone.
+    Broken(Box<Remains>),
+}
+
+/// What is known of a container that could be neither made nor removed.
+#[derive(Debug)]
+struct Remains {
+    config: ContainerConfig,
+    depot: Depot,
 }
 
 /// A whole container.
@@ -110,11 +120,18 @@ impl LinuxGarden {
     /// # Errors
     /// Something could not be removed; what is left may be tried again.
     pub async fn tear_down(&self) -> Result<(), Error> {
-        for info in self.list().await {
-            self.destroy(&info.handle).await?;
+        let handles: Vec<Handle> = self.cell.containers().keys().cloned().collect();
+        let mut outcome = Ok(());
+        for handle in handles {
+            // One that resists keeps no other from being removed; the first is told.
+            if let Err(error) = self.destroy(&handle).await {
+                tracing::warn!(%handle, %error, "A container resists.");
+                outcome = outcome.and(Err(error));
+            }
         }
         let cell = Arc::clone(&self.cell);
-        blocking(move || destroy::remove_cell(&cell)).await?
+        let removed = blocking(move || destroy::remove_cell(&cell)).await.and_then(|done| done);
+        outcome.and(removed)
     }
 }
 
@@ -123,6 +140,8 @@ impl Garden for LinuxGarden {
     async fn create(&self, spec: ContainerSpec) -> Result<ContainerInfo, Error> {
         // In a task of its own: a caller that gives up leaves no half container.
         let cell = Arc::clone(&self.cell);
+        // Before it: whoever destroys after the caller gave up finds it under way.
+        create::reserve(&cell, &spec)?;
         detached(async move { create::create(&cell, spec).await }).await?
     }
 
@@ -199,14 +218,17 @@ impl Garden for LinuxGarden {
     async fn list(&self) -> Vec<ContainerInfo> {
         let containers = self.cell.containers();
         let whole = containers.values().filter_map(|slot| match slot {
-            Slot::Creating => None,
+            Slot::Creating | Slot::Broken(_) => None,
             Slot::Whole(container) => Some(container.info()),
         });
         whole.collect()
     }
 
     async fn destroy(&self, handle: &Handle) -> Result<(), Error> {
-        let Some(container) = self.cell.find_created(handle).await else { return Ok(()) };
+        let Some(container) = self.cell.find_created(handle).await else {
+            let (cell, handle) = (Arc::clone(&self.cell), handle.clone());
+            return detached(async move { destroy::destroy_broken(&cell, &handle).await }).await?;
+        };
         let cell = Arc::clone(&self.cell);
         detached(async move { destroy::destroy(&cell, &container).await }).await?
     }
@@ -232,13 +254,16 @@ impl Cell {
     fn find(&self, handle: &Handle) -> Result<Arc<Container>, Error> {
         match self.containers().get(handle) {
             Some(Slot::Whole(container)) => Ok(Arc::clone(container)),
-            Some(Slot::Creating) | None => Err(Error::UnknownHandle { handle: handle.clone() }),
+            Some(Slot::Creating | Slot::Broken(_)) | None => {
+                Err(Error::UnknownHandle { handle: handle.clone() })
+            }
         }
     }
 }
 
 impl Cell {
-    /// Finds a container, after its creation if that is under way; `None` if there is none.
+    /// Finds a container, after its creation if that is under way; `None` if there is none, or
+    /// only what is left of one.
     async fn find_created(&self, handle: &Handle) -> Option<Arc<Container>> {
         loop {
             let ended = self.creation_ended.notified();
@@ -246,7 +271,7 @@ impl Cell {
             // Registered before looking, so that no end is missed in between.
             ended.as_mut().enable();
             match self.containers().get(handle) {
-                None => return None,
+                None | Some(Slot::Broken(_)) => return None,
                 Some(Slot::Whole(container)) => return Some(Arc::clone(container)),
                 Some(Slot::Creating) => {}
             }

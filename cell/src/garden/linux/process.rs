@@ -3,12 +3,13 @@
 //! A first clone enters the namespaces and clones again with the shim as parent, because a
 //! process enters a pid namespace only by birth. What it can no longer do is given up in an
 //! order that is itself the security: working folder before ids, bounding set before ids,
-//! capabilities last, every descriptor closed by the exec (CVE-2024-21626).
+//! capabilities last. Every descriptor of the host is closed before the first path of the
+//! container or its user is looked at, and no magic link is followed (CVE-2024-21626).
 
 use std::ffi::CString;
 use std::fs;
-use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -20,13 +21,14 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::waitpid;
 use nix::unistd::{
-    AccessFlags, Gid, Pid, Uid, access, chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve,
+    AccessFlags, Gid, Pid, Uid, access, dup2_stderr, dup2_stdin, dup2_stdout, execve, fchdir,
     fchown, getcwd, pipe2, setgid, setgroups, setsid, setuid,
 };
 
 use super::capabilities;
 use super::init::{self, Init, NAMESPACES};
 use super::kernel::{self, Cloned, SingleThreaded};
+use super::paths;
 use super::user::{self, User};
 use crate::garden::{Environment, ProcessSpec};
 
@@ -49,7 +51,6 @@ pub(crate) struct Started {
 struct ChildEnds {
     stdout: OwnedFd,
     stderr: OwnedFd,
-    report: OwnedFd,
 }
 
 /// Execs a process in the container.
@@ -66,21 +67,33 @@ pub(crate) fn start(
     let (stdout, child_stdout) = pipe()?;
     let (stderr, child_stderr) = pipe()?;
     let (report_reader, report) = pipe()?;
-    let ends = ChildEnds { stdout: child_stdout, stderr: child_stderr, report };
+    let ends = ChildEnds { stdout: child_stdout, stderr: child_stderr };
     let cloned = kernel::clone(proof, CloneFlags::empty())
         .map_err(|errno| format!("cannot fork: {errno}"))?;
     let Cloned::Parent { child: first } = cloned else {
-        enter_and_clone(proof, init, join, container, process, ends)
+        enter_and_clone(proof, init, join, container, process, ends, report)
     };
-    drop(ends);
+    drop((ends, report));
 
-    let text = init::read_report(report_reader);
-    if text.is_err() {
+    let mut report_reader = fs::File::from(report_reader);
+    let mut text = Vec::new();
+    let complete = init::read_until_end(&mut report_reader, init::START_TIMEOUT_MS, &mut text);
+    if complete.is_err() {
         // Not reaped yet: the number is still its own.
         let _killed = kill(first, Signal::SIGKILL);
     }
     let _reaped = waitpid(first, None);
-    let report = Report::parse(&text?);
+    if let Err(reason) = complete {
+        // The first may have named the second just before it died. One that was never named
+        // was never told to go on, and ends by itself.
+        let _no_end = init::read_until_end(&mut report_reader, 0, &mut text);
+        if let Some(second) = Report::parse(&String::from_utf8_lossy(&text)).pid {
+            // Reaped with all others: to wait for it here might be for long.
+            let _killed = kill(second, Signal::SIGKILL);
+        }
+        return Err(reason);
+    }
+    let report = Report::parse(&String::from_utf8_lossy(&text));
     match (report.pid, report.error) {
         (Some(pid), None) => Ok(Started { pid, stdout, stderr, warnings: report.warnings }),
         (Some(pid), Some(error)) => {
@@ -122,22 +135,38 @@ fn enter_and_clone(
     container: &Environment,
     process: &ProcessSpec,
     ends: ChildEnds,
+    report: OwnedFd,
 ) -> ! {
-    let Ok(report) = ends.report.try_clone() else { kernel::exit_now(1) };
     let mut report = fs::File::from(report);
-    let entered = enter(init).and_then(|()| {
+    // The second goes on only when the shim can know of it: else nobody could end it.
+    let Ok((go_reader, go_writer)) = pipe2(OFlag::O_CLOEXEC) else { kernel::exit_now(1) };
+    let (mut go_reader, mut go_writer) = (fs::File::from(go_reader), fs::File::from(go_writer));
+    let mut kept = vec![ends.stdout.as_fd(), ends.stderr.as_fd(), report.as_fd()];
+    kept.extend([go_reader.as_fd(), go_writer.as_fd(), init.pidfd.as_fd()]);
+    kept.extend(join.iter().map(AsFd::as_fd));
+    let entered = enter(init, &kept).and_then(|()| {
         kernel::clone(proof, CloneFlags::CLONE_PARENT)
             .map_err(|errno| format!("cannot fork in the container: {errno}"))
     });
     let said = match entered {
-        Ok(Cloned::Child) => exec_or_report(join, container, process, ends, report),
-        Ok(Cloned::Parent { child }) => report.write_all(format!("P{child}\n").as_bytes()),
+        Ok(Cloned::Child) => {
+            drop(go_writer);
+            if go_reader.read_exact(&mut [0]).is_err() {
+                kernel::exit_now(1);
+            }
+            exec_or_report(join, container, process, ends, report)
+        }
+        Ok(Cloned::Parent { child }) => report
+            .write_all(format!("P{child}\n").as_bytes())
+            .and_then(|()| go_writer.write_all(b".")),
         Err(error) => report.write_all(error_line(&error).as_bytes()),
     };
     kernel::exit_now(i32::from(said.is_err()))
 }
 
-fn enter(init: &Init) -> Result<(), String> {
+fn enter(init: &Init, kept: &[BorrowedFd<'_>]) -> Result<(), String> {
+    // Really closed, not at the exec: a path of the user's may lead through /proc/self/fd.
+    kernel::close_all_but(kept).map_err(|errno| format!("cannot close descriptors: {errno}"))?;
     // Before the namespaces: inside, processes of the container could look into this one.
     prctl::set_dumpable(false).map_err(|errno| format!("cannot hide memory: {errno}"))?;
     // A process goes before the container's init and before the cell's agent.
@@ -176,6 +205,9 @@ fn prepare(
     let step = |what: &'static str| move |errno: Errno| format!("cannot {what}: {errno}");
     // First of all, so that nothing that follows escapes the limits.
     init::join_cgroups(join)?;
+    // Nothing but pipes is left open when the first of the container's paths is looked at.
+    kernel::close_all_but(&[ends.stdout.as_fd(), ends.stderr.as_fd(), report.as_fd()])
+        .map_err(step("close descriptors"))?;
     setsid().map_err(step("start a session"))?;
     umask(Mode::from_bits_truncate(0o022));
     let user = user::resolve(process.user.as_deref())?;
@@ -228,12 +260,15 @@ fn limit_files(wanted: Option<u64>) -> Result<Option<String>, String> {
 
 /// Enters the working folder, made if missing, and checks that it lies in the container.
 fn enter_folder(dir: &str, user: &User) -> Result<(), String> {
-    if !Path::new(dir).exists() {
-        fs::create_dir_all(dir).map_err(|error| format!("cannot make folder {dir}: {error}"))?;
-        std::os::unix::fs::chown(dir, Some(user.uid), Some(user.gid))
-            .map_err(|error| format!("cannot give folder {dir} to the user: {error}"))?;
-    }
-    chdir(dir).map_err(|errno| format!("cannot enter folder {dir}: {errno}"))?;
+    let owner = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    let failed = |errno: Errno| {
+        if errno == Errno::ELOOP {
+            return format!("folder {dir} lies outside the container");
+        }
+        format!("cannot enter folder {dir}: {errno}")
+    };
+    let folder = paths::open_or_make_folder(&Path::new("/").join(dir), owner).map_err(failed)?;
+    fchdir(&folder).map_err(|errno| format!("cannot enter folder {dir}: {errno}"))?;
     // The kernel answers "(unreachable)/..." for a folder outside the root.
     match getcwd() {
         Ok(path) if path.is_absolute() => Ok(()),
@@ -258,6 +293,13 @@ fn exec(container: &Environment, process: &ProcessSpec, user: &User) -> String {
         Ok(path) => path,
         Err(error) => return error,
     };
+    // Looked at before: after this only pipes are open, so a link that is exchanged in between
+    // leads to nothing of the host's.
+    match paths::open_without_magic(Path::new(&path), OFlag::empty()) {
+        Ok(executable) => drop(executable),
+        Err(Errno::ELOOP) => return format!("executable {path} lies outside the container"),
+        Err(errno) => return explain(&path, errno),
+    }
     let text = |text: &str| CString::new(text).map_err(|_| "a NUL byte in a text".to_owned());
     let arguments: Result<Vec<_>, _> =
         std::iter::once(&process.path).chain(&process.args).map(|part| text(part)).collect();

@@ -130,6 +130,22 @@ async fn a_cell_that_takes_its_containers_along_leaves_none() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cell_that_ends_before_it_is_registered_takes_its_containers_along_too() {
+    let mut cell = Cell::started();
+    let work = lrp("a");
+    cell.plane.place(&work, app());
+    cell.until_reported(&work, "healthy").await;
+    cell.kill_agent().await;
+    cell.plane.cut_off(true);
+    cell.on_shutdown = OnShutdown::DestroyAll;
+    cell.start_agent();
+
+    assert_eq!(cell.stop_agent().await.unwrap(), Outcome::Destroyed);
+
+    assert!(cell.garden.handles().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn under_another_registration_nothing_of_before_is_kept_or_said() {
     let mut cell = Cell::started();
     let work = lrp("a");

@@ -42,6 +42,7 @@ struct State {
     judged: u64,
     disowned: BTreeSet<InstanceGuid>,
     cancelled: BTreeSet<InstanceGuid>,
+    unfit: BTreeSet<InstanceGuid>,
     observations: Vec<Observation>,
     observed: u64,
 }
@@ -61,6 +62,7 @@ impl Default for State {
             judged: 0,
             disowned: BTreeSet::new(),
             cancelled: BTreeSet::new(),
+            unfit: BTreeSet::new(),
             observations: Vec::new(),
             observed: 0,
         }
@@ -88,6 +90,11 @@ impl FakePlane {
     /// Takes the work away without a word; reports of it are refused from now on.
     pub(crate) fn disown(&self, work: &Work) {
         self.lock().disowned.insert(work.reference.instance_guid.clone());
+    }
+
+    /// A request with a claim of this work is refused as a whole from now on.
+    pub(crate) fn refuse_claims(&self, work: &Work) {
+        self.lock().unfit.insert(work.reference.instance_guid.clone());
     }
 
     /// Cancels a task whose cell has not seen it yet.
@@ -162,7 +169,9 @@ impl FakePlane {
 
 impl State {
     fn judge(&mut self, report: &NumberedReport) -> Option<RefusedReport> {
-        assert_eq!(report.sequence, self.judged + 1, "a gap in the reports");
+        // One that was set aside leaves a gap, and no other does.
+        let is_next = report.sequence == self.judged + 1 || !self.unfit.is_empty();
+        assert!(is_next, "a gap in the reports");
         self.judged = report.sequence;
         let guid = &report.report.work.instance_guid;
         let refused = |code: &str| {
@@ -242,6 +251,13 @@ impl ControlPlane for FakePlane {
     async fn reports(&self, request: &ReportsRequest) -> Result<ReportsAnswer, Error> {
         let mut state = self.reached(Some(request.cell_epoch))?;
         state.requests.push(request.reports.iter().map(|report| report.sequence).collect());
+        let is_unfit = |report: &NumberedReport| {
+            report.report.observed == Observed::Claimed
+                && state.unfit.contains(&report.report.work.instance_guid)
+        };
+        if request.reports.iter().any(is_unfit) {
+            return Err(refused("INVALID"));
+        }
         let mut refusals = Vec::new();
         for report in &request.reports {
             // A report that was judged before is not judged again: its refusal is forgotten.

@@ -9,7 +9,7 @@ use domain::rep::{Observed, Report};
 use domain::units::Timestamp;
 
 use super::super::{ObservationSpool, ReportSpool};
-use super::{Cell, app, lrp};
+use super::{Cell, app, lrp, task};
 
 #[tokio::test(start_paused = true)]
 async fn reports_are_sent_again_in_order_until_they_are_acknowledged() {
@@ -32,6 +32,67 @@ async fn reports_are_sent_again_in_order_until_they_are_acknowledged() {
     assert!(!cell.plane.is_assigned(&work));
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(cell.executions(&work), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_that_is_refused_as_it_is_holds_no_other_up() {
+    let mut cell = Cell::started();
+    let (bad, good) = (lrp("a"), task("t"));
+    cell.plane.refuse_claims(&bad);
+    cell.kill_agent().await;
+    cell.plane.place(&bad, app());
+    cell.plane.place(&good, app());
+    cell.start_agent();
+
+    cell.until_runs(&good, "run-0").await;
+    cell.exit(&good, "run-0", 0);
+
+    cell.until_reported(&good, "ended").await;
+    assert!(!cell.reported(&bad).contains(&"claimed"));
+    cell.until("what cannot be reported is stopped", |cell| !cell.has_container(&bad)).await;
+}
+
+#[test]
+fn reports_that_the_control_plane_has_are_dropped_on_entering() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("reports");
+    let mut spool = ReportSpool::open(path.clone()).unwrap();
+    spool.enter(CellEpoch(1), 0).unwrap();
+    spool.append(vec![report(), report(), report()]).unwrap();
+
+    spool.enter(CellEpoch(1), 2).unwrap();
+
+    let waiting = |spool: &ReportSpool| -> Vec<u64> {
+        spool.first(9, 9999).iter().map(|report| report.sequence).collect()
+    };
+    assert_eq!(waiting(&spool), [3]);
+    drop(spool);
+    assert_eq!(waiting(&ReportSpool::open(path).unwrap()), [3]);
+}
+
+#[test]
+fn a_torn_place_keeps_no_cell_from_starting_and_hides_no_new_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = ObservationSpool::open(folder.path().to_owned(), 16 << 20).unwrap();
+    spool.enter(CellEpoch(1));
+    spool.push(&observation(0, 10));
+    spool.acknowledge(&spool.batch(), 1);
+    std::fs::write(folder.path().join("place.json"), "{\"epo").unwrap();
+
+    let spool = ObservationSpool::open(folder.path().to_owned(), 16 << 20).unwrap();
+    spool.enter(CellEpoch(1));
+    spool.push(&observation(1, 10));
+
+    assert!(spool.batch().first_sequence > 1_000_000_000_000);
+    assert_eq!(drain(&spool).last(), Some(&1));
+    spool.push(&observation(2, 10));
+    let next = spool.batch().first_sequence;
+    drop(spool);
+    let spool = ObservationSpool::open(folder.path().to_owned(), 16 << 20).unwrap();
+    spool.enter(CellEpoch(1));
+    assert_eq!(spool.batch().first_sequence, next);
+    spool.enter(CellEpoch(2));
+    assert_eq!(drain(&spool), [2]);
 }
 
 fn report() -> Report {

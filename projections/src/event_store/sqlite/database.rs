@@ -3,7 +3,9 @@
 //! Nothing is changed in a file before it is known to be ours.
 
 use std::{
+    fs::OpenOptions,
     io::Read as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -26,6 +28,8 @@ const APPLICATION_ID: i64 = 0x4449_4152;
 /// What every SQLite file begins with.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
+/// Read and written by its owner only.
+const PRIVATE_FILE_MODE: u32 = 0o600;
 const READERS_MAX: u32 = 4;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -46,10 +50,11 @@ impl Database {
     /// [`Error::TailDamaged`] say what is wrong with the file, which is left as it is;
     /// [`Error::Open`] when it cannot be reached.
     pub async fn open(path: &Path, new_incarnation: Incarnation) -> Result<Self, Error> {
+        create_private(path)?;
         check_magic(path)?;
         let options = SqliteConnectOptions::new()
             .filename(path)
-            .create_if_missing(true)
+            .create_if_missing(false)
             .busy_timeout(BUSY_TIMEOUT)
             .synchronous(SqliteSynchronous::Full);
         let mut connection = options.connect().await.map_err(|source| open_error(path, source))?;
@@ -59,7 +64,7 @@ impl Database {
         tail::check(path, &mut connection).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS_MAX)
-            .connect_with(options.clone().create_if_missing(false).pragma("query_only", "ON"))
+            .connect_with(options.clone().pragma("query_only", "ON"))
             .await
             .map_err(|source| open_error(path, source))?;
         let writer = Writer::start(connection, options);
@@ -128,14 +133,23 @@ pub(in crate::event_store) fn open_error(path: &Path, source: sqlx::Error) -> Er
     }
 }
 
+/// Makes a missing file, for its owner alone: the log holds what users told us. SQLite gives the
+/// files beside it the same mode.
+fn create_private(path: &Path) -> Result<(), Error> {
+    let created =
+        OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE_MODE).open(path);
+    match created {
+        Err(source) if source.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(Error::Open { path: path.to_owned(), source: sqlx::Error::Io(source) })
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 fn check_magic(path: &Path) -> Result<(), Error> {
     let unreadable =
         |source| Error::Open { path: path.to_owned(), source: sqlx::Error::Io(source) };
-    let mut file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(failure) if failure.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(failure) => return Err(unreadable(failure)),
-    };
+    let mut file = std::fs::File::open(path).map_err(unreadable)?;
     let mut start = Vec::new();
     file.by_ref().take(16).read_to_end(&mut start).map_err(unreadable)?;
     if start.is_empty() || start == MAGIC {

@@ -74,7 +74,12 @@ impl EventStore for SqliteStore {
     }
 
     async fn find_batch(&self, id: BatchId) -> Result<Option<Vec<Recorded<Event>>>, Error> {
-        read::batch(self.database.readers(), id).await
+        let found = read::batch(self.database.readers(), id).await?;
+        if let Some(events) = &found {
+            // Its commit may have been taken for failed: then nobody has heard of it yet.
+            self.feed.publish(events);
+        }
+        Ok(found)
     }
 
     async fn find_command(&self, id: &CommandId) -> Result<Option<Vec<Recorded<Event>>>, Error> {

@@ -1,6 +1,6 @@
 //! What only a file can suffer: tampering, damage, strangers' files, cuts in the middle.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
@@ -329,4 +329,44 @@ async fn a_closed_database_answers_that_it_is_closed() {
         matches!(refused, Err(crate::event_store::AppendError::Failed(Error::Closed))),
         "{refused:?}"
     );
+}
+
+#[tokio::test]
+async fn the_files_are_for_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log.db");
+    let _open = sample(&path).await;
+
+    for suffix in ["", "-wal", "-shm"] {
+        let file = folder.path().join(format!("log.db{suffix}"));
+        let mode = std::fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{}", file.display());
+    }
+}
+
+#[tokio::test]
+async fn a_commit_nobody_heard_of_is_followed_once_it_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = sample(&folder.path().join("log.db")).await;
+    let store = SqliteStore::new(database.clone());
+    let mut live = store.subscribe(Position(7));
+    assert_eq!(live.next().await.unwrap().position, Position(8));
+    // Time to catch up: from then on only what is published moves it on.
+    let early = tokio::time::timeout(Duration::from_millis(200), live.next()).await;
+    assert!(early.is_err(), "nothing more was written");
+    // Another store's append stands for a commit that was taken for failed.
+    let silent = SqliteStore::new(database);
+    samples::fill(&silent, &[2]).await;
+    let id = silent.read_batches(Position(8), 1).await.unwrap()[0].id;
+
+    for _ in 0..2 {
+        store.find_batch(id).await.unwrap().unwrap();
+    }
+
+    let seen = tokio::time::timeout(Duration::from_secs(20), live.next_batch(9));
+    let seen = seen.await.expect("it is woken").unwrap();
+    let positions: Vec<u64> = seen.iter().map(|event| event.position.0).collect();
+    assert_eq!(positions, [9, 10], "each once");
 }

@@ -73,7 +73,7 @@ fn a_folder_or_a_port_in_use_is_said() {
 }
 
 #[test]
-fn a_damaged_or_newer_database_is_left_as_it_is() {
+fn a_damaged_database_is_left_as_it_is() {
     let folder = folder();
     let database = folder.path().join("diario.db");
     Server::dev(folder.path()).stop();

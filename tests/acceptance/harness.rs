@@ -47,6 +47,8 @@ pub(crate) fn diario() -> Command {
 /// A running `diario dev` or `diario serve`.
 pub(crate) struct Server {
     child: Child,
+    /// The folder of its cell, where it has one; nothing of it may be left at the end.
+    cell: Option<PathBuf>,
     lines: mpsc::Receiver<String>,
     /// Where the API is.
     pub(crate) api: String,
@@ -75,7 +77,8 @@ impl Server {
             .spawn()
             .unwrap();
         let lines = lines_of(&mut child);
-        let mut server = Self { child, lines, api: String::new(), router: String::new() };
+        let cell = arguments.contains(&"dev").then(|| cell_of(data_dir));
+        let mut server = Self { child, cell, lines, api: String::new(), router: String::new() };
         while server.api.is_empty() || server.router.is_empty() {
             let line = server.lines.recv_timeout(PATIENCE).expect("it ended before it listened");
             let url = line.split_whitespace().find(|word| word.starts_with("http"));
@@ -136,8 +139,8 @@ impl Server {
     }
 
     /// Asks it to stop, and waits until it has.
-    pub(crate) fn stop(mut self) {
-        stop(&mut self.child);
+    pub(crate) fn stop(self) {
+        drop(self);
     }
 }
 
@@ -145,6 +148,13 @@ impl Drop for Server {
     fn drop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
             stop(&mut self.child);
+        }
+        // A test that fails already is not to fail twice.
+        if let Some(cell) = self.cell.take()
+            && !thread::panicking()
+            && cell.exists()
+        {
+            assert_eq!(left_on_machine(&cell), Vec::<String>::new(), "left by {}", cell.display());
         }
     }
 }

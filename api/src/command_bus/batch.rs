@@ -191,7 +191,8 @@ impl Decider {
             });
         }
         let accepted = Accepted { position: self.head.position, events };
-        if envelope.actor.kind == ActorKind::User && events > 0 {
+        // Also one that changed nothing: repeated later, it must not take effect then.
+        if envelope.actor.kind == ActorKind::User {
             let stream = envelope.command.stream();
             self.answers.insert(envelope.command_id.clone(), Answer { stream, accepted });
             tentative.answered.push(envelope.command_id.clone());

@@ -194,6 +194,25 @@ async fn a_repeated_command_is_answered_as_before_also_by_the_next_node() {
 }
 
 #[tokio::test]
+async fn a_command_that_changed_nothing_changes_nothing_when_it_is_repeated() {
+    let store = FaultyStore::new();
+    let bus = bus(&store);
+    let scale = |id, instances| {
+        let update = desired_lrp::Update { instances: Some(instances), ..Default::default() };
+        let process_guid = testing::process_guid("web");
+        user(id, desired_lrp::Command::Update { process_guid, update })
+    };
+    bus.submit(user("c1", testing::desire("web", 1))).await.unwrap();
+    bus.submit(scale("c2", 1)).await.unwrap();
+    bus.submit(scale("c3", 2)).await.unwrap();
+
+    let repeated = bus.submit(scale("c2", 1)).await.unwrap();
+
+    assert_eq!(repeated, Accepted { position: Position(1), events: 0 });
+    assert_eq!(log(&store).await.len(), 2, "one wish, one change");
+}
+
+#[tokio::test]
 async fn a_command_id_of_another_command_is_refused() {
     let store = FaultyStore::new();
     let bus = bus(&store);

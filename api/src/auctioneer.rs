@@ -4,11 +4,9 @@
 //! not before its pause is over.
 
 use domain::{
-    auction::{self, Failure, Input, Placement, PlacementError, Settings},
-    bbs::{actual_lrp, task},
+    auction::{self, Failure, Input, Settings},
     command::Command,
     id::InstanceGuid,
-    rep::WorkKind,
     units::Timestamp,
 };
 use projections::world::World;
@@ -28,36 +26,7 @@ pub fn step(
         cells: world.cell_capacity().cell_states(world.aggregates()),
         settings: *settings,
     });
-    let placed = outcome.placements.into_iter().map(|p| place(p, new_instance_guid()));
-    let failed = outcome.failures.into_iter().filter_map(fail);
+    let placed = outcome.placements.into_iter().map(|p| p.into_command(new_instance_guid()));
+    let failed = outcome.failures.into_iter().filter_map(Failure::into_command);
     placed.chain(failed).collect()
-}
-
-fn place(placement: Placement, instance_guid: InstanceGuid) -> Command {
-    let Placement { work, cell_id, cell_epoch } = placement;
-    match work {
-        WorkKind::Lrp(key) => {
-            actual_lrp::Command::Place { key, instance_guid, cell_id, cell_epoch }.into()
-        }
-        WorkKind::Task(task_guid) => {
-            task::Command::Place { task_guid, instance_guid, cell_id, cell_epoch }.into()
-        }
-    }
-}
-
-/// Better than Diego on purpose: a task that no cell at all was there for was not rejected. It
-/// waits, and is placed as soon as one registers.
-fn fail(failure: Failure) -> Option<Command> {
-    let error = failure.error.to_string();
-    match (failure.work, failure.error) {
-        (WorkKind::Lrp(key), _) => Some(actual_lrp::Command::FailPlacement { key, error }.into()),
-        (WorkKind::Task(_), PlacementError::NoCells) => None,
-        (
-            WorkKind::Task(task_guid),
-            PlacementError::Rootfs
-            | PlacementError::PlacementTags(_)
-            | PlacementError::InFlightLimit
-            | PlacementError::InsufficientResources(_),
-        ) => Some(task::Command::FailPlacement { task_guid, error }.into()),
-    }
 }

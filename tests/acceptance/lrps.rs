@@ -54,6 +54,10 @@ fn an_app_runs_is_reached_scales_and_goes_with_its_route() {
 
     desire(&server, "web", 2, &["--env", "GREETING=hello"]);
     running(&server, "web", 2);
+    let there = left_on_machine(&cell_of(folder.path())).join("\n");
+    for kind in ["process ", "interface ", "cgroup "] {
+        assert!(there.contains(kind), "a leak of this kind would not be counted: {kind}: {there}");
+    }
     let (status, answer) = http(&server.router, "web.test").unwrap();
     assert_eq!(status, 200, "{answer}");
     let seen: std::collections::BTreeSet<String> = (0..10)

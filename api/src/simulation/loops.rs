@@ -2,12 +2,10 @@
 //! their commands are judged.
 
 use domain::{
-    auction::{self, Input, Placement},
-    bbs::{actual_lrp, task},
+    auction::{self, Input},
     command::{Command, Envelope, Seen},
     id::{CommandId, InstanceGuid},
     log::{Actor, ActorKind},
-    rep::WorkKind,
     units::Milliseconds,
 };
 
@@ -100,18 +98,9 @@ impl Cluster {
         auctions.retain(|_| self.chance.per_mille(500));
         let cells = world.cell_capacity().cell_states(world.aggregates());
         let outcome = auction::schedule(Input { auctions, cells, settings: self.settings });
-        let commands = outcome.placements.into_iter().map(|placement| {
-            let Placement { work, cell_id, cell_epoch } = placement;
-            let instance_guid = instance_guid(&mut self.chance);
-            match work {
-                WorkKind::Lrp(key) => {
-                    actual_lrp::Command::Place { key, instance_guid, cell_id, cell_epoch }.into()
-                }
-                WorkKind::Task(task_guid) => {
-                    task::Command::Place { task_guid, instance_guid, cell_id, cell_epoch }.into()
-                }
-            }
-        });
+        let chance = &mut self.chance;
+        let placements = outcome.placements.into_iter();
+        let commands = placements.map(|placement| placement.into_command(instance_guid(chance)));
         let commands = commands.collect();
         let (envelopes, restarts) = (self.envelopes(Loop::Auctioneer, commands), self.restarts);
         if !envelopes.is_empty() {

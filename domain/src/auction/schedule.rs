@@ -14,7 +14,13 @@ use super::{
     Auction, CellState, Demand, Input, PlacementError, Settings, filter, score,
     zone::{self, RankedCell, ZoneCells},
 };
-use crate::{bbs::definition::Rootfs, id::CellId, log::CellEpoch, rep::WorkKind};
+use crate::{
+    bbs::{actual_lrp, definition::Rootfs, task},
+    command::Command,
+    id::{CellId, InstanceGuid},
+    log::CellEpoch,
+    rep::WorkKind,
+};
 
 /// What one round came to.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -34,6 +40,46 @@ pub struct Placement {
     pub cell_id: CellId,
     /// Which registration of the cell was looked at.
     pub cell_epoch: CellEpoch,
+}
+
+impl Placement {
+    /// The command that places it, as the container with this guid.
+    #[must_use]
+    pub fn into_command(self, instance_guid: InstanceGuid) -> Command {
+        let Self { work, cell_id, cell_epoch } = self;
+        match work {
+            WorkKind::Lrp(key) => {
+                actual_lrp::Command::Place { key, instance_guid, cell_id, cell_epoch }.into()
+            }
+            WorkKind::Task(task_guid) => {
+                task::Command::Place { task_guid, instance_guid, cell_id, cell_epoch }.into()
+            }
+        }
+    }
+}
+
+impl Failure {
+    /// The command that notes it, where there is something to note.
+    ///
+    /// Better than Diego on purpose: a task that no cell at all was there for was not rejected. It
+    /// waits, and is placed as soon as one registers.
+    #[must_use]
+    pub fn into_command(self) -> Option<Command> {
+        let error = self.error.to_string();
+        match (self.work, self.error) {
+            (WorkKind::Lrp(key), _) => {
+                Some(actual_lrp::Command::FailPlacement { key, error }.into())
+            }
+            (WorkKind::Task(_), PlacementError::NoCells) => None,
+            (
+                WorkKind::Task(task_guid),
+                PlacementError::Rootfs
+                | PlacementError::PlacementTags(_)
+                | PlacementError::InFlightLimit
+                | PlacementError::InsufficientResources(_),
+            ) => Some(task::Command::FailPlacement { task_guid, error }.into()),
+        }
+    }
 }
 
 /// No cell takes something.

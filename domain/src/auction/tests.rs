@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Auction, CellState, Demand, Input, Outcome, Settings, schedule};
+use super::{Auction, CellState, Demand, Input, Outcome, PlacementError, Settings, schedule};
 use crate::{
     bbs::{definition::Rootfs, placement::Resources},
     id::Zone,
@@ -354,4 +354,15 @@ fn weigh(cells: &[CellState], index: usize, auction: &Auction, settings: &Settin
             (group, mean + starting + 1000.0 * f64::from(instances(cell)) + bin_pack)
         }
     }
+}
+
+#[test]
+fn a_task_is_rejected_by_cells_and_never_by_their_absence() {
+    let note = |work, error| super::Failure { work, error }.into_command();
+    let task = WorkKind::Task(task_guid("t"));
+    let slot = WorkKind::Lrp(key("web", 0));
+
+    assert_eq!(note(task.clone(), PlacementError::NoCells), None);
+    assert!(note(task, PlacementError::Rootfs).is_some());
+    assert!(note(slot, PlacementError::NoCells).is_some());
 }

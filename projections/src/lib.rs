@@ -7,6 +7,7 @@
 //! - [`projector`]: keeps the present world up with the log
 //! - [`history`]: the world at any position
 //! - [`snapshot`]: shards of folded state, so that a start need not read the whole log
+//! - [`leases`]: which of several nodes runs the loops
 //! - [`observations`]: log lines and metrics, which are not events
 //! - [`presence`]: which cell was heard when
 //! - [`data_dir`]: the lock on a data folder
@@ -21,6 +22,7 @@ pub mod cell_capacity;
 pub mod data_dir;
 pub mod event_store;
 pub mod history;
+pub mod leases;
 pub mod observations;
 pub mod presence;
 pub mod projector;

@@ -42,7 +42,7 @@ pub type Outcome = Result<Accepted, Rejection>;
 pub struct Decider {
     aggregates: Aggregates,
     head: Stamp,
-    lease_epoch: LeaseEpoch,
+    lease: Option<LeaseEpoch>,
     answers: Answers,
 }
 
@@ -53,6 +53,8 @@ pub struct Tentative {
     pub decided_on: Position,
     /// The time of all its events.
     pub recorded_at: Timestamp,
+    /// The lease that it rests on, when a loop's command is in it.
+    pub lease: Option<LeaseEpoch>,
     /// What is to be appended; perhaps nothing.
     pub events: Vec<NewEvent>,
     /// What the first commands given came to, in their order; the rest found no room.
@@ -66,8 +68,13 @@ pub struct Tentative {
 impl Decider {
     /// Starts from a fold of the log up to `head`.
     #[must_use]
-    pub fn new(aggregates: Aggregates, head: Stamp, lease_epoch: LeaseEpoch) -> Self {
-        Self { aggregates, head, lease_epoch, answers: Answers::default() }
+    pub fn new(aggregates: Aggregates, head: Stamp, lease: Option<LeaseEpoch>) -> Self {
+        Self { aggregates, head, lease, answers: Answers::default() }
+    }
+
+    /// Notes under which lease this node's loops act from now on; `None` while another has it.
+    pub fn set_lease(&mut self, lease: Option<LeaseEpoch>) {
+        self.lease = lease;
     }
 
     /// The head that the aggregates were folded to.
@@ -108,6 +115,7 @@ impl Decider {
         let mut tentative = Tentative {
             decided_on: before.position,
             recorded_at: clock.max(before.recorded_at),
+            lease: None,
             events: Vec::new(),
             outcomes: Vec::with_capacity(envelopes.len()),
             bytes: 0,
@@ -135,7 +143,7 @@ impl Decider {
 
     fn judge(&self, envelope: &Envelope, now: Timestamp) -> Result<Judged, Rejection> {
         if let Some(seen) = envelope.seen
-            && seen.lease_epoch != self.lease_epoch
+            && Some(seen.lease_epoch) != self.lease
         {
             return Err(Rejection::LeasePassed { lease_epoch: seen.lease_epoch });
         }
@@ -165,6 +173,9 @@ impl Decider {
 
     fn take(&mut self, envelope: &Envelope, decision: Decision, tentative: &mut Tentative) {
         let events = decision.events.len();
+        if events > 0 {
+            tentative.lease = tentative.lease.or(envelope.seen.map(|seen| seen.lease_epoch));
+        }
         for (stream, event) in decision.events {
             let recorded = Recorded {
                 position: self.head.position.next(),

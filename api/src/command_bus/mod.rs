@@ -98,7 +98,7 @@ impl CommandBus {
         let (requests, waiting) = mpsc::channel(WAITING_MAX);
         let head =
             domain::log::Stamp { position: world.position(), recorded_at: world.recorded_at() };
-        let decider = Decider::new(world.aggregates().clone(), head, lease_epoch);
+        let decider = Decider::new(world.aggregates().clone(), head, Some(lease_epoch));
         let carried = VecDeque::new();
         let writer = Writer { store, decider, clock, waiting, carried, is_closed: false };
         drop(worker::spawn("command bus", writer.run()));
@@ -235,6 +235,7 @@ impl Writer {
                 id: BatchId(clock::new_uuid()),
                 decided_on: tentative.decided_on,
                 recorded_at: tentative.recorded_at,
+                lease: tentative.lease,
                 events: tentative.events.clone(),
             };
             match self.store.append(batch).await {
@@ -245,6 +246,11 @@ impl Writer {
                     self.catch_up().await?;
                     // The other node may have taken one of these very commands.
                     self.look_up_old_commands(envelopes).await?;
+                }
+                Err(AppendError::LeasePassed { lease_epoch }) => {
+                    info!(lease_epoch = lease_epoch.0, "The lease has passed; deciding anew.");
+                    self.decider.undo(tentative);
+                    self.decider.set_lease(None);
                 }
                 Err(AppendError::OutcomeUnknown { batch }) => {
                     if self.was_written(batch).await {

@@ -90,6 +90,9 @@ impl EventStore for FaultyStore {
             }
         }
     }
+    async fn turn(&self) -> Result<Box<dyn event_store::Turn>, AppendError> {
+        self.inner.turn().await
+    }
     async fn find_batch(&self, id: BatchId) -> Read<Option<Vec<Recorded<Event>>>> {
         self.inner.find_batch(id).await
     }
@@ -337,7 +340,7 @@ async fn a_bus_whose_store_is_closed_ends_and_says_so() {
 #[test]
 fn a_loops_command_is_refused_when_its_stream_moved_or_its_lease_passed() {
     let start = Stamp { position: Position(0), recorded_at: Timestamp(0) };
-    let mut decider = Decider::new(Aggregates::default(), start, LeaseEpoch(2));
+    let mut decider = Decider::new(Aggregates::default(), start, Some(LeaseEpoch(2)));
     let created = actual_lrp::Command::Create { key: testing::key("web", 0) };
     let setup = [user("c1", testing::desire("web", 1)), user("c2", created)];
     assert!(decider.decide(&setup, Timestamp(5)).outcomes.iter().all(Result::is_ok));
@@ -358,7 +361,7 @@ fn a_loops_command_is_refused_when_its_stream_moved_or_its_lease_passed() {
 #[test]
 fn an_undone_batch_leaves_everything_as_it_was() {
     let start = Stamp { position: Position(0), recorded_at: Timestamp(9) };
-    let mut decider = Decider::new(Aggregates::default(), start, LeaseEpoch(1));
+    let mut decider = Decider::new(Aggregates::default(), start, Some(LeaseEpoch(1)));
     let register = user("c0", testing::register("cell-1", 1));
     let desire = user("c1", testing::desire("web", 1));
     let create = user("c2", actual_lrp::Command::Create { key: testing::key("web", 0) });

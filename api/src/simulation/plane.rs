@@ -126,6 +126,7 @@ impl Plane {
                 id: BatchId(chance.uuid()),
                 decided_on: tentative.decided_on,
                 recorded_at: tentative.recorded_at,
+                lease: None,
                 events: tentative.events.clone(),
             };
             match std::mem::replace(&mut fate, Fate::Written) {
@@ -213,7 +214,8 @@ impl Plane {
     ) -> Result<(), Violation> {
         let head = self.log.head();
         let stamp = Stamp { position: head.position, recorded_at: head.recorded_at };
-        let mut other = Decider::new(self.world.aggregates().clone(), stamp, self.lease_epoch);
+        let mut other =
+            Decider::new(self.world.aggregates().clone(), stamp, Some(self.lease_epoch));
         if let Some(events) = self.log.find_command(&envelope.command_id) {
             other.remember(&envelope, &events);
         }
@@ -223,6 +225,7 @@ impl Plane {
                 id: BatchId(chance.uuid()),
                 decided_on: tentative.decided_on,
                 recorded_at: tentative.recorded_at,
+                lease: None,
                 events: tentative.events,
             };
             let written = self.log.append(batch);
@@ -287,7 +290,7 @@ impl Plane {
 
 fn decider(world: &World, lease_epoch: LeaseEpoch) -> Decider {
     let head = Stamp { position: world.position(), recorded_at: world.recorded_at() };
-    Decider::new(world.aggregates().clone(), head, lease_epoch)
+    Decider::new(world.aggregates().clone(), head, Some(lease_epoch))
 }
 
 fn decoded(kept: &Kept) -> Result<Vec<Aggregate>, Violation> {

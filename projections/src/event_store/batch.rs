@@ -3,7 +3,7 @@
 use domain::{
     event::Event,
     id::CommandId,
-    log::{Actor, Position, StreamId},
+    log::{Actor, LeaseEpoch, Position, StreamId},
     units::Timestamp,
 };
 
@@ -52,6 +52,9 @@ pub struct Batch {
     pub decided_on: Position,
     /// The time of all its events; not earlier than the head's.
     pub recorded_at: Timestamp,
+    /// The lease that its loops' commands act under: the append is refused when it has passed to
+    /// another node. `None` in a batch without commands of loops.
+    pub lease: Option<LeaseEpoch>,
     /// At least one, at most [`EVENTS_PER_BATCH_MAX`].
     pub events: Vec<NewEvent>,
 }

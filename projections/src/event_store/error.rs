@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use domain::{event::UnreadableEvent, log::Position};
+use domain::{
+    event::UnreadableEvent,
+    log::{LeaseEpoch, Position},
+};
 
 use super::{BatchId, Head, Refusal, chain::Fault};
 
@@ -111,6 +114,13 @@ pub enum AppendError {
     HeadMoved {
         /// Where the log ends now.
         head: Head,
+    },
+    /// The lease that the batch acts under has passed to another node: nothing was written.
+    /// Decide again without the loops' commands.
+    #[error("lease epoch {} has passed", lease_epoch.0)]
+    LeasePassed {
+        /// The batch's.
+        lease_epoch: LeaseEpoch,
     },
     /// Written or not, nobody knows: look the batch up before deciding anything.
     #[error("it is not known whether batch {batch} was written")]

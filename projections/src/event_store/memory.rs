@@ -17,10 +17,11 @@ use domain::{
 
 use super::{
     AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Head, Leaf, Order,
-    READ_EVENTS_MAX, Row, Subscription,
+    READ_EVENTS_MAX, Row, Subscription, Turn,
     chain::GENESIS,
     commit,
     subscription::{Feed, Source},
+    turn::FreeTurn,
 };
 
 /// A log without IO and without async.
@@ -176,12 +177,12 @@ fn lets_through(filter: &Filter, event: &Recorded<Event>) -> bool {
 }
 
 /// A [`MemoryLog`] as a store.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct MemoryStore {
     log: Arc<Mutex<MemoryLog>>,
-    feed: Feed,
+    feed: Arc<Feed>,
     #[cfg(any(test, feature = "testing"))]
-    loss: Mutex<Option<Loss>>,
+    loss: Arc<Mutex<Option<Loss>>>,
 }
 
 /// What becomes of an append whose answer is lost.
@@ -200,9 +201,9 @@ impl MemoryStore {
     pub fn new(log: MemoryLog) -> Self {
         Self {
             log: Arc::new(Mutex::new(log)),
-            feed: Feed::new(),
+            feed: Arc::new(Feed::new()),
             #[cfg(any(test, feature = "testing"))]
-            loss: Mutex::default(),
+            loss: Arc::default(),
         }
     }
 
@@ -260,6 +261,10 @@ impl EventStore for MemoryStore {
         }
         self.feed.publish(&events);
         Ok(events)
+    }
+
+    async fn turn(&self) -> Result<Box<dyn Turn>, AppendError> {
+        FreeTurn::of(self).await
     }
 
     async fn find_batch(&self, id: BatchId) -> Result<Option<Vec<Recorded<Event>>>, Error> {

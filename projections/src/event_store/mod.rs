@@ -15,6 +15,9 @@ pub mod memory;
 mod migrate;
 pub mod sqlite;
 mod subscription;
+mod turn;
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{
@@ -33,6 +36,9 @@ pub use subscription::{RING_EVENTS, Subscription};
 
 /// The most events that one read answers with, whatever limit it names.
 pub const READ_EVENTS_MAX: usize = 10_000;
+
+/// How long a writer may keep its turn.
+pub const TURN_MAX: Duration = Duration::from_secs(5);
 
 /// Where the log ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +98,23 @@ impl BatchRow {
     }
 }
 
+/// The right to append next.
+#[async_trait]
+pub trait Turn: Send {
+    /// Where the log ends as long as the turn lasts.
+    fn head(&self) -> Head;
+
+    /// The events behind a position, in order.
+    async fn read_all(
+        &mut self,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<Recorded<Event>>, Error>;
+
+    /// As [`EventStore::append`], and ends the turn.
+    async fn append(self: Box<Self>, batch: Batch) -> Result<Vec<Recorded<Event>>, AppendError>;
+}
+
 /// One append-only log.
 ///
 /// Reads see only committed events. Limits are cut to [`READ_EVENTS_MAX`]. Every read fails with
@@ -105,6 +128,11 @@ pub trait EventStore: Send + Sync + std::fmt::Debug {
     /// (`decided_on` + 1 and so on) and stream versions. Dropping the future does not stop the
     /// append.
     async fn append(&self, batch: Batch) -> Result<Vec<Recorded<Event>>, AppendError>;
+
+    /// Waits for this writer's turn. Until the turn is used or dropped no other writer appends, so
+    /// what is decided on its head is not refused: the second try after
+    /// [`AppendError::HeadMoved`]. A turn that is not used for [`TURN_MAX`] is taken back.
+    async fn turn(&self) -> Result<Box<dyn Turn>, AppendError>;
 
     /// The events of a batch, or `None` if it was never written: the question after
     /// [`AppendError::OutcomeUnknown`].

@@ -33,6 +33,7 @@ fn batch(recorded: &Recorded<Event>) -> Batch {
         id: BatchId(uuid::Uuid::from_u128(number.into())),
         decided_on: Position(number - 1),
         recorded_at: recorded.recorded_at,
+        lease: None,
         events: vec![NewEvent {
             stream: recorded.stream.clone(),
             event: recorded.event.clone(),

@@ -63,7 +63,7 @@ impl Told {
             let id = BatchId(clock::new_uuid());
             let (decided_on, recorded_at) = (head.position, recorded.recorded_at);
             self.store
-                .append(Batch { id, decided_on, recorded_at, events: vec![event] })
+                .append(Batch { id, decided_on, recorded_at, lease: None, events: vec![event] })
                 .await
                 .unwrap();
         }

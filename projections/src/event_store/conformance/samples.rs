@@ -74,7 +74,7 @@ fn new_event(stream: StreamId, event: Event) -> NewEvent {
 #[must_use]
 pub fn batch(id: u128, decided_on: Position, seconds: i64, events: Vec<NewEvent>) -> Batch {
     let recorded_at = Timestamp(seconds.saturating_mul(1_000_000_000));
-    Batch { id: BatchId(Uuid::from_u128(id)), decided_on, recorded_at, events }
+    Batch { id: BatchId(Uuid::from_u128(id)), decided_on, recorded_at, lease: None, events }
 }
 
 /// Appends batches of the given sizes behind the head, over a few streams, one second apart.

@@ -23,8 +23,9 @@ use sqlx::SqlitePool;
 
 use super::{
     AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Head, Leaf, Order, Row,
-    Subscription,
+    Subscription, Turn,
     subscription::{Feed, Source},
+    turn::FreeTurn,
 };
 
 pub use database::Database;
@@ -35,7 +36,7 @@ pub(crate) use writer::Failure;
 ///
 /// One store per database and process: its subscriptions hear of its own appends at once, and of
 /// another store's only when they read again.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SqliteStore {
     database: Database,
     feed: Arc<Feed>,
@@ -71,6 +72,10 @@ impl EventStore for SqliteStore {
 
     async fn append(&self, batch: Batch) -> Result<Vec<Recorded<Event>>, AppendError> {
         append::append(&self.database, self.feed.clone(), batch).await
+    }
+
+    async fn turn(&self) -> Result<Box<dyn Turn>, AppendError> {
+        FreeTurn::of(self).await
     }
 
     async fn find_batch(&self, id: BatchId) -> Result<Option<Vec<Recorded<Event>>>, Error> {

@@ -14,7 +14,13 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use api::{cell_gateway::CellTokens, clock, demo, edge, http::Access, node::Node, output};
+use api::{
+    cell_gateway::CellTokens,
+    clock, demo, edge,
+    http::Access,
+    node::{Node, Settings},
+    output,
+};
 use cell::config::OnShutdown;
 use clap::Args;
 use domain::{id::CellId, sealed::PlainText};
@@ -67,7 +73,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     if options.fresh {
         begin_anew(&options).await?;
     }
-    let node = Node::start(&options.data_dir, "dev").await?;
+    let node = Node::start(Settings::in_folder(&options.data_dir, "dev")).await?;
     let token = cell_token(&options.data_dir)?;
     let tokens = Arc::new(CellTokens::default().with(options.cell_id.clone(), &token));
     let (api_url, router_url) = (listeners.api_url(false), listeners.router_url());

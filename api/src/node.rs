@@ -20,15 +20,14 @@ use domain::{
 use projections::{
     data_dir::{self, DataDirLock},
     event_store::{
-        self, EventStore,
-        keys::{self, Keyring, MasterKey, OsEntropy, SqliteKeyStore},
-        sqlite::{Database, SqliteStore},
+        self,
+        keys::{self, Keyring, MasterKey, OsEntropy},
     },
     history::{self, History, Snapshotter},
     observations::{self, Observations},
     presence::Presence,
     projector::Now,
-    snapshot::{SnapshotStore, SqliteSnapshotStore},
+    storage::{Location, Storage},
     worker,
     world::World,
 };
@@ -88,28 +87,46 @@ pub enum Error {
 pub struct Node {
     /// Its parts.
     pub control_plane: ControlPlane,
-    database: Database,
+    storage: Storage,
     loops: Loops,
     snapshotter: oneshot::Receiver<Snapshotter>,
     _lock: DataDirLock,
 }
 
+/// Where a node keeps what, and what it is called.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The folder of its keys and observations, and of its log unless that is elsewhere.
+    pub data_dir: PathBuf,
+    /// The log.
+    pub location: Location,
+    /// The node's name, for the actor of its loops.
+    pub name: String,
+}
+
+impl Settings {
+    /// A node that keeps all in one folder.
+    #[must_use]
+    pub fn in_folder(data_dir: &Path, name: &str) -> Self {
+        let location = Location::in_folder(data_dir);
+        Self { data_dir: data_dir.to_owned(), location, name: name.to_owned() }
+    }
+}
+
 impl Node {
-    /// Opens a data folder, folds the present and starts the loops.
+    /// Opens a data folder and its log, folds the present and starts the loops.
     ///
     /// # Errors
     /// What cannot be opened, and what to do about it.
-    pub async fn start(data_dir: &Path, name: &str) -> Result<Self, Error> {
+    pub async fn start(settings: Settings) -> Result<Self, Error> {
+        let data_dir = settings.data_dir.as_path();
         make_folder(data_dir)?;
         make_private(data_dir)?;
         let lock = DataDirLock::acquire(data_dir)?;
         let clock = Arc::new(Clock::default());
-        let database =
-            Database::open(&data_dir.join("diario.db"), Incarnation(clock::new_uuid())).await?;
-        let store: Arc<dyn EventStore> = Arc::new(SqliteStore::new(database.clone()));
-        let snapshots: Arc<dyn SnapshotStore> =
-            Arc::new(SqliteSnapshotStore::new(database.clone()));
-        let keyring = open_keyring(data_dir, &database).await?;
+        let storage = Storage::open(&settings.location, Incarnation(clock::new_uuid())).await?;
+        let (store, snapshots) = (Arc::clone(&storage.store), Arc::clone(&storage.snapshots));
+        let keyring = open_keyring(data_dir, &storage).await?;
         let observations = open_observations(data_dir)?;
         let head = store.head().await?;
         let loaded = history::load(store.as_ref(), snapshots.as_ref(), head.position).await?;
@@ -129,12 +146,12 @@ impl Node {
             presence: Arc::new(Mutex::new(Presence::new(clock.monotonic()))),
             clock,
             incarnation: head.incarnation,
-            node: Arc::from(name),
+            node: Arc::from(settings.name),
         };
         let loops = Loops::default();
         start_loops(&control_plane, &loops);
         let snapshotter = start_snapshotter(snapshotter, &loops);
-        Ok(Self { control_plane, database, loops, snapshotter, _lock: lock })
+        Ok(Self { control_plane, storage, loops, snapshotter, _lock: lock })
     }
 
     /// Waits until a part ends that this node is of no use without, and names it: the process
@@ -165,7 +182,7 @@ impl Node {
         if let Some(Ok(mut snapshotter)) = within("end the snapshotter", self.snapshotter).await {
             within("take a last snapshot", snapshotter.save()).await;
         }
-        within("close the store", self.database.close()).await;
+        within("close the store", self.storage.close()).await;
     }
 }
 
@@ -218,12 +235,11 @@ fn make_private(path: &Path) -> Result<(), Error> {
         .map_err(|source| Error::Folder { path: path.to_owned(), source })
 }
 
-async fn open_keyring(data_dir: &Path, database: &Database) -> Result<Keyring, Error> {
+async fn open_keyring(data_dir: &Path, storage: &Storage) -> Result<Keyring, Error> {
     let folder = data_dir.join("keys");
     make_folder(&folder)?;
     let master = MasterKey::create_or_open(&folder.join("master.key"), &OsEntropy)?;
-    let keys = Arc::new(SqliteKeyStore::new(database.clone()));
-    Ok(Keyring::open(master, keys, Box::new(OsEntropy)).await?)
+    Ok(Keyring::open(master, Arc::clone(&storage.keys), Box::new(OsEntropy)).await?)
 }
 
 fn open_observations(data_dir: &Path) -> Result<Observations, Error> {
@@ -284,7 +300,7 @@ mod tests {
     #[tokio::test]
     async fn a_loop_that_panics_fails_its_node_and_a_stop_does_not() {
         let folder = tempfile::tempdir().unwrap();
-        let node = Node::start(folder.path(), "test").await.unwrap();
+        let node = Node::start(Settings::in_folder(folder.path(), "test")).await.unwrap();
         let failed = node.failed();
         node.loops.spawn("doomed", async { panic!("as a defect would") });
 
@@ -292,7 +308,7 @@ mod tests {
         assert_eq!(name, "doomed");
         node.stop().await;
 
-        let node = Node::start(folder.path(), "test").await.unwrap();
+        let node = Node::start(Settings::in_folder(folder.path(), "test")).await.unwrap();
         let ended = node.loops.ended.subscribe();
         node.stop().await;
         assert_eq!(*ended.borrow(), None);

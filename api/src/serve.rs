@@ -12,9 +12,10 @@ use std::{
 use anyhow::{Context as _, bail};
 use api::{
     cell_gateway::CellTokens,
+    cli::storage::StorageOptions,
     edge::{self, Tls},
     http::Access,
-    node::Node,
+    node::{Node, Settings},
     output,
 };
 use clap::Args;
@@ -29,9 +30,8 @@ use crate::signals;
     The file of cell tokens: {\"cell-1\": \"its token\", ...}; readable by its owner only."
 )]
 pub(crate) struct Options {
-    /// Where the journal and all else is kept.
-    #[arg(long, default_value = ".diario")]
-    data_dir: PathBuf,
+    #[command(flatten)]
+    storage: StorageOptions,
     #[command(flatten)]
     ports: edge::Ports,
     /// The address to listen on; beyond loopback it needs TLS and tokens.
@@ -53,6 +53,11 @@ pub(crate) struct Options {
 
 /// Runs a control plane until it is told to stop.
 pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    let settings = Settings {
+        location: options.storage.location()?,
+        data_dir: options.storage.data_dir.clone(),
+        name: "serve".to_owned(),
+    };
     let has_tls = options.tls_cert.is_some() && options.tls_key.is_some();
     let is_open = !options.address.is_loopback();
     let is_guarded = has_tls && options.tokens.is_some();
@@ -79,7 +84,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let at = |port| SocketAddr::new(options.address, port);
     let listeners =
         edge::Listeners::bind(at(options.ports.port), at(options.ports.router_port)).await?;
-    let node = Node::start(&options.data_dir, "serve").await?;
+    let node = Node::start(settings).await?;
     let shutdown = CancellationToken::new();
     signals::cancel_on_stop(shutdown.clone())?;
     let failure = signals::cancel_on_failure(&node, shutdown.clone());

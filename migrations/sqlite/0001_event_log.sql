@@ -92,3 +92,10 @@ CREATE TABLE snapshot_blobs (
     digest BLOB PRIMARY KEY,
     bytes  BLOB NOT NULL
 ) STRICT;
+
+-- Under which epoch the loops act: one row. Each process that opens the file takes a higher one.
+CREATE TABLE lease (
+    id     INTEGER PRIMARY KEY CHECK (id = 1),
+    holder TEXT    NOT NULL,
+    epoch  INTEGER NOT NULL
+) STRICT;

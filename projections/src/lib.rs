@@ -11,6 +11,7 @@
 //! - [`observations`]: log lines and metrics, which are not events
 //! - [`presence`]: which cell was heard when
 //! - [`data_dir`]: the lock on a data folder
+//! - [`storage`]: the database that holds it all, opened as one
 //! - [`worker`]: the one place where a task is spawned
 //!
 //! Invariant: dropping every view and folding the log again gives the same views, to the byte.
@@ -28,6 +29,7 @@ pub mod presence;
 pub mod projector;
 pub mod route_table;
 pub mod snapshot;
+pub mod storage;
 pub mod view;
 pub mod worker;
 pub mod world;

@@ -1,6 +1,7 @@
 //! The commands of operators: questions and wishes to a control plane, over GraphQL alone.
 //!
 //! - [`client`]: the protocol; `target`: which control plane, and how answers are shown
+//! - [`storage`]: which log, for the commands that work on the database itself
 //! - one file per noun, each command a function from its options to lines
 //!
 //! Decides nothing and knows no stored form: whatever it shows, any other client could.
@@ -17,6 +18,7 @@ mod lrp;
 mod lrp_file;
 mod routes;
 mod spec_options;
+pub mod storage;
 mod subscription;
 mod table;
 mod target;
@@ -97,6 +99,9 @@ pub(crate) enum Error {
         /// Why no answer came.
         source: client::Error,
     },
+    /// The log cannot be opened.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
     /// A file of a wish cannot be used.
     #[error(transparent)]
     File(#[from] lrp_file::Error),

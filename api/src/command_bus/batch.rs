@@ -174,7 +174,8 @@ impl Decider {
     fn take(&mut self, envelope: &Envelope, decision: Decision, tentative: &mut Tentative) {
         let events = decision.events.len();
         if events > 0 {
-            tentative.lease = tentative.lease.or(envelope.seen.map(|seen| seen.lease_epoch));
+            tentative.lease =
+                tentative.lease.or_else(|| envelope.seen.map(|seen| seen.lease_epoch));
         }
         for (stream, event) in decision.events {
             let recorded = Recorded {

@@ -36,6 +36,18 @@ pub enum Error {
         /// The newest version known here.
         known: i64,
     },
+    /// The file was written by an older Diario, and is only to be read.
+    #[error(
+        "{path} has database version {found}, older than {known} known here: start a node on it once"
+    )]
+    OlderDatabase {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: i64,
+        /// The newest version known here.
+        known: i64,
+    },
     /// The file's pages are damaged or cut off.
     #[error("{path} is damaged ({reason}); it was left as it is: restore a backup")]
     Damaged {

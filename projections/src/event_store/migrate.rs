@@ -1,6 +1,6 @@
 //! Brings a database's schema up to date, and refuses one from the future.
 
-use std::path::Path;
+use std::{cmp::Ordering, path::Path};
 
 use sqlx::{Connection as _, SqliteConnection, migrate::Migrator};
 
@@ -29,6 +29,18 @@ pub(super) async fn run(path: &Path, connection: &mut SqliteConnection) -> Resul
         .clear_cached_statements()
         .await
         .map_err(|source| super::sqlite::open_error(path, source))
+}
+
+/// Refuses a database that is not of the version known here; nothing is changed.
+pub(super) async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<(), Error> {
+    let known = known_version();
+    let found = newest_applied(path, connection).await?.unwrap_or(0);
+    let path = path.to_owned();
+    match found.cmp(&known) {
+        Ordering::Greater => Err(Error::NewerDatabase { path, found, known }),
+        Ordering::Less => Err(Error::OlderDatabase { path, found, known }),
+        Ordering::Equal => Ok(()),
+    }
 }
 
 async fn newest_applied(

@@ -5,11 +5,13 @@
 //! that lost its lease without noticing does no harm. Time is the store's, never a node's.
 
 mod memory;
+mod sqlite;
 
 use async_trait::async_trait;
 use domain::{log::LeaseEpoch, units::Milliseconds};
 
 pub use memory::MemoryLeases;
+pub use sqlite::SqliteLeases;
 
 /// How long a lease lasts unless it is renewed.
 pub const LEASE_TIME_TO_LIVE: Milliseconds = Milliseconds::from_seconds(15);

@@ -62,6 +62,38 @@ impl Database {
         migrate::run(path, &mut connection).await?;
         tail::start(path, &mut connection, new_incarnation).await?;
         tail::check(path, &mut connection).await?;
+        Self::start(path, connection, options).await
+    }
+
+    /// Opens a database only to read, beside a process that may be writing it; every write fails.
+    ///
+    /// # Errors
+    /// As [`Database::open`], and [`Error::OlderDatabase`]; the file is left as it is.
+    pub async fn open_to_read(path: &Path) -> Result<Self, Error> {
+        check_magic(path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(false)
+            .busy_timeout(BUSY_TIMEOUT)
+            .pragma("query_only", "ON");
+        let failed = |source| open_error(path, source);
+        let mut connection = options.connect().await.map_err(failed)?;
+        // One transaction: the log may grow meanwhile.
+        sqlx::query("BEGIN").execute(&mut connection).await.map_err(failed)?;
+        if !is_ours(path, &mut connection).await? {
+            return Err(Error::NotADatabase { path: path.to_owned() });
+        }
+        migrate::check(path, &mut connection).await?;
+        tail::check(path, &mut connection).await?;
+        sqlx::query("COMMIT").execute(&mut connection).await.map_err(failed)?;
+        Self::start(path, connection, options).await
+    }
+
+    async fn start(
+        path: &Path,
+        connection: SqliteConnection,
+        options: SqliteConnectOptions,
+    ) -> Result<Self, Error> {
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS_MAX)
             .connect_with(options.clone().pragma("query_only", "ON"))
@@ -158,17 +190,21 @@ fn check_magic(path: &Path) -> Result<(), Error> {
     Err(Error::NotADatabase { path: path.to_owned() })
 }
 
+async fn is_ours(path: &Path, connection: &mut SqliteConnection) -> Result<bool, Error> {
+    sqlx::query_scalar("PRAGMA application_id")
+        .fetch_one(connection)
+        .await
+        .map(|application: i64| application == APPLICATION_ID)
+        .map_err(|source| open_error(path, source))
+}
+
 async fn check_application(path: &Path, connection: &mut SqliteConnection) -> Result<(), Error> {
     let failed = |source| open_error(path, source);
     let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema")
         .fetch_one(&mut *connection)
         .await
         .map_err(failed)?;
-    let application: i64 = sqlx::query_scalar("PRAGMA application_id")
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(failed)?;
-    if tables > 0 && application != APPLICATION_ID {
+    if tables > 0 && !is_ours(path, connection).await? {
         return Err(Error::NotADatabase { path: path.to_owned() });
     }
     if tables == 0 {

@@ -2,29 +2,33 @@
 -- A released migration is never edited: a change is a file with the next number.
 
 -- Every event that ever happened. `payload` holds the JSON bytes that are hashed; `leaf` is the
--- hash of the whole row, which lets `verify` name the one row that is wrong.
+-- hash of the whole row, which lets `verify` name the one row that is wrong. Columns are packed:
+-- the owner follows from the stream and is found by `owner_hash`, the first 8 bytes of the SHA-256
+-- of its text; `command_id` and `correlation` are 'u' and a uuid's 16 bytes, or 't' and any other
+-- text; a `correlation` that equals the command id is NULL.
 CREATE TABLE events (
     position       INTEGER PRIMARY KEY,
-    stream         TEXT    NOT NULL,
     version        INTEGER NOT NULL,
-    owner          TEXT    NOT NULL,
-    type           TEXT    NOT NULL,
-    schema_version INTEGER NOT NULL,
     recorded_at    INTEGER NOT NULL,
+    causation      INTEGER,
+    owner_hash     INTEGER NOT NULL,
+    command_hash   INTEGER NOT NULL,
+    schema_version INTEGER NOT NULL,
+    stream         TEXT    NOT NULL,
+    type           TEXT    NOT NULL,
     actor_kind     TEXT    NOT NULL,
     actor_name     TEXT    NOT NULL,
     actor_via      TEXT    NOT NULL,
-    command_id     TEXT    NOT NULL,
-    causation      INTEGER,
-    correlation    TEXT    NOT NULL,
-    payload        BLOB    NOT NULL,
-    leaf           BLOB    NOT NULL
+    command_id     BLOB    NOT NULL,
+    correlation    BLOB,
+    leaf           BLOB    NOT NULL,
+    payload        BLOB    NOT NULL
 ) STRICT;
 
-CREATE UNIQUE INDEX events_by_stream ON events (stream, version);
-CREATE INDEX events_by_owner ON events (owner, position);
-CREATE INDEX events_by_type ON events (type, position);
-CREATE INDEX events_by_command ON events (command_id, position);
+-- An index on a table with an INTEGER PRIMARY KEY ends with it: each of these is in log order.
+CREATE INDEX events_by_owner ON events (owner_hash);
+CREATE INDEX events_by_type ON events (type);
+CREATE INDEX events_by_command ON events (command_hash);
 
 -- The last version of every stream.
 CREATE TABLE streams (
@@ -45,14 +49,24 @@ CREATE TABLE batches (
 -- All events of a batch share its time, so the time of a position is looked up here.
 CREATE INDEX batches_by_time ON batches (recorded_at, first_position);
 
--- Where the log ends: one row.
+-- Where the log ends: one row. `log_id` says which log this is and never changes; `incarnation` is
+-- new after a restore.
 CREATE TABLE log_head (
     id          INTEGER PRIMARY KEY CHECK (id = 1),
+    log_id      BLOB    NOT NULL,
     position    INTEGER NOT NULL,
     recorded_at INTEGER NOT NULL,
     incarnation BLOB    NOT NULL,
     link        BLOB    NOT NULL
 ) STRICT;
+
+-- Whose loops are active; the epoch is higher after every change of hands.
+CREATE TABLE leases (
+    name        TEXT    PRIMARY KEY,
+    holder      TEXT    NOT NULL,
+    lease_epoch INTEGER NOT NULL,
+    expires_at  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- One data key per owner, wrapped by the master key, which is not in the database.
 CREATE TABLE data_keys (

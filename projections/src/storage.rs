@@ -178,7 +178,7 @@ impl Storage {
 
 fn no_postgres(url: &DatabaseUrl) -> Error {
     Error::Open {
-        path: PathBuf::from(url.to_string()),
+        database: url.to_string(),
         source: sqlx::Error::Configuration("this program has no Postgres store".into()),
     }
 }

@@ -65,6 +65,9 @@ impl EventStore for FaultyStore {
     async fn head(&self) -> Read<Head> {
         self.inner.head().await
     }
+    async fn log_id(&self) -> Read<event_store::LogId> {
+        self.inner.log_id().await
+    }
     async fn append(&self, batch: Batch) -> Result<Vec<Recorded<Event>>, AppendError> {
         self.appends.fetch_add(1, Ordering::Relaxed);
         let fault = {

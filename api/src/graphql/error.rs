@@ -85,7 +85,12 @@ pub(super) fn of_log(failure: &event_store::Error) -> Error {
     match failure {
         event_store::Error::Closed => coded("UNAVAILABLE", "the control plane is going down"),
         event_store::Error::AheadOfHead { .. } => coded("AHEAD_OF_HEAD", failure.to_string()),
+        event_store::Error::Unavailable { .. }
+        | event_store::Error::OutOfConnections { .. }
+        | event_store::Error::ReadOnly { .. }
+        | event_store::Error::ClockOff { .. } => coded("UNAVAILABLE", failure.to_string()),
         event_store::Error::Open { .. }
+        | event_store::Error::MalformedUrl
         | event_store::Error::NotADatabase { .. }
         | event_store::Error::NewerDatabase { .. }
         | event_store::Error::OlderDatabase { .. }

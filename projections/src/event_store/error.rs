@@ -9,28 +9,33 @@ use domain::{
 
 use super::{BatchId, Head, Refusal, chain::Fault};
 
+/// How far a node's clock may be from its database's, in milliseconds.
+pub const CLOCK_DISTANCE_MAX_MS: i64 = 5_000;
+
 /// Why the log could not be opened, read or kept.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database file cannot be opened or made.
-    #[error("cannot open the database {path}")]
+    /// The database cannot be opened, made or reached.
+    #[error("cannot open the database {database}")]
     Open {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite said.
+        /// The file, or the server's address without its password.
+        database: String,
+        /// What the database said.
         source: sqlx::Error,
     },
-    /// The file holds something else.
-    #[error("{path} is not a Diario database; it was left as it is")]
+    /// The database holds something else.
+    #[error("{database} is not a Diario database; it was left as it is")]
     NotADatabase {
-        /// The file.
-        path: PathBuf,
+        /// The file or address.
+        database: String,
     },
-    /// The file was written by a newer Diario.
-    #[error("{path} has database version {found}, newer than {known} known here: upgrade diario")]
+    /// The database was written by a newer Diario.
+    #[error(
+        "{database} has database version {found}, newer than {known} known here: upgrade diario"
+    )]
     NewerDatabase {
-        /// The file.
-        path: PathBuf,
+        /// The file or address.
+        database: String,
         /// Its version.
         found: i64,
         /// The newest version known here.
@@ -38,11 +43,11 @@ pub enum Error {
     },
     /// The file was written by an older Diario, and is only to be read.
     #[error(
-        "{path} has database version {found}, older than {known} known here: start a node on it once"
+        "{database} has database version {found}, older than {known} known here: start a node on it once"
     )]
     OlderDatabase {
-        /// The file.
-        path: PathBuf,
+        /// The database.
+        database: String,
         /// Its version.
         found: i64,
         /// The newest version known here.
@@ -57,27 +62,70 @@ pub enum Error {
         reason: String,
     },
     /// The log's last batch is not what its hash says.
-    #[error("the log in {path} is damaged: {fault}; it was left as it is: restore a backup")]
+    #[error("the log in {database} is damaged: {fault}; it was left as it is: restore a backup")]
     TailDamaged {
-        /// The file.
-        path: PathBuf,
+        /// The file or address.
+        database: String,
         /// Where and how.
         fault: Fault,
     },
     /// The schema could not be brought up to date.
-    #[error("cannot bring {path} up to date")]
+    #[error("cannot bring {database} up to date")]
     Migrate {
-        /// The file.
-        path: PathBuf,
+        /// The file or address.
+        database: String,
         /// What failed.
         source: sqlx::migrate::MigrateError,
+    },
+    /// The text that should name a database does not. The text is not shown: it may hold a
+    /// password.
+    #[error("the database URL must be postgres://[user[:password]@]host[:port]/database")]
+    MalformedUrl,
+    /// The database cannot be reached or does not answer in time; it is tried again by itself.
+    #[error("the database {database} cannot be reached to {operation}: try again")]
+    Unavailable {
+        /// The file or address.
+        database: String,
+        /// What was being done.
+        operation: &'static str,
+        /// What the connection said.
+        source: sqlx::Error,
+    },
+    /// The database has no connection left for us.
+    #[error(
+        "the database {database} is out of connections: raise its max_connections or stop other \
+         clients, and try again"
+    )]
+    OutOfConnections {
+        /// The file or address.
+        database: String,
+    },
+    /// The database takes no writes.
+    #[error(
+        "the database {database} is read-only (a standby, or set so): connect to the one that \
+         takes writes"
+    )]
+    ReadOnly {
+        /// The file or address.
+        database: String,
+    },
+    /// This node's clock and the database's are too far apart to record the time.
+    #[error(
+        "this node's clock is {milliseconds} ms from that of the database {database}, more than \
+         {CLOCK_DISTANCE_MAX_MS} ms: set both clocks; until then nothing is written"
+    )]
+    ClockOff {
+        /// The file or address.
+        database: String,
+        /// The node's time less the database's.
+        milliseconds: i64,
     },
     /// A statement failed.
     #[error("cannot {operation}")]
     Database {
         /// What was being done.
         operation: &'static str,
-        /// What SQLite said.
+        /// What the database said.
         source: sqlx::Error,
     },
     /// A stored event cannot be read.
@@ -116,6 +164,34 @@ pub enum Error {
     /// The store was closed, or its writer has stopped.
     #[error("the event store is closed")]
     Closed,
+}
+
+impl Error {
+    /// Whether the database is expected to serve the same request again without a change of it.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unavailable { .. }
+            | Self::OutOfConnections { .. }
+            | Self::ReadOnly { .. }
+            | Self::ClockOff { .. } => true,
+            Self::Open { .. }
+            | Self::NotADatabase { .. }
+            | Self::NewerDatabase { .. }
+            | Self::OlderDatabase { .. }
+            | Self::Damaged { .. }
+            | Self::TailDamaged { .. }
+            | Self::Migrate { .. }
+            | Self::MalformedUrl
+            | Self::Database { .. }
+            | Self::Unreadable { .. }
+            | Self::Malformed { .. }
+            | Self::Encode { .. }
+            | Self::Gap(_)
+            | Self::AheadOfHead { .. }
+            | Self::Closed => false,
+        }
+    }
 }
 
 /// Why an append did not answer with events.

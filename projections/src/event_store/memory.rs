@@ -16,7 +16,7 @@ use domain::{
 };
 
 use super::{
-    AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Head, Leaf, Order,
+    AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Head, Leaf, LogId, Order,
     READ_EVENTS_MAX, Row, Subscription, Turn,
     chain::GENESIS,
     commit,
@@ -242,6 +242,10 @@ impl Source for MemorySource {
 impl EventStore for MemoryStore {
     async fn head(&self) -> Result<Head, Error> {
         Ok(self.log().head())
+    }
+
+    async fn log_id(&self) -> Result<LogId, Error> {
+        Ok(LogId(self.log().head().incarnation.0))
     }
 
     async fn append(&self, batch: Batch) -> Result<Vec<Recorded<Event>>, AppendError> {

@@ -1,4 +1,4 @@
-//! Brings a database's schema up to date, and refuses one from the future.
+//! Brings a SQLite database's schema up to date, and refuses one from the future.
 
 use std::{cmp::Ordering, path::Path};
 
@@ -17,13 +17,13 @@ pub(super) fn known_version() -> i64 {
 pub(super) async fn run(path: &Path, connection: &mut SqliteConnection) -> Result<(), Error> {
     let known = known_version();
     if let Some(found) = newest_applied(path, connection).await?.filter(|found| *found > known) {
-        return Err(Error::NewerDatabase { path: path.to_owned(), found, known });
+        return Err(Error::NewerDatabase { database: path.display().to_string(), found, known });
     }
     // `run` takes any connection, but its future is not `Send` for every lifetime of ours.
     MIGRATOR
         .run_direct(None, &mut *connection, false)
         .await
-        .map_err(|source| Error::Migrate { path: path.to_owned(), source })?;
+        .map_err(|source| Error::Migrate { database: path.display().to_string(), source })?;
     // Statements prepared before a change of schema would be prepared again at each use.
     connection
         .clear_cached_statements()
@@ -35,10 +35,10 @@ pub(super) async fn run(path: &Path, connection: &mut SqliteConnection) -> Resul
 pub(super) async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<(), Error> {
     let known = known_version();
     let found = newest_applied(path, connection).await?.unwrap_or(0);
-    let path = path.to_owned();
+    let database = path.display().to_string();
     match found.cmp(&known) {
-        Ordering::Greater => Err(Error::NewerDatabase { path, found, known }),
-        Ordering::Less => Err(Error::OlderDatabase { path, found, known }),
+        Ordering::Greater => Err(Error::NewerDatabase { database, found, known }),
+        Ordering::Less => Err(Error::OlderDatabase { database, found, known }),
         Ordering::Equal => Ok(()),
     }
 }

@@ -1,6 +1,7 @@
-//! The event store: one append-only log behind one trait, with two implementations here.
+//! The event store: one append-only log behind one trait, with three implementations here.
 //!
-//! [`sqlite`] is durable, [`memory`] serves the simulator; both pass `conformance.rs`. Only the
+//! [`sqlite`] and [`postgres`] are durable, [`memory`] serves the simulator; all pass one suite,
+//! `conformance`. Only the
 //! command bus calls [`EventStore::append`]. The log is never edited and never silently repaired.
 
 mod batch;
@@ -13,6 +14,8 @@ mod error;
 pub mod keys;
 pub mod memory;
 mod migrate;
+mod packed;
+pub mod postgres;
 pub mod sqlite;
 mod subscription;
 mod turn;
@@ -31,7 +34,7 @@ pub use batch::{
     BATCH_BYTES_MAX, Batch, BatchId, EVENTS_PER_BATCH_MAX, NewEvent, PAYLOAD_BYTES_MAX, Refusal,
 };
 pub use encoding::Row;
-pub use error::{AppendError, Error};
+pub use error::{AppendError, CLOCK_DISTANCE_MAX_MS, Error};
 pub use subscription::{RING_EVENTS, Subscription};
 
 /// The most events that one read answers with, whatever limit it names.
@@ -51,6 +54,16 @@ pub struct Head {
     pub incarnation: Incarnation,
     /// The link of the last batch; zeros in an empty log.
     pub link: [u8; 32],
+}
+
+/// Which log: drawn when it is made, kept by a restore, another in every other database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LogId(pub uuid::Uuid);
+
+impl std::fmt::Display for LogId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// Which events a filtered read is about. A field that is empty or `None` asks nothing.
@@ -124,6 +137,9 @@ pub trait EventStore: Send + Sync + std::fmt::Debug {
     /// Where the log ends now.
     async fn head(&self) -> Result<Head, Error>;
 
+    /// Which log this is: the same for its whole life, also after a restore.
+    async fn log_id(&self) -> Result<LogId, Error>;
+
     /// Writes a batch, all or nothing; durable when answered. The store gives positions
     /// (`decided_on` + 1 and so on) and stream versions. Dropping the future does not stop the
     /// append.
@@ -134,8 +150,9 @@ pub trait EventStore: Send + Sync + std::fmt::Debug {
     /// [`AppendError::HeadMoved`]. A turn that is not used for [`TURN_MAX`] is taken back.
     async fn turn(&self) -> Result<Box<dyn Turn>, AppendError>;
 
-    /// The events of a batch, or `None` if it was never written: the question after
-    /// [`AppendError::OutcomeUnknown`].
+    /// The events of a batch, or `None` if it was never written and never will be: the question
+    /// after [`AppendError::OutcomeUnknown`]. A batch that is still on its way to the database is
+    /// refused there, so an id that was asked for must not be used again.
     async fn find_batch(&self, id: BatchId) -> Result<Option<Vec<Recorded<Event>>>, Error>;
 
     /// The events that a command caused, or `None` if the log holds none.

@@ -62,6 +62,17 @@ impl Feed {
         }
     }
 
+    /// The last position that was published.
+    pub(super) fn published(&self) -> Position {
+        *self.published.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins behind a position: what is before it was there when the store was opened.
+    pub(super) fn begin_behind(&self, position: Position) {
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        *published = position.max(*published);
+    }
+
     pub(super) fn subscribe(&self, source: Arc<dyn Source>, after: Position) -> Subscription {
         Subscription {
             source,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use domain::{
     event::Event,
-    log::{Position, Recorded, StreamId, StreamVersion},
+    log::{LeaseEpoch, Position, Recorded, StreamId, StreamVersion},
 };
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, query::Query};
 
@@ -12,10 +12,12 @@ use super::{
     super::{
         AppendError, Batch, BatchRow, Error, Head, Leaf, Row,
         commit::{self, Commit},
+        packed::Packed,
         subscription::Feed,
     },
     Database, Failure, rows,
 };
+use crate::leases::LOOPS;
 
 /// How many rows one INSERT takes: few sizes, so that each stays a prepared statement, and the
 /// parameters stay below SQLite's limit of 32,766.
@@ -55,12 +57,30 @@ async fn write(
         .and_then(|row| rows::head(&row))
         .map_err(|source| failed("read the log's head", source))?;
     commit::check(&head, &batch)?;
+    if let Some(lease_epoch) = batch.lease {
+        check_lease(connection, lease_epoch).await?;
+    }
     let versions = versions(connection, &batch)
         .await
         .map_err(|source| failed("read the streams' versions", source))?;
     let commit = commit::place(&head, versions, batch)?;
     insert(connection, &commit).await.map_err(|source| failed("write a batch", source))?;
     Ok(commit.events)
+}
+
+async fn check_lease(
+    connection: &mut SqliteConnection,
+    lease_epoch: LeaseEpoch,
+) -> Result<(), AppendError> {
+    let current: Option<i64> = sqlx::query_scalar("SELECT lease_epoch FROM leases WHERE name = ?")
+        .bind(LOOPS)
+        .fetch_optional(connection)
+        .await
+        .map_err(|source| failed("read the lease", source))?;
+    if current == Some(rows::column(lease_epoch.0)) {
+        return Ok(());
+    }
+    Err(AppendError::LeasePassed { lease_epoch })
 }
 
 async fn insert(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), sqlx::Error> {
@@ -123,13 +143,13 @@ async fn insert_events(
 
 fn insert_statement(rows: usize) -> String {
     let mut query = QueryBuilder::<Sqlite>::new(
-        "INSERT INTO events (position, stream, version, owner, type, schema_version, \
-         recorded_at, actor_kind, actor_name, actor_via, command_id, causation, correlation, \
-         payload, leaf) VALUES ",
+        "INSERT INTO events (position, version, recorded_at, causation, owner_hash, \
+         command_hash, schema_version, stream, type, actor_kind, actor_name, actor_via, \
+         command_id, correlation, leaf, payload) VALUES ",
     );
     let mut values = query.separated(", ");
     for _ in 0..rows {
-        values.push("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+        values.push("(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     }
     query.into_string()
 }
@@ -139,22 +159,24 @@ fn bind_event<'q>(
     row: &Row,
     leaf: &Leaf,
 ) -> Query<'q, Sqlite, <Sqlite as sqlx::Database>::Arguments> {
+    let packed = Packed::of(row);
     query
         .bind(rows::column(row.position.0))
-        .bind(row.stream.clone())
         .bind(rows::column(row.version.0))
-        .bind(row.owner.clone())
-        .bind(row.type_name.clone())
-        .bind(i64::from(row.schema_version))
         .bind(row.recorded_at.0)
+        .bind(row.causation.map(|position| rows::column(position.0)))
+        .bind(packed.owner_hash)
+        .bind(packed.command_hash)
+        .bind(i64::from(row.schema_version))
+        .bind(row.stream.clone())
+        .bind(row.type_name.clone())
         .bind(row.actor_kind.clone())
         .bind(row.actor_name.clone())
         .bind(row.actor_via.clone())
-        .bind(row.command_id.clone())
-        .bind(row.causation.map(|position| rows::column(position.0)))
-        .bind(row.correlation.clone())
-        .bind(row.payload.clone())
+        .bind(packed.command_id)
+        .bind(packed.correlation)
         .bind(leaf.to_vec())
+        .bind(row.payload.clone())
 }
 
 async fn upsert_streams(

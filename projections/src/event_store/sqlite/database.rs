@@ -81,7 +81,7 @@ impl Database {
         // One transaction: the log may grow meanwhile.
         sqlx::query("BEGIN").execute(&mut connection).await.map_err(failed)?;
         if !is_ours(path, &mut connection).await? {
-            return Err(Error::NotADatabase { path: path.to_owned() });
+            return Err(Error::NotADatabase { database: path.display().to_string() });
         }
         migrate::check(path, &mut connection).await?;
         tail::check(path, &mut connection).await?;
@@ -157,11 +157,11 @@ pub(in crate::event_store) fn open_error(path: &Path, source: sqlx::Error) -> Er
     // SQLite's primary result codes: 11 CORRUPT, 26 NOTADB; 522 is IOERR_SHORT_READ.
     let code = source.as_database_error().and_then(|error| error.code()).map(Into::into);
     match code.map(|code: String| code.parse::<i32>()) {
-        Some(Ok(26)) => Error::NotADatabase { path },
+        Some(Ok(26)) => Error::NotADatabase { database: path.display().to_string() },
         Some(Ok(code)) if code & 0xff == 11 || code == 522 => {
             Error::Damaged { path, reason: source.to_string() }
         }
-        Some(_) | None => Error::Open { path, source },
+        Some(_) | None => Error::Open { database: path.display().to_string(), source },
     }
 }
 
@@ -172,7 +172,7 @@ fn create_private(path: &Path) -> Result<(), Error> {
         OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE_MODE).open(path);
     match created {
         Err(source) if source.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(Error::Open { path: path.to_owned(), source: sqlx::Error::Io(source) })
+            Err(Error::Open { database: path.display().to_string(), source: sqlx::Error::Io(source) })
         }
         Ok(_) | Err(_) => Ok(()),
     }
@@ -180,14 +180,14 @@ fn create_private(path: &Path) -> Result<(), Error> {
 
 fn check_magic(path: &Path) -> Result<(), Error> {
     let unreadable =
-        |source| Error::Open { path: path.to_owned(), source: sqlx::Error::Io(source) };
+        |source| Error::Open { database: path.display().to_string(), source: sqlx::Error::Io(source) };
     let mut file = std::fs::File::open(path).map_err(unreadable)?;
     let mut start = Vec::new();
     file.by_ref().take(16).read_to_end(&mut start).map_err(unreadable)?;
     if start.is_empty() || start == MAGIC {
         return Ok(());
     }
-    Err(Error::NotADatabase { path: path.to_owned() })
+    Err(Error::NotADatabase { database: path.display().to_string() })
 }
 
 async fn is_ours(path: &Path, connection: &mut SqliteConnection) -> Result<bool, Error> {
@@ -205,7 +205,7 @@ async fn check_application(path: &Path, connection: &mut SqliteConnection) -> Re
         .await
         .map_err(failed)?;
     if tables > 0 && !is_ours(path, connection).await? {
-        return Err(Error::NotADatabase { path: path.to_owned() });
+        return Err(Error::NotADatabase { database: path.display().to_string() });
     }
     if tables == 0 {
         // The mark comes before the first table, so that a crash between leaves an empty file.

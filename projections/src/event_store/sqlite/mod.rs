@@ -22,7 +22,7 @@ use domain::{
 use sqlx::SqlitePool;
 
 use super::{
-    AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Head, Leaf, Order, Row,
+    AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Head, Leaf, LogId, Order, Row,
     Subscription, Turn,
     subscription::{Feed, Source},
     turn::FreeTurn,
@@ -68,6 +68,10 @@ impl Source for SqliteSource {
 impl EventStore for SqliteStore {
     async fn head(&self) -> Result<Head, Error> {
         read::head(self.database.readers()).await
+    }
+
+    async fn log_id(&self) -> Result<LogId, Error> {
+        read::log_id(self.database.readers()).await
     }
 
     async fn append(&self, batch: Batch) -> Result<Vec<Recorded<Event>>, AppendError> {

@@ -7,11 +7,13 @@ use domain::{
     units::Timestamp,
 };
 use sqlx::{QueryBuilder, Sqlite, SqlitePool, sqlite::SqliteRow};
+use uuid::Uuid;
 
 use super::{
     super::{
-        BatchId, BatchRow, Error, Filter, Head, Leaf, Order, READ_EVENTS_MAX, Row,
+        BatchId, BatchRow, Error, Filter, Head, Leaf, LogId, Order, READ_EVENTS_MAX, Row,
         encoding::actor_kind_text,
+        packed,
     },
     rows::{self, select_events},
 };
@@ -46,6 +48,14 @@ pub(super) async fn head(readers: &SqlitePool) -> Result<Head, Error> {
         .map_err(failed("read the log's head"))
 }
 
+pub(super) async fn log_id(readers: &SqlitePool) -> Result<LogId, Error> {
+    let bytes: Vec<u8> = sqlx::query_scalar("SELECT log_id FROM log_head WHERE id = 1")
+        .fetch_one(readers)
+        .await
+        .map_err(failed("read the log's id"))?;
+    Ok(LogId(Uuid::from_slice(&bytes).unwrap_or_default()))
+}
+
 pub(super) async fn all(
     readers: &SqlitePool,
     after: Position,
@@ -69,7 +79,7 @@ pub(super) async fn rows(
         .bind(limited(limit))
         .fetch_all(readers)
         .await
-        .and_then(|found| found.iter().map(rows::event).collect())
+        .and_then(|found| found.iter().map(rows::checked_event).collect())
         .map_err(failed("read the log's rows"))
 }
 
@@ -110,10 +120,14 @@ pub(super) async fn command(
     readers: &SqlitePool,
     id: &CommandId,
 ) -> Result<Option<Vec<Recorded<Event>>>, Error> {
-    let found = sqlx::query(select_events!("WHERE command_id = ? ORDER BY position"))
-        .bind(id.as_str())
-        .fetch_all(readers)
-        .await;
+    let packed = packed::text(id.as_str());
+    let found = sqlx::query(select_events!(
+        "WHERE command_hash = ? AND command_id = ? ORDER BY position"
+    ))
+    .bind(packed::hash(id.as_str()))
+    .bind(packed)
+    .fetch_all(readers)
+    .await;
     let events = decoded("look a command up", found)?;
     Ok(Some(events).filter(|events| !events.is_empty()))
 }
@@ -124,13 +138,16 @@ pub(super) async fn stream(
     after: StreamVersion,
     limit: usize,
 ) -> Result<Vec<Recorded<Event>>, Error> {
-    let found =
-        sqlx::query(select_events!("WHERE stream = ? AND version > ? ORDER BY version LIMIT ?"))
-            .bind(stream.to_string())
-            .bind(rows::column(after.0))
-            .bind(limited(limit))
-            .fetch_all(readers)
-            .await;
+    // A stream's events are found among its owner's; positions and versions rise together.
+    let found = sqlx::query(select_events!(
+        "WHERE owner_hash = ? AND stream = ? AND version > ? ORDER BY position LIMIT ?"
+    ))
+    .bind(packed::hash(&stream.owner().to_string()))
+    .bind(stream.to_string())
+    .bind(rows::column(after.0))
+    .bind(limited(limit))
+    .fetch_all(readers)
+    .await;
     decoded("read a stream", found)
 }
 
@@ -148,7 +165,14 @@ pub(super) async fn filtered(
         Order::NewestFirst => query.push("< ").push_bind(rows::column(after.0)),
     };
     if let Some(owner) = &filter.owner {
-        query.push(" AND owner = ").push_bind(owner.to_string());
+        let streams = packed::streams(owner);
+        query.push(" AND owner_hash = ").push_bind(packed::hash(&owner.to_string()));
+        query.push(" AND (stream = ").push_bind(streams.whole);
+        if let Some((prefix, characters)) = streams.prefix {
+            query.push(" OR substr(stream, 1, ").push_bind(characters);
+            query.push(") = ").push_bind(prefix);
+        }
+        query.push(")");
     }
     if !filter.types.is_empty() {
         query.push(" AND type IN (");

@@ -8,15 +8,18 @@ use domain::{
 use sqlx::{Row as _, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::super::{BatchId, BatchRow, Head, Leaf, Row};
+use super::super::{
+    BatchId, BatchRow, Head, Leaf, Row,
+    packed::{self, Packed},
+};
 
 /// Begins a query for event rows in the order that [`event`] reads.
 macro_rules! select_events {
     ($rest:literal) => {
         concat!(
-            "SELECT position, stream, version, owner, type, schema_version, recorded_at, ",
-            "actor_kind, actor_name, actor_via, command_id, causation, correlation, payload, ",
-            "leaf FROM events ",
+            "SELECT position, version, recorded_at, causation, owner_hash, command_hash, ",
+            "schema_version, stream, type, actor_kind, actor_name, actor_via, command_id, ",
+            "correlation, leaf, payload FROM events ",
             $rest
         )
     };
@@ -39,25 +42,45 @@ fn bytes<const N: usize>(column: &[u8]) -> [u8; N] {
 }
 
 pub(super) fn event(row: &SqliteRow) -> Result<(Row, Leaf), sqlx::Error> {
-    let causation: Option<i64> = row.try_get(11)?;
-    let schema_version: i64 = row.try_get(5)?;
+    let (event, leaf, _) = packed_event(row)?;
+    Ok((event, leaf))
+}
+
+/// As [`event`], and compares the packed columns with what they must be: the leaf of a row whose
+/// do not fit reads as zeros, which `verify` finds.
+pub(super) fn checked_event(row: &SqliteRow) -> Result<(Row, Leaf), sqlx::Error> {
+    let (event, leaf, packed) = packed_event(row)?;
+    let leaf = if Packed::of(&event) == packed { leaf } else { [0; 32] };
+    Ok((event, leaf))
+}
+
+fn packed_event(row: &SqliteRow) -> Result<(Row, Leaf, Packed), sqlx::Error> {
+    let causation: Option<i64> = row.try_get(3)?;
+    let schema_version: i64 = row.try_get(6)?;
+    let packed = Packed {
+        owner_hash: row.try_get(4)?,
+        command_hash: row.try_get(5)?,
+        command_id: row.try_get(12)?,
+        correlation: row.try_get(13)?,
+    };
+    let stream: String = row.try_get(7)?;
     let event = Row {
         position: Position(number(row.try_get(0)?)),
-        stream: row.try_get(1)?,
-        version: StreamVersion(number(row.try_get(2)?)),
-        owner: row.try_get(3)?,
-        type_name: row.try_get(4)?,
+        owner: packed::owner_text(&stream),
+        stream,
+        version: StreamVersion(number(row.try_get(1)?)),
+        type_name: row.try_get(8)?,
         schema_version: u16::try_from(schema_version).unwrap_or(u16::MAX),
-        recorded_at: Timestamp(row.try_get(6)?),
-        actor_kind: row.try_get(7)?,
-        actor_name: row.try_get(8)?,
-        actor_via: row.try_get(9)?,
-        command_id: row.try_get(10)?,
+        recorded_at: Timestamp(row.try_get(2)?),
+        actor_kind: row.try_get(9)?,
+        actor_name: row.try_get(10)?,
+        actor_via: row.try_get(11)?,
+        command_id: packed.command_id(),
         causation: causation.map(|position| Position(number(position))),
-        correlation: row.try_get(12)?,
-        payload: row.try_get(13)?,
+        correlation: packed.correlation(),
+        payload: row.try_get(15)?,
     };
-    Ok((event, bytes(row.try_get(14)?)))
+    Ok((event, bytes(row.try_get(14)?), packed))
 }
 
 pub(super) const SELECT_BATCHES_BEHIND: &str = "SELECT first_position, event_count, recorded_at, \

@@ -15,15 +15,15 @@ use super::{
     rows::{self, select_events},
 };
 
-/// Writes the head row of a log that was just made.
+/// Writes the head row of a log that was just made. Its first incarnation is its id for ever.
 pub(super) async fn start(
     path: &Path,
     connection: &mut SqliteConnection,
     incarnation: Incarnation,
 ) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO log_head (id, position, recorded_at, incarnation, link) \
-         SELECT 1, 0, 0, ?, ? WHERE NOT EXISTS (SELECT 1 FROM log_head) \
+        "INSERT INTO log_head (id, log_id, position, recorded_at, incarnation, link) \
+         SELECT 1, ?1, 0, 0, ?1, ?2 WHERE NOT EXISTS (SELECT 1 FROM log_head) \
          AND NOT EXISTS (SELECT 1 FROM events) AND NOT EXISTS (SELECT 1 FROM batches)",
     )
     .bind(incarnation.0.as_bytes().to_vec())
@@ -37,7 +37,7 @@ pub(super) async fn start(
 /// Compares the end of the log with its hashes.
 pub(super) async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<(), Error> {
     let failed = |source| open_error(path, source);
-    let damaged = |fault| Error::TailDamaged { path: path.to_owned(), fault };
+    let damaged = |fault| Error::TailDamaged { database: path.display().to_string(), fault };
     let last: Option<i64> = sqlx::query_scalar("SELECT max(position) FROM events")
         .fetch_one(&mut *connection)
         .await
@@ -76,6 +76,6 @@ async fn check_last_batch(
         .bind(rows::column(last.count))
         .fetch_all(connection)
         .await?;
-    let found = found.iter().map(rows::event).collect::<Result<Vec<_>, _>>()?;
+    let found = found.iter().map(rows::checked_event).collect::<Result<Vec<_>, _>>()?;
     Ok(verifier.batch(last, &found, log_end).and_then(|()| verifier.finish(head, log_end)))
 }

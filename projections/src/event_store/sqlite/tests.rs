@@ -104,7 +104,13 @@ async fn verify_names_the_first_wrong_position_and_how() {
             fault(4, FaultKind::Altered),
         ),
         ("UPDATE events SET actor_name = 'me' WHERE position = 2", fault(2, FaultKind::Altered)),
-        ("UPDATE events SET owner = 'cell/x' WHERE position = 8", fault(8, FaultKind::Altered)),
+        ("UPDATE events SET owner_hash = 7 WHERE position = 8", fault(8, FaultKind::Altered)),
+        ("UPDATE events SET command_hash = 7 WHERE position = 2", fault(2, FaultKind::Altered)),
+        (
+            "UPDATE events SET correlation = command_id WHERE position = 3",
+            fault(3, FaultKind::Altered),
+        ),
+        ("UPDATE events SET stream = 'nothing' WHERE position = 4", fault(4, FaultKind::Altered)),
         ("UPDATE events SET causation = 1 WHERE position = 5", fault(5, FaultKind::Altered)),
         ("UPDATE events SET leaf = zeroblob(32) WHERE position = 5", fault(5, FaultKind::Altered)),
         (

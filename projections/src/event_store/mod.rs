@@ -10,6 +10,7 @@ mod commit;
 pub mod conformance;
 mod encoding;
 mod error;
+mod hot_log;
 pub mod keys;
 pub mod memory;
 mod migrate;
@@ -32,6 +33,7 @@ pub use batch::{
 };
 pub use encoding::Row;
 pub use error::{AppendError, Error};
+pub use hot_log::{Floor, HotLog, LogIdentity, StreamRow};
 pub use subscription::{RING_EVENTS, Subscription};
 
 /// The most events that one read answers with, whatever limit it names.

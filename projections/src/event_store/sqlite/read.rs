@@ -16,7 +16,7 @@ use super::{
     rows::{self, select_events},
 };
 
-fn failed(operation: &'static str) -> impl FnOnce(sqlx::Error) -> Error {
+pub(super) fn failed(operation: &'static str) -> impl FnOnce(sqlx::Error) -> Error {
     move |source| {
         if matches!(source, sqlx::Error::PoolClosed) {
             return Error::Closed;
@@ -25,7 +25,7 @@ fn failed(operation: &'static str) -> impl FnOnce(sqlx::Error) -> Error {
     }
 }
 
-fn limited(limit: usize) -> i64 {
+pub(super) fn limited(limit: usize) -> i64 {
     i64::try_from(limit.min(READ_EVENTS_MAX)).unwrap_or(i64::MAX)
 }
 

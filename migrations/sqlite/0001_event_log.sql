@@ -113,3 +113,24 @@ CREATE TABLE lease (
     holder TEXT    NOT NULL,
     epoch  INTEGER NOT NULL
 ) STRICT;
+
+-- Where the log in this database begins: one row once events have moved to an archive. `position`
+-- is the last event that has moved, `link` its batch's, `archive` where it is.
+CREATE TABLE log_floor (
+    id          INTEGER PRIMARY KEY CHECK (id = 1),
+    position    INTEGER NOT NULL,
+    recorded_at INTEGER NOT NULL,
+    link        BLOB    NOT NULL,
+    archive     TEXT    NOT NULL
+) STRICT;
+
+-- Signed statements of what the log was at a position: they show a log that was cut off or
+-- written anew together with its hashes.
+CREATE TABLE checkpoints (
+    position    INTEGER PRIMARY KEY,
+    incarnation BLOB    NOT NULL,
+    link        BLOB    NOT NULL,
+    signed_at   INTEGER NOT NULL,
+    key         BLOB    NOT NULL,
+    signature   BLOB    NOT NULL
+) STRICT;

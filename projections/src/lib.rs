@@ -1,6 +1,8 @@
 //! The log and everything computed from it: the only crate that knows SQL.
 //!
 //! - [`event_store`]: the log itself, its hash chain, its keys
+//! - [`checkpoint`]: signed statements of what the log was
+//! - [`verify`]: proves that a log is the one that was written
 //! - [`world`]: the live aggregates and the views over them, at one position
 //! - [`view`]: what a view is; [`auction_queue`], [`cell_capacity`], [`cell_assignments`],
 //!   [`route_table`], and [`app_status`] are the views
@@ -20,6 +22,7 @@ pub mod app_status;
 pub mod auction_queue;
 pub mod cell_assignments;
 pub mod cell_capacity;
+pub mod checkpoint;
 pub mod data_dir;
 pub mod event_store;
 pub mod history;
@@ -30,6 +33,7 @@ pub mod projector;
 pub mod route_table;
 pub mod snapshot;
 pub mod storage;
+pub mod verify;
 pub mod view;
 pub mod worker;
 pub mod world;

@@ -2,15 +2,15 @@
 //!
 //! A leaf covers one row, and its payload only by its hash, so a payload can be left out of an
 //! export while the rest is still proven. A link covers a batch and the link before it. The
-//! core here is pure; what it cannot see is a log cut off together with its head row, for which
-//! a remembered [`Head`] must be compared.
+//! core here is pure; what it cannot see is a log cut off together with its head row, or written
+//! anew from some place on: signed checkpoints show that.
 
 use std::fmt;
 
-use domain::log::Position;
+use domain::{log::Position, units::Timestamp};
 use sha2::{Digest, Sha256};
 
-use super::{BatchRow, Error, EventStore, Head, Leaf, READ_EVENTS_MAX, Row};
+use super::{BatchRow, EVENTS_PER_BATCH_MAX, Error, EventStore, Head, Leaf, READ_EVENTS_MAX, Row};
 
 /// The link before the first batch.
 pub const GENESIS: [u8; 32] = [0; 32];
@@ -36,6 +36,27 @@ pub enum FaultKind {
     BatchAltered,
     /// The head row does not agree with the last batch.
     HeadAltered,
+    /// A column that is computed from others, and that the hashes leave out, does not fit them.
+    ColumnAltered {
+        /// Which.
+        column: &'static str,
+    },
+    /// The last version of a stream, kept beside the log, is not that of its last event.
+    StreamAltered,
+    /// A row stands where the log has no place.
+    Surplus,
+    /// The row that says where the log begins does not agree with its first batch.
+    FloorAltered,
+    /// The signature of the checkpoint at this position does not hold.
+    CheckpointAltered,
+    /// The checkpoint at this position was signed by a key that is not trusted.
+    CheckpointForeign,
+    /// The log up to this position is not the one that was signed: it was written anew somewhere
+    /// behind `trusted`.
+    Rewritten {
+        /// The last position that is known to be as it was.
+        trusted: Position,
+    },
 }
 
 /// The first wrong place in a log.
@@ -63,22 +84,56 @@ impl fmt::Display for Fault {
             FaultKind::HeadAltered => {
                 write!(f, "the head row does not agree with the log at position {position}")
             }
+            FaultKind::ColumnAltered { column } => {
+                write!(f, "the column {column} of the event at position {position} was altered")
+            }
+            FaultKind::StreamAltered => write!(
+                f,
+                "the stored version of a stream does not agree with its event at position {position}"
+            ),
+            FaultKind::Surplus => {
+                write!(f, "a row that the log never wrote stands at position {position}")
+            }
+            FaultKind::FloorAltered => {
+                write!(f, "the floor row does not agree with the log at position {position}")
+            }
+            FaultKind::CheckpointAltered => {
+                write!(f, "the checkpoint at position {position} was altered")
+            }
+            FaultKind::CheckpointForeign => {
+                write!(f, "the checkpoint at position {position} was signed by an unknown key")
+            }
+            FaultKind::Rewritten { trusted } => write!(
+                f,
+                "the log was written anew between positions {} and {position}",
+                trusted.next()
+            ),
         }
     }
 }
 
+impl std::error::Error for Fault {}
+
 /// The hash of one row.
 #[must_use]
 pub fn leaf(row: &Row) -> Leaf {
-    let metadata = Sha256::digest(row.metadata());
-    let payload = Sha256::digest(&row.payload);
+    leaf_of(&row.metadata(), &row.payload)
+}
+
+/// The hash of a row from its metadata as hashed, and its payload.
+pub(crate) fn leaf_of(metadata: &[u8], payload: &[u8]) -> Leaf {
+    let metadata = Sha256::digest(metadata);
+    let payload = Sha256::digest(payload);
     Sha256::new().chain_update([0]).chain_update(metadata).chain_update(payload).finalize().into()
 }
 
 /// The root of a binary tree over a batch's leaves; an odd one moves up unpaired.
 #[must_use]
 pub fn root(leaves: &[Leaf]) -> [u8; 32] {
-    let mut level = leaves.to_vec();
+    root_of(leaves.to_vec())
+}
+
+fn root_of(mut level: Vec<Leaf>) -> [u8; 32] {
     while level.len() > 1 {
         level = level
             .chunks(2)
@@ -116,13 +171,27 @@ pub fn link(previous: &[u8; 32], root: &[u8; 32], batch: &BatchRow) -> [u8; 32] 
 pub struct Verifier {
     position: Position,
     link: [u8; 32],
+    /// Of the last batch; `None` before the first one.
+    recorded_at: Option<Timestamp>,
 }
 
 impl Verifier {
     /// Begins behind a position whose link is trusted; `(0, GENESIS)` is the log's start.
     #[must_use]
     pub fn new(position: Position, link: [u8; 32]) -> Self {
-        Self { position, link }
+        Self { position, link, recorded_at: None }
+    }
+
+    /// The last position that was checked.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// The link of the last batch that was checked.
+    #[must_use]
+    pub fn link(&self) -> [u8; 32] {
+        self.link
     }
 
     /// Checks the next batch with the rows found at its positions, in order of position.
@@ -136,7 +205,7 @@ impl Verifier {
         rows: &[(Row, Leaf)],
         log_end: Position,
     ) -> Result<(), Fault> {
-        if batch.first != self.position.next() || batch.count == 0 {
+        if batch.first != self.position.next() || !is_a_count(batch.count) {
             return Err(fault(self.position.next(), FaultKind::BatchAltered));
         }
         let mut found = rows.iter();
@@ -146,13 +215,29 @@ impl Verifier {
                 Some(_) | None => return Err(absent(Position(position), log_end)),
             }
         }
-        let leaves: Vec<Leaf> = rows.iter().map(|(_, leaf)| *leaf).collect();
-        let expected = link(&self.link, &root(&leaves), batch);
-        let is_one_time = rows.iter().all(|(row, _)| row.recorded_at == batch.recorded_at);
-        if expected != batch.link || !is_one_time {
+        if rows.iter().any(|(row, _)| row.recorded_at != batch.recorded_at) {
             return Err(fault(batch.first, FaultKind::BatchAltered));
         }
-        *self = Self { position: batch.last(), link: batch.link };
+        let leaves: Vec<Leaf> = rows.iter().map(|(_, leaf)| *leaf).collect();
+        self.leaves(batch, leaves)
+    }
+
+    /// Checks the next batch with leaves that were just computed of its rows.
+    ///
+    /// # Errors
+    /// [`FaultKind::BatchAltered`].
+    pub fn leaves(&mut self, batch: &BatchRow, leaves: Vec<Leaf>) -> Result<(), Fault> {
+        let is_next = batch.first == self.position.next()
+            && u64::try_from(leaves.len()) == Ok(batch.count)
+            && is_a_count(batch.count);
+        if !is_next {
+            return Err(fault(self.position.next(), FaultKind::BatchAltered));
+        }
+        if link(&self.link, &root_of(leaves), batch) != batch.link {
+            return Err(fault(batch.first, FaultKind::BatchAltered));
+        }
+        let recorded_at = Some(batch.recorded_at);
+        *self = Self { position: batch.last(), link: batch.link, recorded_at };
         Ok(())
     }
 
@@ -171,14 +256,21 @@ impl Verifier {
             };
             return Err(fault(next, kind));
         }
-        if head.position < self.position || head.link != self.link || log_end > self.position {
+        let is_other_time = self.recorded_at.is_some_and(|time| time != head.recorded_at);
+        let is_other = head.link != self.link || is_other_time;
+        if head.position < self.position || is_other || log_end > self.position {
             return Err(fault(head.position.min(self.position), FaultKind::HeadAltered));
         }
         Ok(())
     }
 }
 
-fn fault(position: Position, kind: FaultKind) -> Fault {
+/// Whether a batch may hold so many events.
+pub(crate) fn is_a_count(count: u64) -> bool {
+    (1..=u64::try_from(EVENTS_PER_BATCH_MAX).unwrap_or(u64::MAX)).contains(&count)
+}
+
+pub(crate) fn fault(position: Position, kind: FaultKind) -> Fault {
     Fault { position, kind }
 }
 
@@ -248,7 +340,7 @@ pub(super) async fn rows_of(
 }
 
 /// The last position up to and behind the head at which a row stands.
-async fn last_row(store: &dyn EventStore, head: Position) -> Result<Position, Error> {
+pub(crate) async fn last_row(store: &dyn EventStore, head: Position) -> Result<Position, Error> {
     let before = Position(head.0.saturating_sub(1));
     if store.read_rows(before, 1).await?.iter().any(|(row, _)| row.position == head) {
         return Ok(head);

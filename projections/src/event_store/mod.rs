@@ -11,6 +11,7 @@ mod commit;
 pub mod conformance;
 mod encoding;
 mod error;
+mod hot_log;
 pub mod keys;
 pub mod memory;
 mod migrate;
@@ -35,6 +36,7 @@ pub use batch::{
 };
 pub use encoding::Row;
 pub use error::{AppendError, CLOCK_DISTANCE_MAX_MS, Error};
+pub use hot_log::{Floor, HotLog, LogIdentity, StreamRow};
 pub use subscription::{RING_EVENTS, Subscription};
 
 /// The most events that one read answers with, whatever limit it names.

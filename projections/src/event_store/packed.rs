@@ -65,7 +65,9 @@ pub(super) fn text(text: &str) -> Vec<u8> {
 /// finds them.
 fn unpacked(packed: &[u8]) -> String {
     match packed.split_first() {
-        Some((&UUID, bytes)) => Uuid::from_slice(bytes).map_or_else(|_| String::new(), |uuid| uuid.to_string()),
+        Some((&UUID, bytes)) => {
+            Uuid::from_slice(bytes).map_or_else(|_| String::new(), |uuid| uuid.to_string())
+        }
         Some((&TEXT, bytes)) => String::from_utf8(bytes.to_vec()).unwrap_or_default(),
         Some(_) | None => String::new(),
     }

@@ -171,16 +171,19 @@ fn create_private(path: &Path) -> Result<(), Error> {
     let created =
         OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE_MODE).open(path);
     match created {
-        Err(source) if source.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(Error::Open { database: path.display().to_string(), source: sqlx::Error::Io(source) })
-        }
+        Err(source) if source.kind() != std::io::ErrorKind::AlreadyExists => Err(Error::Open {
+            database: path.display().to_string(),
+            source: sqlx::Error::Io(source),
+        }),
         Ok(_) | Err(_) => Ok(()),
     }
 }
 
 fn check_magic(path: &Path) -> Result<(), Error> {
-    let unreadable =
-        |source| Error::Open { database: path.display().to_string(), source: sqlx::Error::Io(source) };
+    let unreadable = |source| Error::Open {
+        database: path.display().to_string(),
+        source: sqlx::Error::Io(source),
+    };
     let mut file = std::fs::File::open(path).map_err(unreadable)?;
     let mut start = Vec::new();
     file.by_ref().take(16).read_to_end(&mut start).map_err(unreadable)?;

@@ -4,10 +4,12 @@
 //! is refused at open and left as it is.
 
 mod append;
+mod beside;
 mod database;
 mod read;
 mod rows;
 mod tail;
+mod trim;
 mod writer;
 
 use std::sync::Arc;
@@ -22,11 +24,14 @@ use domain::{
 use sqlx::SqlitePool;
 
 use super::{
-    AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Head, Leaf, LogId, Order, Row,
-    Subscription, Turn,
+    AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Floor, Head, HotLog, Leaf,
+    LogId, LogIdentity, Order, Row, StreamRow, Subscription, Turn,
+    chain::Fault,
     subscription::{Feed, Source},
     turn::FreeTurn,
 };
+
+use crate::checkpoint::Checkpoint;
 
 pub use database::Database;
 pub(super) use database::open_error;
@@ -133,6 +138,37 @@ impl EventStore for SqliteStore {
     fn subscribe(&self, after: Position) -> Subscription {
         let source = SqliteSource(self.database.readers().clone());
         self.feed.subscribe(Arc::new(source), after)
+    }
+}
+
+#[async_trait]
+impl HotLog for SqliteStore {
+    async fn identity(&self) -> Result<LogIdentity, Error> {
+        beside::identity(self.database.readers()).await
+    }
+
+    async fn floor(&self) -> Result<Floor, Error> {
+        trim::floor(self.database.readers()).await
+    }
+
+    async fn trim(&self, floor: Floor) -> Result<(), Error> {
+        trim::trim(&self.database, floor).await
+    }
+
+    async fn checkpoints(&self, after: Position, limit: usize) -> Result<Vec<Checkpoint>, Error> {
+        beside::checkpoints(self.database.readers(), after, limit).await
+    }
+
+    async fn save_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        beside::save_checkpoint(&self.database, checkpoint.clone()).await
+    }
+
+    async fn streams(&self, after: &str, limit: usize) -> Result<Vec<StreamRow>, Error> {
+        beside::streams(self.database.readers(), after, limit).await
+    }
+
+    async fn misfit(&self) -> Result<Option<Fault>, Error> {
+        beside::misfit(self.database.readers()).await
     }
 }
 

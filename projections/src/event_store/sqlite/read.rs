@@ -12,13 +12,12 @@ use uuid::Uuid;
 use super::{
     super::{
         BatchId, BatchRow, Error, Filter, Head, Leaf, LogId, Order, READ_EVENTS_MAX, Row,
-        encoding::actor_kind_text,
-        packed,
+        encoding::actor_kind_text, packed,
     },
     rows::{self, select_events},
 };
 
-fn failed(operation: &'static str) -> impl FnOnce(sqlx::Error) -> Error {
+pub(super) fn failed(operation: &'static str) -> impl FnOnce(sqlx::Error) -> Error {
     move |source| {
         if matches!(source, sqlx::Error::PoolClosed) {
             return Error::Closed;
@@ -27,7 +26,7 @@ fn failed(operation: &'static str) -> impl FnOnce(sqlx::Error) -> Error {
     }
 }
 
-fn limited(limit: usize) -> i64 {
+pub(super) fn limited(limit: usize) -> i64 {
     i64::try_from(limit.min(READ_EVENTS_MAX)).unwrap_or(i64::MAX)
 }
 
@@ -121,13 +120,12 @@ pub(super) async fn command(
     id: &CommandId,
 ) -> Result<Option<Vec<Recorded<Event>>>, Error> {
     let packed = packed::text(id.as_str());
-    let found = sqlx::query(select_events!(
-        "WHERE command_hash = ? AND command_id = ? ORDER BY position"
-    ))
-    .bind(packed::hash(id.as_str()))
-    .bind(packed)
-    .fetch_all(readers)
-    .await;
+    let found =
+        sqlx::query(select_events!("WHERE command_hash = ? AND command_id = ? ORDER BY position"))
+            .bind(packed::hash(id.as_str()))
+            .bind(packed)
+            .fetch_all(readers)
+            .await;
     let events = decoded("look a command up", found)?;
     Ok(Some(events).filter(|events| !events.is_empty()))
 }

@@ -32,12 +32,12 @@ pub(super) fn column(number: u64) -> i64 {
 
 /// The log's own positions and versions are never negative; a row changed by hand reads as 0,
 /// which `verify` finds.
-fn number(column: i64) -> u64 {
+pub(super) fn number(column: i64) -> u64 {
     u64::try_from(column).unwrap_or(0)
 }
 
 /// A hash or id of another length than written reads as zeros, which `verify` finds.
-fn bytes<const N: usize>(column: &[u8]) -> [u8; N] {
+pub(super) fn bytes<const N: usize>(column: &[u8]) -> [u8; N] {
     column.try_into().unwrap_or([0; N])
 }
 

@@ -13,6 +13,7 @@ use super::{
     },
     open_error,
     rows::{self, select_events},
+    trim,
 };
 
 /// Writes the head row of a log that was just made. Its first incarnation is its id for ever.
@@ -68,7 +69,11 @@ async fn check_last_batch(
 ) -> Result<Result<(), Fault>, sqlx::Error> {
     let (last, mut verifier) = match batches {
         [] => return Ok(Verifier::new(Position(0), GENESIS).finish(head, log_end)),
-        [last] => (last, Verifier::new(Position(0), GENESIS)),
+        // The batch before it may have moved to an archive.
+        [last] => {
+            let floor = trim::floor_of(&mut *connection).await?;
+            (last, Verifier::new(floor.position, floor.link))
+        }
         [last, before, ..] => (last, Verifier::new(before.last(), before.link)),
     };
     let found = sqlx::query(select_events!("WHERE position >= ? ORDER BY position LIMIT ?"))

@@ -1,0 +1,136 @@
+//! What this file keeps beside the log: its identity, checkpoints, streams, and the search for
+//! rows that no reader of the log would see.
+
+use domain::{
+    log::{Incarnation, Position, StreamVersion},
+    units::Timestamp,
+};
+use sqlx::{Row as _, SqliteConnection, SqlitePool, sqlite::SqliteRow};
+use uuid::Uuid;
+
+use super::{
+    super::{
+        Error, LogIdentity, StreamRow,
+        chain::{Fault, FaultKind, fault},
+    },
+    Database,
+    read::{self, failed, limited},
+    rows, trim,
+};
+use crate::checkpoint::{Checkpoint, PublicKey};
+
+pub(super) async fn identity(readers: &SqlitePool) -> Result<LogIdentity, Error> {
+    let incarnation = read::head(readers).await?.incarnation;
+    Ok(LogIdentity { log_id: incarnation.0, incarnation })
+}
+
+pub(super) async fn checkpoints(
+    readers: &SqlitePool,
+    after: Position,
+    limit: usize,
+) -> Result<Vec<Checkpoint>, Error> {
+    sqlx::query(
+        "SELECT position, incarnation, link, signed_at, key, signature FROM checkpoints \
+         WHERE position > ? ORDER BY position, signed_at LIMIT ?",
+    )
+    .bind(rows::column(after.0))
+    .bind(limited(limit))
+    .fetch_all(readers)
+    .await
+    .and_then(|found| found.iter().map(checkpoint).collect())
+    .map_err(failed("read the checkpoints"))
+}
+
+fn checkpoint(row: &SqliteRow) -> Result<Checkpoint, sqlx::Error> {
+    Ok(Checkpoint {
+        position: Position(rows::number(row.try_get(0)?)),
+        incarnation: Incarnation(Uuid::from_bytes(rows::bytes(row.try_get(1)?))),
+        link: rows::bytes(row.try_get(2)?),
+        signed_at: Timestamp(row.try_get(3)?),
+        key: PublicKey(rows::bytes(row.try_get(4)?)),
+        signature: rows::bytes(row.try_get(5)?),
+    })
+}
+
+pub(super) async fn save_checkpoint(
+    database: &Database,
+    checkpoint: Checkpoint,
+) -> Result<(), Error> {
+    database
+        .write("keep a checkpoint", move |connection| {
+            Box::pin(async move {
+                sqlx::query(
+                    "INSERT INTO checkpoints \
+                     (position, incarnation, link, signed_at, key, signature) \
+                     VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                )
+                .bind(rows::column(checkpoint.position.0))
+                .bind(checkpoint.incarnation.0.as_bytes().to_vec())
+                .bind(checkpoint.link.to_vec())
+                .bind(checkpoint.signed_at.0)
+                .bind(checkpoint.key.0.to_vec())
+                .bind(checkpoint.signature.to_vec())
+                .execute(connection)
+                .await
+                .map(drop)
+            })
+        })
+        .await
+}
+
+pub(super) async fn streams(
+    readers: &SqlitePool,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<StreamRow>, Error> {
+    let read = |row: &SqliteRow| {
+        Ok(StreamRow {
+            stream: row.try_get(0)?,
+            version: StreamVersion(rows::number(row.try_get(1)?)),
+            last_position: Position(rows::number(row.try_get(2)?)),
+        })
+    };
+    sqlx::query(
+        "SELECT stream, version, last_position FROM streams WHERE stream > ? \
+         ORDER BY stream LIMIT ?",
+    )
+    .bind(after.to_owned())
+    .bind(limited(limit))
+    .fetch_all(readers)
+    .await
+    .and_then(|found| found.iter().map(read).collect())
+    .map_err(failed("read the streams"))
+}
+
+pub(super) async fn misfit(readers: &SqlitePool) -> Result<Option<Fault>, Error> {
+    // One transaction: head, floor and rows are of one instant.
+    let found = async {
+        let mut look = readers.begin().await?;
+        let found = surplus(&mut look).await?;
+        look.rollback().await?;
+        Ok(found)
+    };
+    found.await.map_err(failed("look for rows that the log never wrote"))
+}
+
+/// A row at a position where the log has none: before its floor or behind its head.
+async fn surplus(connection: &mut SqliteConnection) -> Result<Option<Fault>, sqlx::Error> {
+    let head = sqlx::query(rows::SELECT_HEAD).fetch_one(&mut *connection).await?;
+    let head = rows::head(&head)?.position;
+    let floor = trim::floor_of(&mut *connection).await?.position;
+    let mut first: Option<i64> = None;
+    for (statement, bound) in [
+        ("SELECT min(position) FROM events WHERE position <= ?", floor),
+        ("SELECT min(position) FROM events WHERE position > ?", head),
+        ("SELECT min(first_position) FROM batches WHERE first_position <= ?", floor),
+        ("SELECT min(first_position) FROM batches WHERE first_position > ?", head),
+        ("SELECT min(position) FROM checkpoints WHERE position <= ?", Position(0)),
+    ] {
+        let found: Option<i64> = sqlx::query_scalar(statement)
+            .bind(rows::column(bound.0))
+            .fetch_one(&mut *connection)
+            .await?;
+        first = [first, found].into_iter().flatten().min();
+    }
+    Ok(first.map(|position| fault(Position(rows::number(position)), FaultKind::Surplus)))
+}

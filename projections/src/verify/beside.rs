@@ -1,0 +1,58 @@
+//! What stands beside the chain and must agree with it: the head row, the streams' versions, the
+//! computed columns, the checkpoints' life of the log.
+
+use domain::log::Position;
+
+use super::{Check, Live, Streams, stream_hash};
+use crate::event_store::{
+    Error, Head, LogIdentity, StreamRow,
+    chain::{Fault, FaultKind, fault},
+};
+
+const PAGE: usize = 5_000;
+
+/// The head row, when the log was checked up to it.
+pub(super) fn head(check: &Check, head: &Head, end: Position) -> Option<Fault> {
+    check.verifier.finish(head, end).err()
+}
+
+/// The life of the log that its newest checkpoint was signed in must be the head row's.
+pub(super) fn incarnation(check: &Check, log: LogIdentity) -> Option<Fault> {
+    let newest = check.trust.checkpoints.last()?;
+    (newest.incarnation != log.incarnation).then(|| fault(newest.position, FaultKind::HeadAltered))
+}
+
+/// The streams' last versions, as far as the check has seen them. `is_whole`: it has seen every
+/// event, so a stream that it has not seen is a surplus.
+pub(super) async fn streams(
+    live: &Live,
+    seen: &mut Streams,
+    is_whole: bool,
+    until: Position,
+) -> Result<Option<Fault>, Error> {
+    let mut first: Option<Position> = None;
+    let mut note = |position: Position| first = Some(first.map_or(position, |it| it.min(position)));
+    let mut after = String::new();
+    loop {
+        let page = live.tables.streams(&after, PAGE).await?;
+        let now = live.store.head().await?.position;
+        // Written by a node behind what was checked.
+        let is_new = |row: &StreamRow| row.last_position > until && row.last_position <= now;
+        for row in &page {
+            match seen.remove(&stream_hash(&row.stream)) {
+                Some((version, _)) if is_new(row) && row.version > version => {}
+                Some((version, last)) if (version, last) == (row.version, row.last_position) => {}
+                Some((_, last)) => note(last),
+                None if is_new(row) || !is_whole => {}
+                None => note(row.last_position),
+            }
+        }
+        match page.last() {
+            Some(row) => after.clone_from(&row.stream),
+            None => break,
+        }
+    }
+    // A stream that has events must have a version.
+    seen.values().for_each(|(_, last)| note(*last));
+    Ok(first.map(|position| fault(position, FaultKind::StreamAltered)))
+}

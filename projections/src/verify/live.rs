@@ -1,0 +1,149 @@
+//! Checks a log in its database, beside running nodes: what they write meanwhile is left out,
+//! and what they move to the archive meanwhile is no fault.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use domain::log::Position;
+
+use super::{Check, Report, StoreSource, Streams, Trust, beside};
+use crate::{
+    checkpoint::{Checkpoint, PublicKey},
+    event_store::{
+        Error, EventStore, Floor, Head, HotLog, READ_EVENTS_MAX,
+        chain::{FaultKind, fault},
+    },
+};
+
+/// How often the check begins anew because events moved to the archive under it.
+const RESTARTS_MAX: usize = 8;
+
+/// A log with all that is kept beside it.
+#[derive(Debug, Clone)]
+pub struct Live {
+    /// Its events: the database's, or with the archive's before them.
+    pub store: Arc<dyn EventStore>,
+    /// What the database keeps beside them.
+    pub tables: Arc<dyn HotLog>,
+    /// Where `store` begins: the end and link of the batch before its first one. `None` where it
+    /// begins at the database's floor.
+    pub begin: Option<(Position, [u8; 32])>,
+    /// More checkpoints than the database has, such as the archive's.
+    pub checkpoints: Vec<Checkpoint>,
+}
+
+/// What of a log is checked.
+#[derive(Debug, Clone, Default)]
+pub struct LogOptions {
+    /// From the batch that holds this position on.
+    pub from: Option<Position>,
+    /// Up to the batch that holds this position.
+    pub to: Option<Position>,
+    /// The keys that may have signed checkpoints; empty trusts those that they name.
+    pub keys: BTreeSet<PublicKey>,
+}
+
+/// Checks a log. See [`super::run`] for `progress`.
+///
+/// # Errors
+/// When the log cannot be read at all.
+pub async fn log(
+    live: &Live,
+    options: &LogOptions,
+    progress: &(dyn Fn(Position) + Sync),
+) -> Result<Report, Error> {
+    let mut floor = live.tables.floor().await?;
+    for _ in 0..RESTARTS_MAX {
+        let report = once(live, &floor, options, progress).await;
+        let now = live.tables.floor().await?;
+        let has_moved = now.position > floor.position && live.begin.is_none();
+        let is_clean = report.as_ref().is_ok_and(|report| report.fault.is_none());
+        if is_clean || !has_moved {
+            return report;
+        }
+        floor = now;
+    }
+    once(live, &floor, options, progress).await
+}
+
+async fn once(
+    live: &Live,
+    floor: &Floor,
+    options: &LogOptions,
+    progress: &(dyn Fn(Position) + Sync),
+) -> Result<Report, Error> {
+    let store = &live.store;
+    let head = store.head().await?;
+    let log = live.tables.identity().await?;
+    let begin = live.begin.unwrap_or((floor.position, floor.link));
+    let (position, link) = match options.from {
+        Some(from) => StoreSource::before(store.as_ref(), from, begin).await?,
+        None => begin,
+    };
+    let until = options.to.map_or(head.position, |to| to.min(head.position));
+    let checkpoints = checkpoints(live, &head).await?;
+    let keys = options.keys.clone();
+    let trust = Trust { position, link, checkpoints, log: Some(log), keys };
+    let mut check = Check::new(trust);
+    check.streams = Some(Streams::new());
+    let mut source = StoreSource::open(Arc::clone(store), position, until).await?;
+    let end = super::Source::end(&source);
+    check.all(&mut source, progress).await?;
+    let reaches_head = until == head.position;
+    let is_chain_whole = check.report.fault.is_none();
+    if is_chain_whole && reaches_head {
+        let found = beside::head(&check, &head, end);
+        check.report.add(found);
+        let found = check.cut_off();
+        check.report.add(found);
+        let found = beside::incarnation(&check, log);
+        check.report.add(found);
+        let mut seen = check.streams.take().unwrap_or_default();
+        let is_whole = position == Position(0);
+        let found = beside::streams(live, &mut seen, is_whole, until).await?;
+        check.report.add(found);
+    }
+    let misfit = live.tables.misfit().await?;
+    check.report.add(misfit);
+    if options.from.is_none() && check.report.fault.is_none() {
+        let found = floor_agrees(live, floor).await?;
+        check.report.add(found);
+    }
+    Ok(check.report)
+}
+
+/// With an archive before it, the database's floor must be the end of one of its batches.
+async fn floor_agrees(
+    live: &Live,
+    floor: &Floor,
+) -> Result<Option<crate::event_store::chain::Fault>, Error> {
+    let Some((begin, _)) = live.begin.filter(|_| floor.position > Position(0)) else {
+        return Ok(None);
+    };
+    let store = live.store.as_ref();
+    let at = StoreSource::before(store, floor.position.next(), (begin, floor.link)).await?;
+    let agrees = at == (floor.position, floor.link);
+    Ok((!agrees).then(|| fault(floor.position, FaultKind::FloorAltered)))
+}
+
+/// All checkpoints up to what the log was when the check began. Those that came later are behind
+/// its end; only a checkpoint behind the head that was signed before shows a cut.
+async fn checkpoints(live: &Live, head: &Head) -> Result<Vec<Checkpoint>, Error> {
+    let mut all = live.checkpoints.clone();
+    let mut after = Position(0);
+    loop {
+        let page = live.tables.checkpoints(after, READ_EVENTS_MAX).await?;
+        let Some(last) = page.last() else { break };
+        after = last.position;
+        all.extend(page);
+    }
+    all.sort_by_key(|checkpoint| (checkpoint.position, checkpoint.signed_at));
+    all.dedup();
+    // The head was read first: a node may have gone on and signed since.
+    let now = live.store.head().await?;
+    if now.position > head.position {
+        all.retain(|checkpoint| {
+            checkpoint.position <= head.position || checkpoint.position > now.position
+        });
+    }
+    Ok(all)
+}

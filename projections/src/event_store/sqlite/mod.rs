@@ -8,6 +8,7 @@ mod database;
 mod read;
 mod rows;
 mod tail;
+mod types;
 mod writer;
 
 use std::sync::Arc;
@@ -22,8 +23,8 @@ use domain::{
 use sqlx::SqlitePool;
 
 use super::{
-    AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Head, Leaf, Order, Row,
-    Subscription, Turn,
+    AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Head, Leaf, NewestOfType,
+    Order, Row, Subscription, Turn,
     subscription::{Feed, Source},
     turn::FreeTurn,
 };
@@ -112,6 +113,10 @@ impl EventStore for SqliteStore {
         order: Order,
     ) -> Result<Vec<Recorded<Event>>, Error> {
         read::filtered(self.database.readers(), filter, after, limit, order).await
+    }
+
+    async fn newest_of_each_type(&self) -> Result<Vec<NewestOfType>, Error> {
+        types::newest_of_each(self.database.readers()).await
     }
 
     async fn position_at(&self, time: Timestamp) -> Result<Position, Error> {

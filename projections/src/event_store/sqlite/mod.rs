@@ -4,6 +4,8 @@
 //! is refused at open and left as it is.
 
 mod append;
+#[cfg(any(test, feature = "testing"))]
+mod by_hand;
 mod database;
 mod read;
 mod rows;
@@ -29,6 +31,8 @@ use super::{
     turn::FreeTurn,
 };
 
+#[cfg(any(test, feature = "testing"))]
+pub use by_hand::change_by_hand;
 pub use database::Database;
 pub(super) use database::open_error;
 pub(crate) use writer::Failure;

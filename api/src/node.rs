@@ -4,7 +4,7 @@
 //! round; a failure leaves nothing half done, because nothing is written before all is open.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -82,6 +82,25 @@ pub enum Error {
     },
 }
 
+/// A part has ended that a node is of no use without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// Which.
+    pub part: &'static str,
+    /// Why, where starting anew is no remedy.
+    pub reason: Option<String>,
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { part, reason } = self;
+        match reason {
+            Some(reason) => write!(f, "the {part} has ended: {reason}"),
+            None => write!(f, "the {part} has failed, the log says why; start diario again"),
+        }
+    }
+}
+
 /// A running node.
 #[derive(Debug)]
 pub struct Node {
@@ -126,6 +145,8 @@ impl Node {
         let clock = Arc::new(Clock::default());
         let storage = Storage::open(&settings.location, Incarnation(clock::new_uuid())).await?;
         let (store, snapshots) = (Arc::clone(&storage.store), Arc::clone(&storage.snapshots));
+        // Before anything is written: a snapshot may pass over what a newer version wrote.
+        event_store::check_known(store.as_ref()).await?;
         let keyring = open_keyring(data_dir, &storage).await?;
         let observations = open_observations(data_dir)?;
         let head = store.head().await?;
@@ -156,7 +177,7 @@ impl Node {
 
     /// Waits until a part ends that this node is of no use without, and names it: the process
     /// should end then with an error, and be started anew. Only a stop ends them otherwise.
-    pub fn failed(&self) -> impl Future<Output = &'static str> + Send + use<> {
+    pub fn failed(&self) -> impl Future<Output = Failed> + Send + use<> {
         let (bus, now) = (self.control_plane.bus.clone(), self.control_plane.now.clone());
         let mut ended = self.loops.ended.subscribe();
         async move {
@@ -169,7 +190,9 @@ impl Node {
                 }
             };
             error!(part = name, "A part that the node cannot do without has ended.");
-            name
+            let reason = bus.failure().map(str::to_owned);
+            let reason = reason.or_else(|| now.failure().map(event_store::Error::with_cause));
+            Failed { part: name, reason }
         }
     }
 
@@ -295,7 +318,16 @@ fn start_snapshotter(
 
 #[cfg(test)]
 mod tests {
+    use domain::{
+        bbs::freshness_domain,
+        command::Envelope,
+        id::{CommandId, FreshnessDomainName},
+        log::{Actor, ActorKind},
+    };
+    use projections::event_store::sqlite::change_by_hand;
+
     use super::*;
+    use crate::command_bus;
 
     #[tokio::test]
     async fn a_loop_that_panics_fails_its_node_and_a_stop_does_not() {
@@ -304,13 +336,99 @@ mod tests {
         let failed = node.failed();
         node.loops.spawn("doomed", async { panic!("as a defect would") });
 
-        let name = tokio::time::timeout(Duration::from_secs(10), failed).await.unwrap();
-        assert_eq!(name, "doomed");
+        let failed = tokio::time::timeout(Duration::from_secs(10), failed).await.unwrap();
+        assert_eq!(failed, Failed { part: "doomed", reason: None });
         node.stop().await;
 
         let node = Node::start(Settings::in_folder(folder.path(), "test")).await.unwrap();
         let ended = node.loops.ended.subscribe();
         node.stop().await;
         assert_eq!(*ended.borrow(), None);
+    }
+
+    /// A node's log as a newer version left it, in a folder: the event at position 2 is changed.
+    async fn left_by_a_newer_version(folder: &Path) -> PathBuf {
+        let node = Node::start(Settings::in_folder(folder, "test")).await.unwrap();
+        for name in ["a", "b", "c"] {
+            node.control_plane.bus.submit(vouch(name)).await.unwrap();
+        }
+        assert!(node.control_plane.now.reach(Position(3)).await);
+        node.stop().await;
+        let file = folder.join("diario.db");
+        change_by_hand(&file, "UPDATE events SET type = 'zeppelin.landed' WHERE position = 2")
+            .await;
+        file
+    }
+
+    fn vouch(name: &str) -> Envelope {
+        let command_id = CommandId::new(&format!("vouch/{name}")).unwrap();
+        let name = FreshnessDomainName::new(name).unwrap();
+        Envelope {
+            correlation: command_id.clone(),
+            command_id,
+            actor: Actor { kind: ActorKind::User, name: "ann".into(), via: "test".into() },
+            seen: None,
+            causation: None,
+            command: freshness_domain::Command::Upsert { name, time_to_live: None }.into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_newer_event_stops_a_start_also_from_a_snapshot_behind_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = left_by_a_newer_version(folder.path()).await;
+        let before = (std::fs::read(&file).unwrap(), files_in(folder.path()));
+
+        let refused = Node::start(Settings::in_folder(folder.path(), "test")).await.unwrap_err();
+
+        let told = format!("{:#}", anyhow::Error::new(refused));
+        assert_eq!(
+            told,
+            "cannot read the event at position 2: event type \"zeppelin.landed\" is unknown here: \
+             it was written by a newer version; upgrade"
+        );
+        let log = Storage::open_to_read(&Location::in_folder(folder.path())).await.unwrap();
+        assert_eq!(log.store.head().await.unwrap().position, Position(3));
+        // The snapshot from behind it was there, and would have been taken.
+        assert_eq!(log.snapshots.positions().await.unwrap(), [Position(3)]);
+        log.close().await;
+        assert_eq!(before, (std::fs::read(&file).unwrap(), files_in(folder.path())));
+    }
+
+    fn files_in(folder: &Path) -> Vec<PathBuf> {
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<PathBuf> =
+            files.filter(|path| !path.to_string_lossy().contains("db-")).collect();
+        files.sort();
+        files
+    }
+
+    #[tokio::test]
+    async fn a_newer_event_of_another_node_ends_this_one_before_it_writes_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = Node::start(Settings::in_folder(folder.path(), "test")).await.unwrap();
+        let failed = node.failed();
+        let bus = node.control_plane.bus.clone();
+        bus.submit(vouch("a")).await.unwrap();
+        let newer = "CREATE TEMP TABLE newer AS SELECT * FROM events WHERE position = 1; \
+            UPDATE newer SET position = 2, version = 2, schema_version = 7; \
+            INSERT INTO events SELECT * FROM newer; \
+            UPDATE log_head SET position = 2";
+        change_by_hand(&folder.path().join("diario.db"), newer).await;
+
+        for name in ["b", "c"] {
+            let refused = bus.submit(vouch(name)).await.unwrap_err();
+            assert!(matches!(
+                refused,
+                command_bus::Error::Unavailable { .. } | command_bus::Error::Closed
+            ));
+        }
+
+        let failed = tokio::time::timeout(Duration::from_secs(10), failed).await.unwrap();
+        let told = failed.to_string();
+        assert!(told.contains("the event at position 2: "), "{told}");
+        assert!(told.ends_with("schema version 7, newer than 1 known here: upgrade"), "{told}");
+        assert_eq!(node.control_plane.store.head().await.unwrap().position, Position(2));
+        node.stop().await;
     }
 }

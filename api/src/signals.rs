@@ -1,7 +1,7 @@
 //! Being told to stop: by SIGTERM and SIGINT, or by a part of the node that has failed.
 
 use anyhow::bail;
-use api::node::Node;
+use api::node::{Failed, Node};
 use projections::worker;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -26,7 +26,7 @@ pub(crate) fn cancel_on_stop(token: CancellationToken) -> std::io::Result<()> {
 
 /// What ended without being asked to.
 #[derive(Debug)]
-pub(crate) struct Failure(oneshot::Receiver<&'static str>);
+pub(crate) struct Failure(oneshot::Receiver<Failed>);
 
 /// Cancels a token when a part ends that the node is of no use without.
 pub(crate) fn cancel_on_failure(node: &Node, token: CancellationToken) -> Failure {
@@ -35,8 +35,8 @@ pub(crate) fn cancel_on_failure(node: &Node, token: CancellationToken) -> Failur
     drop(worker::spawn("failure watch", async move {
         let stopped = token.clone();
         tokio::select! {
-            part = failed => {
-                if tell.send(part).is_err() {
+            failed = failed => {
+                if let Err(Failed { part, .. }) = tell.send(failed) {
                     warn!(part, "It failed while the process was ending anyway.");
                 }
                 token.cancel();
@@ -51,7 +51,7 @@ impl Failure {
     /// An error when something has failed: the process is to end with it, and to be started anew.
     pub(crate) fn check(mut self) -> anyhow::Result<()> {
         match self.0.try_recv() {
-            Ok(part) => bail!("the {part} has failed, the log says why; start diario again"),
+            Ok(failed) => bail!("{failed}"),
             Err(_) => Ok(()),
         }
     }

@@ -1,15 +1,27 @@
 //! Every event there is: the sum of the aggregates' events, with its stable name in the log.
 //!
 //! A stored event is never renamed, removed or given another meaning: a change is a new variant,
-//! or a higher `schema_version` with an upcaster.
+//! or a higher `schema_version` with an upcaster, which brings the payloads of the version before
+//! into the new shape whenever one is read. What is stored is never touched.
+
+#[cfg(test)]
+mod tests;
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::bbs::{actual_lrp, cell, desired_lrp, freshness_domain, task};
 
-/// Declares an aggregate's events: one struct each, its stable name and schema version.
+/// Brings a payload of one schema version into the shape of the next one. Pure and total: what it
+/// does not find it leaves to the decoder to tell.
+pub(crate) type Upcaster = fn(Value) -> Value;
+
+/// Declares an aggregate's events: one struct each, its stable name and schema version. From
+/// version 2 on the upcasters follow in brackets, from the first version's to the one before:
+/// `Scaled = "desired_lrp.scaled", 3, [from_v1, from_v2];`
 macro_rules! events {
-    ($doc:literal; $( $(#[$variant_doc:meta])* $name:ident = $type_name:literal, $schema_version:literal; )+) => {
+    ($doc:literal; $( $(#[$variant_doc:meta])* $name:ident = $type_name:literal,
+        $schema_version:literal $(, [$($upcaster:path),+])?; )+) => {
         #[doc = $doc]
         #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
         pub enum Event {
@@ -17,8 +29,10 @@ macro_rules! events {
         }
 
         impl Event {
-            /// The names of all events of this aggregate, in the order they were added.
-            pub const TYPE_NAMES: &'static [&'static str] = &[$($type_name),+];
+            /// The names of all events of this aggregate, in the order they were added, each with
+            /// the newest version of its payload's shape.
+            pub const TYPES: &'static [(&'static str, u16)] =
+                &[$(($type_name, $schema_version)),+];
 
             /// The name under which the log stores the event.
             #[must_use]
@@ -43,7 +57,15 @@ macro_rules! events {
             ) -> Result<Option<Self>, crate::event::UnreadableEvent> {
                 match type_name {
                     $( $type_name => {
-                        crate::event::read(type_name, schema_version, $schema_version, payload)
+                        const UPCASTERS: &[crate::event::Upcaster] = &[$($($upcaster),+)?];
+                        // One for every version before the newest.
+                        const { assert!(UPCASTERS.len() + 1 == $schema_version) };
+                        let shape = crate::event::Shape {
+                            type_name: $type_name,
+                            newest: $schema_version,
+                            upcasters: UPCASTERS,
+                        };
+                        crate::event::read(shape, schema_version, payload)
                             .map(|event| Some(Self::$name(event)))
                     } )+
                     _ => Ok(None),
@@ -92,6 +114,14 @@ pub enum UnreadableEvent {
         /// The newest known one.
         known: u16,
     },
+    /// No program ever wrote such a version: the row was altered.
+    #[error("event {type_name} has schema version {found}, which never was: the row was altered")]
+    NoSuchSchema {
+        /// The stored name.
+        type_name: String,
+        /// The stored schema version.
+        found: u16,
+    },
     /// Its payload is not what its name says.
     #[error("the payload of event {type_name} cannot be read")]
     Payload {
@@ -102,31 +132,88 @@ pub enum UnreadableEvent {
     },
 }
 
+/// What is known of an event's payload.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    pub(crate) type_name: &'static str,
+    pub(crate) newest: u16,
+    /// From version 1 to 2, from 2 to 3 and so on.
+    pub(crate) upcasters: &'static [Upcaster],
+}
+
 pub(crate) fn read<T: DeserializeOwned>(
-    type_name: &str,
+    shape: Shape,
     found: u16,
-    known: u16,
     payload: &[u8],
 ) -> Result<T, UnreadableEvent> {
-    let type_name = type_name.to_owned();
-    if found > known {
-        return Err(UnreadableEvent::NewerSchema { type_name, found, known });
+    let type_name = || shape.type_name.to_owned();
+    let unreadable = |source| UnreadableEvent::Payload { type_name: type_name(), source };
+    if found == shape.newest {
+        return serde_json::from_slice(payload).map_err(unreadable);
     }
-    serde_json::from_slice(payload).map_err(|source| UnreadableEvent::Payload { type_name, source })
+    if found > shape.newest {
+        let known = shape.newest;
+        return Err(UnreadableEvent::NewerSchema { type_name: type_name(), found, known });
+    }
+    let old = serde_json::from_slice(payload).map_err(unreadable)?;
+    serde_json::from_value(upcast(shape, found, old)?).map_err(unreadable)
+}
+
+/// Brings a payload of an older version into the newest shape, version by version.
+fn upcast(shape: Shape, found: u16, old: Value) -> Result<Value, UnreadableEvent> {
+    let first = match found.checked_sub(1) {
+        Some(first) => usize::from(first),
+        None => return upcast_made_up(shape, old),
+    };
+    Ok(shape.upcasters.iter().skip(first).fold(old, |payload, upcaster| upcaster(payload)))
+}
+
+#[cfg(any(test, feature = "testing"))]
+fn upcast_made_up(shape: Shape, old: Value) -> Result<Value, UnreadableEvent> {
+    if shape.type_name == crate::testing::MADE_UP_VERSION_0_OF {
+        return upcast(shape, 1, crate::testing::upcast_version_0(old));
+    }
+    Err(UnreadableEvent::NoSuchSchema { type_name: shape.type_name.to_owned(), found: 0 })
+}
+
+#[cfg(not(any(test, feature = "testing")))]
+fn upcast_made_up(shape: Shape, _: Value) -> Result<Value, UnreadableEvent> {
+    Err(UnreadableEvent::NoSuchSchema { type_name: shape.type_name.to_owned(), found: 0 })
+}
+
+/// Whether this program can read events of a type and version.
+///
+/// # Errors
+/// [`UnreadableEvent::UnknownType`] or [`UnreadableEvent::NewerSchema`].
+pub fn check_known(type_name: &str, schema_version: u16) -> Result<(), UnreadableEvent> {
+    let type_name = type_name.to_owned();
+    match Event::types().iter().find(|(known, _)| *known == type_name) {
+        None => Err(UnreadableEvent::UnknownType { type_name }),
+        Some((_, known)) if schema_version > *known => {
+            Err(UnreadableEvent::NewerSchema { type_name, found: schema_version, known: *known })
+        }
+        Some(_) => Ok(()),
+    }
 }
 
 impl Event {
+    /// All events, aggregate by aggregate: the name of each, and the newest version of its shape.
+    #[must_use]
+    pub fn types() -> Vec<(&'static str, u16)> {
+        [
+            desired_lrp::Event::TYPES,
+            actual_lrp::Event::TYPES,
+            task::Event::TYPES,
+            cell::Event::TYPES,
+            freshness_domain::Event::TYPES,
+        ]
+        .concat()
+    }
+
     /// The names of all events, aggregate by aggregate.
     #[must_use]
     pub fn type_names() -> Vec<&'static str> {
-        [
-            desired_lrp::Event::TYPE_NAMES,
-            actual_lrp::Event::TYPE_NAMES,
-            task::Event::TYPE_NAMES,
-            cell::Event::TYPE_NAMES,
-            freshness_domain::Event::TYPE_NAMES,
-        ]
-        .concat()
+        Self::types().into_iter().map(|(type_name, _)| type_name).collect()
     }
 
     /// The name under which the log stores the event.

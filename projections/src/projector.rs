@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tracing::error;
 
 use crate::{
-    event_store::{EventStore, Subscription},
+    event_store::{self, EventStore, Subscription},
     history::shards_changed_by,
     snapshot::ShardId,
     worker,
@@ -39,6 +39,8 @@ struct Shared {
     cells: Mutex<HashMap<CellId, watch::Sender<Position>>>,
     // Changed only under the world's write lock.
     dirty: Mutex<BTreeSet<ShardId>>,
+    // Why the log is followed no longer.
+    failure: OnceLock<event_store::Error>,
 }
 
 impl Now {
@@ -50,6 +52,7 @@ impl Now {
             world: RwLock::new(world),
             cells: Mutex::new(HashMap::new()),
             dirty: Mutex::new(BTreeSet::new()),
+            failure: OnceLock::new(),
         });
         drop(worker::spawn("projector", follow(store, Arc::clone(&shared), moved)));
         Self { shared, position }
@@ -76,6 +79,13 @@ impl Now {
         self.moved().wait_for(|reached| *reached >= position).await.is_ok()
     }
 
+    /// Why following has ended, when it was for what the log holds: an event of a newer version,
+    /// past which this program must not go.
+    #[must_use]
+    pub fn failure(&self) -> Option<&event_store::Error> {
+        self.shared.failure.get()
+    }
+
     /// Wakes whenever the assignment of a cell has changed.
     #[must_use]
     pub fn assignment_moved(&self, cell_id: &CellId) -> watch::Receiver<Position> {
@@ -94,6 +104,14 @@ async fn follow(store: Arc<dyn EventStore>, shared: Arc<Shared>, moved: watch::S
     let mut subscription = store.subscribe(*moved.borrow());
     loop {
         if let Err(failure) = follow_until_failure(&mut subscription, &shared, &moved).await {
+            if failure.is_unreadable() {
+                error!(
+                    error = &failure as &dyn std::error::Error,
+                    "The log holds what this program cannot read; it is followed no longer."
+                );
+                drop(shared.failure.set(failure));
+                return;
+            }
             error!(error = %failure, "The log could not be followed; trying again.");
             tokio::time::sleep(RETRY_PAUSE).await;
             subscription = store.subscribe(*moved.borrow());
@@ -105,7 +123,7 @@ async fn follow_until_failure(
     subscription: &mut Subscription,
     shared: &Shared,
     moved: &watch::Sender<Position>,
-) -> Result<(), crate::event_store::Error> {
+) -> Result<(), event_store::Error> {
     loop {
         let events = subscription.next_batch(FOLD_MAX).await?;
         let mut changed = BTreeSet::new();
@@ -123,5 +141,33 @@ async fn follow_until_failure(
         for sender in changed.iter().filter_map(|cell_id| cells.get(cell_id)) {
             sender.send_replace(position);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event_store::{
+        conformance::samples::{INCARNATION, fill},
+        sqlite::{Database, SqliteStore, change_by_hand},
+    };
+
+    #[tokio::test]
+    async fn an_event_of_a_newer_version_ends_following_and_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("diario.db");
+        let database = Database::open(&path, INCARNATION).await.unwrap();
+        let store = Arc::new(SqliteStore::new(database.clone()));
+        fill(&*store, &[1, 1, 1]).await;
+        change_by_hand(&path, "UPDATE events SET schema_version = 9 WHERE position = 2").await;
+
+        let now = Now::follow(store, World::empty());
+
+        assert!(!now.reach(Position(2)).await, "it does not get there");
+        let failure = now.failure().unwrap();
+        assert_eq!(failure.to_string(), "cannot read the event at position 2");
+        let reason = std::error::Error::source(failure).unwrap().to_string();
+        assert!(reason.contains("schema version 9") && reason.ends_with("upgrade"), "{reason}");
+        database.close().await;
     }
 }

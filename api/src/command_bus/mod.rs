@@ -8,7 +8,11 @@ mod batch;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use domain::{
     command::Envelope,
@@ -60,6 +64,7 @@ pub enum Error {
 pub struct CommandBus {
     requests: mpsc::Sender<Request>,
     lease_epoch: LeaseEpoch,
+    failure: Arc<OnceLock<String>>,
 }
 
 #[derive(Debug)]
@@ -100,9 +105,18 @@ impl CommandBus {
             domain::log::Stamp { position: world.position(), recorded_at: world.recorded_at() };
         let decider = Decider::new(world.aggregates().clone(), head, Some(lease_epoch));
         let carried = VecDeque::new();
-        let writer = Writer { store, decider, clock, waiting, carried, is_closed: false };
+        let failure = Arc::default();
+        let writer = Writer {
+            store,
+            decider,
+            clock,
+            waiting,
+            carried,
+            is_closed: false,
+            failure: Arc::clone(&failure),
+        };
         drop(worker::spawn("command bus", writer.run()));
-        Self { requests, lease_epoch }
+        Self { requests, lease_epoch, failure }
     }
 
     /// The lease under which this node's loops act.
@@ -115,6 +129,13 @@ impl CommandBus {
     /// by this node any more.
     pub async fn ended(&self) {
         self.requests.closed().await;
+    }
+
+    /// Why the bus has ended, when it was for what the log holds: an event of a newer version,
+    /// past which this program must not decide anything.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
     }
 
     /// Submits one command and waits until what it caused is durable.
@@ -158,8 +179,11 @@ struct Writer {
     clock: Arc<Clock>,
     waiting: mpsc::Receiver<Request>,
     carried: VecDeque<Request>,
-    /// The store was closed for good.
+    /// Nothing can be written any more: the store is closed, or the log holds what this program
+    /// cannot read.
     is_closed: bool,
+    /// What the log holds that this program cannot read.
+    failure: Arc<OnceLock<String>>,
 }
 
 impl Writer {
@@ -174,7 +198,7 @@ impl Writer {
                 self.carried.push_front(request);
                 self.serve_some().await;
                 if self.is_closed {
-                    error!("The log is closed; the command bus ends.");
+                    error!("The log can be written no more; the command bus ends.");
                     return;
                 }
                 while self.carried.len() < GATHER_MAX {
@@ -265,11 +289,9 @@ impl Writer {
                     return Err(Failure::Refused { refusal, commands });
                 }
                 Err(AppendError::Failed(failure)) => {
-                    let reason = failure.to_string();
                     error!(error = %failure, "The log could not be written.");
                     self.decider.undo(tentative);
-                    self.is_closed = matches!(failure, event_store::Error::Closed);
-                    return Err(Unavailable(reason).into());
+                    return Err(self.unavailable(&failure).into());
                 }
             }
         }
@@ -298,7 +320,7 @@ impl Writer {
                 .store
                 .read_all(after, READ_PAGE)
                 .await
-                .map_err(|failure| Unavailable(failure.to_string()))?;
+                .map_err(|failure| self.unavailable(&failure))?;
             if page.is_empty() {
                 return Ok(());
             }
@@ -306,6 +328,20 @@ impl Writer {
                 self.decider.apply(recorded);
             }
         }
+    }
+
+    /// What a caller is told of a failure. Nothing is decided any more once the log was closed, or
+    /// behind an event that this program cannot read.
+    fn unavailable(&mut self, failure: &event_store::Error) -> Unavailable {
+        if matches!(failure, event_store::Error::Closed) {
+            self.is_closed = true;
+        }
+        if !failure.is_unreadable() {
+            return Unavailable(failure.to_string());
+        }
+        self.is_closed = true;
+        let reason = self.failure.get_or_init(|| failure.with_cause());
+        Unavailable(reason.clone())
     }
 
     /// Nothing is decided until the store says what became of the batch.

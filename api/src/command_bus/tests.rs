@@ -2,21 +2,21 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use async_trait::async_trait;
 use domain::{
     bbs::{actual_lrp, desired_lrp},
     command::{Command, Seen},
-    event::Event,
+    event::{Event, UnreadableEvent},
     id::CommandId,
     log::{Actor, Incarnation, LeaseEpoch, Recorded, StreamId, StreamVersion},
     testing,
     units::Timestamp,
 };
 use projections::event_store::{
-    BatchRow, EventStore, Filter, Head, Leaf, Order, Row, Subscription,
+    BatchRow, EventStore, Filter, Head, Leaf, NewestOfType, Order, Row, Subscription,
     memory::{MemoryLog, MemoryStore},
 };
 
@@ -41,6 +41,8 @@ struct FaultyStore {
     inner: MemoryStore,
     fault: std::sync::Mutex<Fault>,
     appends: AtomicUsize,
+    /// Whether the events that it holds are of a newer version.
+    is_newer: AtomicBool,
 }
 
 impl FaultyStore {
@@ -50,6 +52,7 @@ impl FaultyStore {
             inner: MemoryStore::new(log),
             fault: std::sync::Mutex::new(Fault::None),
             appends: AtomicUsize::new(0),
+            is_newer: AtomicBool::new(false),
         })
     }
 
@@ -103,6 +106,11 @@ impl EventStore for FaultyStore {
         self.inner.find_command(id).await
     }
     async fn read_all(&self, after: Position, limit: usize) -> Read<Vec<Recorded<Event>>> {
+        if self.is_newer.load(Ordering::Relaxed) {
+            let type_name = "zeppelin.landed".to_owned();
+            let source = UnreadableEvent::UnknownType { type_name };
+            return Err(event_store::Error::Unreadable { position: after.next(), source });
+        }
         self.inner.read_all(after, limit).await
     }
     async fn read_stream(
@@ -121,6 +129,9 @@ impl EventStore for FaultyStore {
         order: Order,
     ) -> Read<Vec<Recorded<Event>>> {
         self.inner.read_filtered(filter, after, limit, order).await
+    }
+    async fn newest_of_each_type(&self) -> Read<Vec<NewestOfType>> {
+        self.inner.newest_of_each_type().await
     }
     async fn position_at(&self, time: Timestamp) -> Read<Position> {
         self.inner.position_at(time).await
@@ -161,6 +172,14 @@ async fn log(store: &FaultyStore) -> Vec<Recorded<Event>> {
     store.inner.read_all(Position(0), 10_000).await.unwrap()
 }
 
+async fn world_of(store: &FaultyStore) -> World {
+    let mut world = World::empty();
+    for recorded in log(store).await {
+        world.apply(&recorded);
+    }
+    world
+}
+
 fn rejection(result: Result<Accepted, Error>) -> &'static str {
     match result {
         Err(Error::Rejected(rejection)) => rejection.code(),
@@ -187,10 +206,7 @@ async fn a_repeated_command_is_answered_as_before_also_by_the_next_node() {
 
     let first = first_bus.submit(desire.clone()).await.unwrap();
     let again = first_bus.submit(desire.clone()).await.unwrap();
-    let mut world = World::empty();
-    for recorded in log(&store).await {
-        world.apply(&recorded);
-    }
+    let world = world_of(&store).await;
     let as_store: Arc<dyn EventStore> = store.clone();
     let next_bus = CommandBus::start(as_store, &world, Arc::new(Clock::default()), LeaseEpoch(1));
     let by_next_node = next_bus.submit(desire).await.unwrap();
@@ -338,6 +354,29 @@ async fn a_bus_whose_store_is_closed_ends_and_says_so() {
     assert!(matches!(failed, Err(Error::Unavailable { .. })));
     let later = bus.submit(user("c2", testing::desire("web", 1))).await;
     assert!(matches!(later, Err(Error::Closed)));
+}
+
+#[tokio::test]
+async fn behind_a_newer_nodes_event_the_bus_writes_nothing_and_ends() {
+    let store = FaultyStore::new();
+    let bus = bus(&store);
+    bus.submit(user("c1", testing::desire("web", 1))).await.unwrap();
+    let another = CommandBus::start(
+        store.clone(),
+        &world_of(&store).await,
+        Arc::new(Clock::default()),
+        LeaseEpoch(1),
+    );
+    another.submit(user("c2", testing::desire("api", 1))).await.unwrap();
+    store.is_newer.store(true, Ordering::Relaxed);
+
+    let refused = bus.submit(user("c3", testing::desire("db", 1))).await.unwrap_err();
+
+    let told = refused.to_string();
+    assert!(told.contains("position 2") && told.contains("upgrade"), "{told}");
+    tokio::time::timeout(std::time::Duration::from_secs(10), bus.ended()).await.unwrap();
+    assert!(bus.failure().is_some_and(|reason| told.contains(reason)));
+    assert_eq!(log(&store).await.len(), 2);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod build;
 mod dice;
+mod made_up;
 mod samples;
 mod story;
 mod walk;
@@ -15,6 +16,8 @@ pub use build::{
     task_guid, task_story,
 };
 pub use dice::Dice;
+pub(crate) use made_up::upcast_version_0;
+pub use made_up::{MADE_UP_VERSION_0_OF, version_0};
 pub use samples::sample_events;
 pub use story::{START, Story, When, given};
 pub use walk::random_command;

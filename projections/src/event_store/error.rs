@@ -192,6 +192,22 @@ impl Error {
             | Self::Closed => false,
         }
     }
+
+    /// Whether the log holds an event that this program cannot read. It must neither go past it
+    /// nor write behind it.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Unreadable { .. })
+    }
+
+    /// The error and what it follows from, in one line.
+    #[must_use]
+    pub fn with_cause(&self) -> String {
+        match std::error::Error::source(self) {
+            Some(source) => format!("{self}: {source}"),
+            None => self.to_string(),
+        }
+    }
 }
 
 /// Why an append did not answer with events.

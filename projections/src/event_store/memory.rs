@@ -16,8 +16,8 @@ use domain::{
 };
 
 use super::{
-    AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Head, Leaf, LogId, Order,
-    READ_EVENTS_MAX, Row, Subscription, Turn,
+    AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Head, Leaf, LogId,
+    NewestOfType, Order, READ_EVENTS_MAX, Row, Subscription, Turn,
     chain::GENESIS,
     commit,
     subscription::{Feed, Source},
@@ -307,6 +307,20 @@ impl EventStore for MemoryStore {
         order: Order,
     ) -> Result<Vec<Recorded<Event>>, Error> {
         Ok(self.log().read_filtered(filter, after, limit.min(READ_EVENTS_MAX), order))
+    }
+
+    async fn newest_of_each_type(&self) -> Result<Vec<NewestOfType>, Error> {
+        let log = self.log();
+        let mut newest: BTreeMap<&str, &Row> = BTreeMap::new();
+        newest.extend(log.rows.iter().map(|(row, _)| (row.type_name.as_str(), row)));
+        let told = newest.into_values().map(|row| NewestOfType {
+            type_name: row.type_name.clone(),
+            schema_version: row.schema_version,
+            position: row.position,
+        });
+        let mut told: Vec<_> = told.collect();
+        told.sort_by_key(|newest| newest.position);
+        Ok(told)
     }
 
     async fn position_at(&self, time: Timestamp) -> Result<Position, Error> {

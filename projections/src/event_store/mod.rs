@@ -13,6 +13,7 @@ mod encoding;
 mod error;
 mod hot_log;
 pub mod keys;
+mod known;
 pub mod memory;
 mod migrate;
 mod packed;
@@ -37,6 +38,7 @@ pub use batch::{
 pub use encoding::Row;
 pub use error::{AppendError, CLOCK_DISTANCE_MAX_MS, Error};
 pub use hot_log::{Floor, HotLog, LogIdentity, StreamRow};
+pub use known::{NewestOfType, check_known};
 pub use subscription::{RING_EVENTS, Subscription};
 
 /// The most events that one read answers with, whatever limit it names.
@@ -179,6 +181,10 @@ pub trait EventStore: Send + Sync + std::fmt::Debug {
         limit: usize,
         order: Order,
     ) -> Result<Vec<Recorded<Event>>, Error>;
+
+    /// The newest event of each type that the log holds: what [`check_known`] looks at. Cheap,
+    /// however long the log is.
+    async fn newest_of_each_type(&self) -> Result<Vec<NewestOfType>, Error>;
 
     /// The last position whose `recorded_at` is not later; 0 when there is none.
     async fn position_at(&self, time: Timestamp) -> Result<Position, Error>;

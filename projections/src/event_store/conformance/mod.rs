@@ -37,6 +37,7 @@ pub async fn run(factory: &dyn Factory) {
     read::filters_let_through_what_they_name(&*factory.fresh().await).await;
     read::a_time_has_a_position(&*factory.fresh().await).await;
     read::hashes_depend_on_the_input_alone(&*factory.fresh().await).await;
+    read::the_newest_event_of_each_type_is_told(&*factory.fresh().await).await;
     follow::a_reader_behind_the_end_is_refused(&*factory.fresh().await).await;
     follow::racing_writers_are_followed_without_gap_or_double(factory.fresh().await).await;
     follow::a_reader_that_lags_behind_the_ring_misses_nothing(&*factory.fresh().await).await;

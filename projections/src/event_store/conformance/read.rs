@@ -92,3 +92,15 @@ pub(super) async fn hashes_depend_on_the_input_alone(store: &dyn EventStore) {
         "every store gives these events this link"
     );
 }
+
+pub(super) async fn the_newest_event_of_each_type_is_told(store: &dyn EventStore) {
+    assert_eq!(store.newest_of_each_type().await.expect("types"), []);
+    let events = vec![lost("a", "n"), upserted("a"), lost("b", "n"), upserted("b"), lost("c", "n")];
+    store.append(batch(1, START, 1, events)).await.expect("an append");
+
+    let newest = store.newest_of_each_type().await.expect("types");
+
+    let told = newest.iter().map(|it| (it.type_name.as_str(), it.schema_version, it.position.0));
+    let expected = [("freshness_domain.upserted", 1, 4), ("cell.lost", 1, 5)];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+}

@@ -5,11 +5,14 @@
 
 mod append;
 mod beside;
+#[cfg(any(test, feature = "testing"))]
+mod by_hand;
 mod database;
 mod read;
 mod rows;
 mod tail;
 mod trim;
+mod types;
 mod writer;
 
 use std::sync::Arc;
@@ -25,7 +28,7 @@ use sqlx::SqlitePool;
 
 use super::{
     AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Floor, Head, HotLog, Leaf,
-    LogId, LogIdentity, Order, Row, StreamRow, Subscription, Turn,
+    LogId, LogIdentity, NewestOfType, Order, Row, StreamRow, Subscription, Turn,
     chain::Fault,
     subscription::{Feed, Source},
     turn::FreeTurn,
@@ -33,6 +36,8 @@ use super::{
 
 use crate::checkpoint::Checkpoint;
 
+#[cfg(any(test, feature = "testing"))]
+pub use by_hand::change_by_hand;
 pub use database::Database;
 pub(super) use database::open_error;
 pub(crate) use writer::Failure;
@@ -121,6 +126,10 @@ impl EventStore for SqliteStore {
         order: Order,
     ) -> Result<Vec<Recorded<Event>>, Error> {
         read::filtered(self.database.readers(), filter, after, limit, order).await
+    }
+
+    async fn newest_of_each_type(&self) -> Result<Vec<NewestOfType>, Error> {
+        types::newest_of_each(self.database.readers()).await
     }
 
     async fn position_at(&self, time: Timestamp) -> Result<Position, Error> {

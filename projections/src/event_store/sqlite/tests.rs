@@ -3,20 +3,27 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
+use sqlx::{ConnectOptions as _, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
-use super::{Database, SqliteStore};
+use super::{Database, SqliteStore, change_by_hand};
 use crate::event_store::{
-    Error, EventStore, Row,
+    Error, EventStore, Filter, Order, Row,
     chain::{self, Fault, FaultKind},
+    check_known,
     conformance::{
         self, Factory,
         samples::{self, INCARNATION, START},
     },
     memory::{MemoryLog, MemoryStore},
 };
-use domain::log::Position;
+use crate::world::World;
+use domain::{
+    bbs::freshness_domain,
+    event::Event,
+    log::{Position, StreamVersion},
+    units::Timestamp,
+};
 
 struct Sqlite {
     folder: TempDir,
@@ -68,19 +75,6 @@ async fn the_sqlite_store_behaves() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_memory_store_behaves() {
     conformance::run(&Memory).await;
-}
-
-async fn connect(path: &Path) -> SqliteConnection {
-    SqliteConnectOptions::new().filename(path).connect().await.unwrap()
-}
-
-async fn execute(path: &Path, statements: &str) {
-    let mut connection = connect(path).await;
-    sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned()))
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    sqlx::Connection::close(connection).await.unwrap();
 }
 
 /// Three batches: positions 1 to 3, 4 and 5, 6 to 8.
@@ -153,7 +147,7 @@ async fn verify_names_the_first_wrong_position_and_how() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("diario.db");
         let database = sample(&path).await;
-        execute(&path, tampering).await;
+        change_by_hand(&path, tampering).await;
 
         let found = chain::verify(&SqliteStore::new(database.clone())).await.unwrap();
 
@@ -179,7 +173,7 @@ async fn a_row_changed_together_with_its_leaf_still_breaks_its_batch() {
     let leaf = hex::encode(chain::leaf(&forged));
     let tampering =
         format!("UPDATE events SET actor_name = 'me', leaf = x'{leaf}' WHERE position = 5");
-    execute(&path, &tampering).await;
+    change_by_hand(&path, &tampering).await;
 
     let found = chain::verify(&store).await.unwrap();
 
@@ -221,7 +215,7 @@ async fn a_database_of_a_newer_version_is_refused() {
     let newer = "INSERT INTO _sqlx_migrations \
                  (version, description, success, checksum, execution_time) \
                  VALUES (9001, 'from the future', 1, x'00', 0)";
-    execute(&path, newer).await;
+    change_by_hand(&path, newer).await;
     let before = std::fs::read(&path).unwrap();
 
     let refused = Database::open(&path, INCARNATION).await.unwrap_err();
@@ -375,4 +369,78 @@ async fn a_commit_nobody_heard_of_is_followed_once_it_is_found() {
     let seen = seen.await.expect("it is woken").unwrap();
     let positions: Vec<u64> = seen.iter().map(|event| event.position.0).collect();
     assert_eq!(positions, [9, 10], "each once");
+}
+
+#[tokio::test]
+async fn rows_of_an_old_version_are_read_in_the_newest_shape_by_every_path() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old.db");
+    let database = Database::open(&path, INCARNATION).await.unwrap();
+    let store = SqliteStore::new(database.clone());
+    let first = samples::batch(1, START, 1, vec![samples::upserted("a"), samples::lost("b", "n")]);
+    let id = first.id;
+    store.append(first).await.unwrap();
+    samples::fill(&store, &[1]).await;
+    let payload = hex::encode(domain::testing::version_0(7));
+    let statement =
+        format!("UPDATE events SET schema_version = 0, payload = x'{payload}' WHERE position = 1");
+    change_by_hand(&path, &statement).await;
+
+    let stream = samples::upserted("a").stream;
+    let owner = Some(stream.owner());
+    let filter = Filter { owner, ..Filter::default() };
+    let command = samples::upserted("a").command_id;
+    let mut paths = vec![
+        store.read_all(START, 1).await.unwrap(),
+        store.read_stream(&stream, StreamVersion(0), 1).await.unwrap(),
+        store.read_filtered(&filter, START, 1, Order::OldestFirst).await.unwrap(),
+        store.find_batch(id).await.unwrap().unwrap(),
+        store.find_command(&command).await.unwrap().unwrap(),
+    ];
+    let followed = store.subscribe(START).next().await.unwrap();
+    paths.push(vec![followed.as_ref().clone()]);
+
+    let expected = freshness_domain::Upserted { fresh_until: Some(Timestamp(7_000_000_000)) };
+    let expected = Event::from(freshness_domain::Event::from(expected));
+    for (number, events) in paths.iter().enumerate() {
+        assert_eq!(events[0].event, expected, "path {number}");
+    }
+    let mut world = World::empty();
+    for recorded in &paths[0] {
+        world.apply(recorded);
+    }
+    let domains: Vec<_> = world.aggregates().freshness_domains().collect();
+    assert_eq!(domains[0].fresh_until, Some(Timestamp(7_000_000_000)));
+    // What is stored is never touched: the row is hashed as it was written.
+    let rows = store.read_rows(START, 1).await.unwrap();
+    assert_eq!((rows[0].0.schema_version, &rows[0].0.payload), (0, &domain::testing::version_0(7)));
+    database.close().await;
+}
+
+#[tokio::test]
+async fn a_kind_of_event_that_is_not_known_here_is_found_wherever_it_is() {
+    for (change, expected) in [
+        ("schema_version = 2", "event freshness_domain.upserted has schema version 2"),
+        ("type = 'zeppelin.landed'", "event type \"zeppelin.landed\" is unknown here"),
+        ("type = 'a'", "event type \"a\" is unknown here"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("newer.db");
+        let database = Database::open(&path, INCARNATION).await.unwrap();
+        let store = SqliteStore::new(database.clone());
+        samples::fill(&store, &[2]).await;
+        let head = store.head().await.unwrap().position;
+        store.append(samples::batch(9, head, 9, vec![samples::upserted("a")])).await.unwrap();
+        samples::fill(&store, &[2]).await;
+        assert!(check_known(&store).await.is_ok());
+        change_by_hand(&path, &format!("UPDATE events SET {change} WHERE position = 3")).await;
+
+        let failure = check_known(&store).await.unwrap_err();
+
+        assert!(failure.is_unreadable());
+        assert_eq!(failure.to_string(), "cannot read the event at position 3");
+        let reason = std::error::Error::source(&failure).unwrap().to_string();
+        assert!(reason.starts_with(expected), "{reason}");
+        database.close().await;
+    }
 }

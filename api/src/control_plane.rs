@@ -24,9 +24,12 @@ use projections::{
     projector::Now,
 };
 
+use tracing::{Instrument as _, trace_span};
+
 use crate::{
     clock::{self, Clock},
     command_bus::{self, Accepted, CommandBus},
+    telemetry::{self, SPANS},
 };
 
 /// One control-plane node.
@@ -108,7 +111,12 @@ impl ControlPlane {
 
     /// Waits until the present shows a position, so that a client reads what it wrote.
     async fn see(&self, position: Position) {
-        if !self.now.reach(position).await {
+        let span = trace_span!(
+            target: SPANS,
+            "view.reach",
+            diario.position = telemetry::position_attribute(position),
+        );
+        if !self.now.reach(position).instrument(span).await {
             tracing::warn!(%position, "The view stopped following the log.");
         }
     }

@@ -20,6 +20,7 @@ use api::{
     http::Access,
     node::{Node, Settings},
     output,
+    telemetry::traces,
 };
 use cell::config::OnShutdown;
 use clap::Args;
@@ -44,6 +45,8 @@ pub(crate) struct Options {
     fresh: bool,
     #[command(flatten)]
     ports: edge::Ports,
+    #[command(flatten)]
+    pub(crate) traces: traces::Options,
     /// The name of the one cell.
     #[arg(long, default_value = "cell-1")]
     cell_id: CellId,

@@ -4,7 +4,7 @@ use std::{
     fmt, future::IntoFuture as _, io, net::SocketAddr, path::Path, sync::Arc, time::Duration,
 };
 
-use axum::{Router, http::StatusCode, routing::get};
+use axum::{Router, http::StatusCode, middleware, routing::get};
 use axum_server::tls_rustls::RustlsConfig;
 use clap::Args;
 use tokio::net::TcpListener;
@@ -17,6 +17,7 @@ use crate::{
     http::Access,
     node::Node,
     router::{self, access_log::AccessLog, registry::Registry},
+    telemetry::{metrics_route, traces},
 };
 
 /// How long requests may go on after a listener was told to stop.
@@ -143,9 +144,7 @@ pub async fn serve(
 ) -> Result<(), Error> {
     let control_plane = node.control_plane.clone();
     let registry = Registry::follow(control_plane.now.clone());
-    let api = graphql::router(control_plane.clone(), access)
-        .merge(cell_gateway::router(control_plane.clone(), cell_tokens))
-        .merge(health(control_plane));
+    let api = api(control_plane, access, cell_tokens);
     let stop = shutdown.clone();
     let routed = router::serve(
         listeners.router,
@@ -163,8 +162,27 @@ pub async fn serve(
         routed.await;
         stop.cancel();
     };
-    let (served, ()) = tokio::join!(served, routed);
-    served
+    let both = async {
+        let (served, ()) = tokio::join!(served, routed);
+        served
+    };
+    tokio::select! {
+        served = both => served,
+        () = metrics_route::keep_up() => Ok(()),
+    }
+}
+
+/// All that is answered on the port of the API.
+pub(crate) fn api(
+    control_plane: ControlPlane,
+    access: Access,
+    cell_tokens: Arc<CellTokens>,
+) -> Router {
+    graphql::router(control_plane.clone(), access.clone())
+        .merge(cell_gateway::router(control_plane.clone(), cell_tokens))
+        .layer(middleware::from_fn(traces::trace_request))
+        .merge(metrics_route::router(control_plane.clone(), access))
+        .merge(health(control_plane))
 }
 
 async fn serve_api(

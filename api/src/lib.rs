@@ -9,6 +9,7 @@
 //! - [`cli`]: the commands of operators, over GraphQL alone
 //! - [`router`]: HTTP by host name to the running instances
 //! - [`simulation`]: the whole cluster in virtual time, from a seed
+//! - [`telemetry`]: traces and metrics
 //! - [`clock`]: the only reader of wall time and of chance
 //!
 //! An edge decides nothing. A loop remembers nothing.
@@ -30,5 +31,6 @@ pub mod presence_watch;
 pub mod reconciler;
 pub mod router;
 pub mod simulation;
+pub mod telemetry;
 #[cfg(test)]
 mod testing;

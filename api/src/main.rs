@@ -10,9 +10,15 @@ mod signals;
 
 use std::{ffi::OsStr, path::Path, process::ExitCode};
 
-use api::{cli, output};
+use api::{
+    cli, output,
+    telemetry::traces::{self, Traces},
+};
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tokio::runtime::Handle;
+use tracing_subscriber::{
+    EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 /// Runs apps and one-off tasks in containers on many machines, and keeps their whole history.
 #[derive(Debug, Parser)]
@@ -34,6 +40,9 @@ struct Arguments {
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
 }
+
+/// The exit code of a usage error, as clap's own.
+const USAGE: u8 = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum LogFormat {
@@ -70,7 +79,6 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::parse();
     let filter = arguments.log.unwrap_or_else(|| EnvFilter::new(arguments.command.log_level()));
-    start_logging(filter, arguments.log_format);
     // Ignored when another provider was installed first: there is only this one.
     drop(rustls::crypto::ring::default_provider().install_default());
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -80,6 +88,14 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let traces = match start_traces(&arguments.command, runtime.handle()) {
+        Ok(traces) => traces,
+        Err(failure) => {
+            output::error(&failure.into());
+            return ExitCode::from(USAGE);
+        }
+    };
+    start_logging(filter, arguments.log_format, traces.as_ref());
     let result = runtime.block_on(async {
         match arguments.command {
             Command::Dev(options) => Box::pin(dev::run(options)).await,
@@ -88,6 +104,9 @@ fn main() -> ExitCode {
             Command::Operator(command) => Box::pin(cli::run(command)).await,
         }
     });
+    if let Some(traces) = traces {
+        traces.stop();
+    }
     result.unwrap_or_else(|failure| {
         output::error(&failure);
         ExitCode::FAILURE
@@ -112,10 +131,22 @@ fn run_inside_containers() -> Option<ExitCode> {
     (first == OsStr::new("sample-app")).then(cell::lifecycle::sample_app::main)
 }
 
-fn start_logging(filter: EnvFilter, format: LogFormat) {
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
+/// Traces of what keeps running, when it is told where to send them.
+fn start_traces(command: &Command, runtime: &Handle) -> Result<Option<Traces>, traces::Error> {
+    let (options, node) = match command {
+        Command::Dev(options) => (&options.traces, "dev"),
+        Command::Serve(options) => (&options.traces, "serve"),
+        Command::Cell(_) | Command::Operator(_) => return Ok(None),
+    };
+    let Some(endpoint) = &options.otlp_endpoint else { return Ok(None) };
+    Traces::start(endpoint, node, runtime.clone()).map(Some)
+}
+
+fn start_logging(filter: EnvFilter, format: LogFormat, traces: Option<&Traces>) {
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match format {
+        LogFormat::Text => lines.with_filter(filter).boxed(),
+        LogFormat::Json => lines.json().with_filter(filter).boxed(),
+    };
+    tracing_subscriber::registry().with(lines).with(traces.map(Traces::layer)).init();
 }

@@ -17,6 +17,7 @@ use api::{
     http::Access,
     node::{Node, Settings},
     output,
+    telemetry::traces,
 };
 use clap::Args;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,8 @@ pub(crate) struct Options {
     storage: StorageOptions,
     #[command(flatten)]
     ports: edge::Ports,
+    #[command(flatten)]
+    pub(crate) traces: traces::Options,
     /// The address to listen on; beyond loopback it needs TLS and tokens.
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     address: IpAddr,

@@ -35,6 +35,58 @@ impl Command {
             }
         }
     }
+
+    /// A stable name of what is asked, for metrics and traces: `aggregate.command`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::DesiredLrp(command) => match command {
+                desired_lrp::Command::Desire { .. } => "desired_lrp.desire",
+                desired_lrp::Command::Update { .. } => "desired_lrp.update",
+                desired_lrp::Command::Remove { .. } => "desired_lrp.remove",
+            },
+            Self::ActualLrp(command) => actual_lrp_kind(command),
+            Self::Task(command) => task_kind(command),
+            Self::Cell(command) => match command {
+                cell::Command::Register { .. } => "cell.register",
+                cell::Command::Lose { .. } => "cell.lose",
+                cell::Command::Return { .. } => "cell.return",
+            },
+            Self::FreshnessDomain(freshness_domain::Command::Upsert { .. }) => {
+                "freshness_domain.upsert"
+            }
+        }
+    }
+}
+
+fn actual_lrp_kind(command: &actual_lrp::Command) -> &'static str {
+    match command {
+        actual_lrp::Command::Create { .. } => "actual_lrp.create",
+        actual_lrp::Command::Place { .. } => "actual_lrp.place",
+        actual_lrp::Command::FailPlacement { .. } => "actual_lrp.fail_placement",
+        actual_lrp::Command::Refuse { .. } => "actual_lrp.refuse",
+        actual_lrp::Command::Claim { .. } => "actual_lrp.claim",
+        actual_lrp::Command::Start { .. } => "actual_lrp.start",
+        actual_lrp::Command::Crash { .. } => "actual_lrp.crash",
+        actual_lrp::Command::Remove { .. } => "actual_lrp.remove",
+        actual_lrp::Command::Unclaim { .. } => "actual_lrp.unclaim",
+        actual_lrp::Command::Retire { .. } => "actual_lrp.retire",
+    }
+}
+
+fn task_kind(command: &task::Command) -> &'static str {
+    match command {
+        task::Command::Desire { .. } => "task.desire",
+        task::Command::Cancel { .. } => "task.cancel",
+        task::Command::Place { .. } => "task.place",
+        task::Command::FailPlacement { .. } => "task.fail_placement",
+        task::Command::Refuse { .. } => "task.refuse",
+        task::Command::Start { .. } => "task.start",
+        task::Command::Complete { .. } => "task.complete",
+        task::Command::Release { .. } => "task.release",
+        task::Command::LoseCell { .. } => "task.lose_cell",
+        task::Command::Expire { .. } => "task.expire",
+    }
 }
 
 /// What a loop looked at before it decided.

@@ -25,11 +25,14 @@ use projections::{
     world::World,
 };
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info, warn};
+use tracing::{Instrument as _, Span, error, field, info, trace_span, warn};
 
 pub use batch::{Accepted, Decider, Outcome, Tentative};
 
-use crate::clock::{self, Clock};
+use crate::{
+    clock::{self, Clock},
+    telemetry::{self, SPANS, commands::Kinds},
+};
 
 /// How many requests may wait; beyond that callers are told to come again.
 const WAITING_MAX: usize = 4096;
@@ -70,6 +73,8 @@ pub struct CommandBus {
 #[derive(Debug)]
 struct Request {
     envelopes: Vec<Envelope>,
+    /// Of its sender's trace.
+    span: Span,
     answer: oneshot::Sender<Result<Vec<Outcome>, Unavailable>>,
 }
 
@@ -159,11 +164,31 @@ impl CommandBus {
         if envelopes.is_empty() {
             return Ok(Vec::new());
         }
+        let kinds = Kinds::of(envelopes.iter().map(|envelope| &envelope.command));
+        let span = trace_span!(
+            target: SPANS,
+            "bus.submit",
+            diario.command = kinds.first(),
+            diario.commands = telemetry::count_attribute(kinds.count()),
+            diario.position = field::Empty,
+        );
+        let result = self.judge_all(envelopes, span.clone()).instrument(span.clone()).await;
+        kinds.count_outcomes(&result);
+        let accepted = result.iter().flatten().rev().find_map(|outcome| outcome.as_ref().ok());
+        if let Some(accepted) = accepted {
+            span.record("diario.position", telemetry::position_attribute(accepted.position));
+        }
+        result
+    }
+
+    async fn judge_all(&self, envelopes: Vec<Envelope>, span: Span) -> Result<Vec<Outcome>, Error> {
         let (answer, answered) = oneshot::channel();
-        self.requests.try_send(Request { envelopes, answer }).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => Error::Busy,
-            mpsc::error::TrySendError::Closed(_) => Error::Closed,
-        })?;
+        self.requests.try_send(Request { envelopes, span, answer }).map_err(
+            |refused| match refused {
+                mpsc::error::TrySendError::Full(_) => Error::Busy,
+                mpsc::error::TrySendError::Closed(_) => Error::Closed,
+            },
+        )?;
         answered
             .await
             .map_err(|_| Error::Closed)?
@@ -216,7 +241,8 @@ impl Writer {
         let requests: Vec<Request> = self.carried.drain(..).collect();
         let envelopes: Vec<Envelope> =
             requests.iter().flat_map(|request| request.envelopes.iter().cloned()).collect();
-        let mut outcomes = self.commit_all(&envelopes).await.into_iter();
+        let span = batch_span(&requests, envelopes.len());
+        let mut outcomes = self.commit_all(&envelopes).instrument(span).await.into_iter();
         for request in requests {
             let mine = outcomes.by_ref().take(request.envelopes.len()).collect();
             // A caller that went away is not told; what it asked for is durable all the same.
@@ -251,7 +277,8 @@ impl Writer {
     async fn commit_some(&mut self, envelopes: &[Envelope]) -> Result<Vec<Outcome>, Failure> {
         self.look_up_old_commands(envelopes).await?;
         loop {
-            let tentative = self.decider.decide(envelopes, self.clock.now());
+            let tentative = trace_span!(target: SPANS, "bus.decide")
+                .in_scope(|| self.decider.decide(envelopes, self.clock.now()));
             if tentative.events.is_empty() {
                 return Ok(tentative.outcomes);
             }
@@ -262,7 +289,8 @@ impl Writer {
                 lease: tentative.lease,
                 events: tentative.events.clone(),
             };
-            match self.store.append(batch).await {
+            let append = self.store.append(batch);
+            match telemetry::append::observed(tentative.events.len(), append).await {
                 Ok(_) => return Ok(tentative.outcomes),
                 Err(AppendError::HeadMoved { .. }) => {
                     info!("Another node wrote first; deciding anew.");
@@ -356,4 +384,23 @@ impl Writer {
             }
         }
     }
+}
+
+/// The span of what requests are decided and committed together. It is a part of the first one's
+/// trace, and linked with the others.
+fn batch_span(requests: &[Request], commands: usize) -> Span {
+    let mut spans = requests.iter().map(|request| &request.span);
+    let first = spans.next().and_then(Span::id);
+    let span = trace_span!(
+        target: SPANS,
+        parent: first,
+        "bus.batch",
+        diario.commands = telemetry::count_attribute(commands),
+    );
+    if !span.is_disabled() {
+        for other in spans {
+            span.follows_from(other);
+        }
+    }
+    span
 }

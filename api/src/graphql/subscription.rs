@@ -13,6 +13,8 @@ use domain::{
 use futures_util::{Stream, StreamExt as _, stream};
 use projections::{event_store, observations::Follow};
 
+use crate::telemetry::subscribers::Subscriber;
+
 use super::{
     ControlPlane,
     actual_lrp::{self, ActualLrp},
@@ -71,7 +73,12 @@ impl Subscription {
         let incarnation = *incarnation;
         let progress = ctx.data_opt::<Arc<Progress>>().cloned().unwrap_or_default();
         progress.passed(Cursor { incarnation, position: after });
-        let start = Following { subscription: Some(store.subscribe(after)), progress, given: None };
+        let start = Following {
+            subscription: Some(store.subscribe(after)),
+            progress,
+            given: None,
+            _counted: Subscriber::of("log"),
+        };
         Ok(stream::unfold(start, move |following| next_event(following, incarnation))
             .filter(move |event| {
                 let passes = match event {
@@ -103,7 +110,13 @@ impl Subscription {
             )
         });
         let subscription = Some(control_plane.store.subscribe(position));
-        let start = Slots { control_plane, process_guid, subscription, present: Some(keys) };
+        let start = Slots {
+            control_plane,
+            process_guid,
+            subscription,
+            present: Some(keys),
+            _counted: Subscriber::of("actual_lrps"),
+        };
         Ok(stream::unfold(start, next_slots).flat_map(stream::iter))
     }
 
@@ -127,7 +140,8 @@ impl Subscription {
         let query = projections::observations::Query { last, ..query };
         let follow = state(ctx)?.control_plane.observations.follow(&owner, query).await;
         let follow = follow.map_err(|failure| of_observations(&failure))?;
-        Ok(stream::unfold(Some(follow), next_lines).flat_map(stream::iter))
+        let start = Some((follow, Subscriber::of("logs")));
+        Ok(stream::unfold(start, next_lines).flat_map(stream::iter))
     }
 }
 
@@ -136,6 +150,7 @@ struct Following {
     subscription: Option<event_store::Subscription>,
     progress: Arc<Progress>,
     given: Option<Position>,
+    _counted: Subscriber,
 }
 
 type Event = Arc<Recorded<domain::event::Event>>;
@@ -167,6 +182,7 @@ struct Slots {
     process_guid: Option<ProcessGuid>,
     subscription: Option<event_store::Subscription>,
     present: Option<BTreeSet<ActualLrpKey>>,
+    _counted: Subscriber,
 }
 
 fn is_of(key: &ActualLrpKey, process_guid: Option<&ProcessGuid>) -> bool {
@@ -225,11 +241,14 @@ fn look(control_plane: &ControlPlane, keys: BTreeSet<ActualLrpKey>) -> Changes {
 
 type Lines = Vec<Result<LogLine>>;
 
-async fn next_lines(follow: Option<Follow>) -> Option<(Lines, Option<Follow>)> {
-    let mut follow = follow?;
+type Counted = (Follow, Subscriber);
+
+async fn next_lines(counted: Option<Counted>) -> Option<(Lines, Option<Counted>)> {
+    let (mut follow, subscriber) = counted?;
     Some(match follow.next().await {
         Ok(page) => {
-            (page.records.into_iter().filter_map(LogLine::of).map(Ok).collect(), Some(follow))
+            let lines = page.records.into_iter().filter_map(LogLine::of).map(Ok).collect();
+            (lines, Some((follow, subscriber)))
         }
         Err(failure) => (vec![Err(of_observations(&failure))], None),
     })

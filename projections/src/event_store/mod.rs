@@ -195,6 +195,12 @@ pub trait EventStore: Send + Sync + std::fmt::Debug {
     /// The batches that begin behind a position, in order.
     async fn read_batches(&self, after: Position, limit: usize) -> Result<Vec<BatchRow>, Error>;
 
+    /// How many bytes the log takes in its store, with indexes and what lies beside it; `None`
+    /// where that is not known.
+    async fn stored_bytes(&self) -> Result<Option<u64>, Error> {
+        Ok(None)
+    }
+
     /// Follows the log from behind a position: first what is there, then what comes, each event
     /// exactly once and in order.
     fn subscribe(&self, after: Position) -> Subscription;

@@ -235,6 +235,18 @@ impl History {
         world.await.map(Arc::clone)
     }
 
+    /// The newest snapshot at or before a position; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the snapshots cannot be read.
+    pub async fn newest_snapshot(
+        &self,
+        position: Position,
+    ) -> Result<Option<Stamp>, snapshot::Error> {
+        let found = self.snapshots.newest_at_or_before(position, SHARD_FORMAT).await?;
+        Ok(found.map(|manifest| manifest.stamp()))
+    }
+
     fn slot(&self, position: Position) -> Slot {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, slot)) = open.iter().find(|(of, _)| *of == position) {

@@ -18,11 +18,15 @@ use axum::{
 use http_body_util::LengthLimitError;
 use serde::Deserialize;
 use serde_json::json;
+use tracing::{Instrument as _, trace_span};
 
 use super::{Edge, VIA, error::INVALID, socket};
-use crate::http::{
-    Caller, Denied,
-    limits::{BODY_BYTES_MAX, REQUEST_TIMEOUT},
+use crate::{
+    http::{
+        Caller, Denied,
+        limits::{BODY_BYTES_MAX, REQUEST_TIMEOUT},
+    },
+    telemetry::SPANS,
 };
 use media_type::MediaType;
 
@@ -139,7 +143,8 @@ async fn post(
     check_content_type(request.headers())?;
     let executed = tokio::time::timeout(REQUEST_TIMEOUT, async move {
         let request = read(request.into_body()).await?;
-        Ok(edge.schema.execute(request.data(caller)).await)
+        let span = trace_span!(target: SPANS, "graphql.execute");
+        Ok(edge.schema.execute(request.data(caller)).instrument(span).await)
     });
     match executed.await {
         Ok(Ok(response)) => Ok(show(&response, media_type)),

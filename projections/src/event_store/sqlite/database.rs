@@ -109,6 +109,18 @@ impl Database {
         &self.path
     }
 
+    /// The size of the file and of the WAL beside it.
+    pub(super) fn file_bytes(&self) -> Result<u64, Error> {
+        let unreadable =
+            |source| Error::Open { path: self.path.clone(), source: sqlx::Error::Io(source) };
+        let file = std::fs::metadata(&self.path).map_err(unreadable)?.len();
+        let mut wal = self.path.clone().into_os_string();
+        wal.push("-wal");
+        // There is none while nobody writes.
+        let wal = std::fs::metadata(wal).map_or(0, |metadata| metadata.len());
+        Ok(file.saturating_add(wal))
+    }
+
     /// Ends what is queued and closes the file. Handles that are left answer [`Error::Closed`].
     pub async fn close(&self) {
         // The writer goes last: the last connection to close folds the WAL into the file.

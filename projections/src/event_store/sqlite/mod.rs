@@ -144,6 +144,10 @@ impl EventStore for SqliteStore {
         read::batches(self.database.readers(), after, limit).await
     }
 
+    async fn stored_bytes(&self) -> Result<Option<u64>, Error> {
+        self.database.file_bytes().map(Some)
+    }
+
     fn subscribe(&self, after: Position) -> Subscription {
         let source = SqliteSource(self.database.readers().clone());
         self.feed.subscribe(Arc::new(source), after)

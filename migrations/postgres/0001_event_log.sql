@@ -129,7 +129,7 @@ CREATE FUNCTION diario_append(
     h_position bigint, h_incarnation bytea, h_link bytea,
     b_id bytea, b_recorded_at bigint, b_link bytea, b_lease_epoch bigint,
     s_stream text[], s_before bigint[], s_version bigint[],
-    e_stream integer[], e_version bigint[], e_causation bigint[],
+    e_stream text[], e_version bigint[], e_causation bigint[],
     e_owner_hash bigint[], e_command_hash bigint[], e_schema_version integer[],
     e_type text[], e_actor_kind text[], e_actor_name text[], e_actor_via text[],
     e_command_id bytea[], e_correlation bytea[], e_leaf bytea[], e_payload bytea[],
@@ -171,7 +171,7 @@ BEGIN
             schema_version, stream, type, actor_kind, actor_name, actor_via, command_id,
             correlation, leaf, payload)
         SELECT h_position + e.number, e.version, b_recorded_at, e.causation, e.owner_hash,
-            e.command_hash, e.schema_version, s_stream[e.stream], e.type, e.actor_kind,
+            e.command_hash, e.schema_version, e.stream, e.type, e.actor_kind,
             e.actor_name, e.actor_via, e.command_id, e.correlation, e.leaf, e.payload
         FROM unnest(e_stream, e_version, e_causation, e_owner_hash, e_command_hash,
             e_schema_version, e_type, e_actor_kind, e_actor_name, e_actor_via, e_command_id,

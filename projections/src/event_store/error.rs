@@ -7,7 +7,7 @@ use domain::{
     log::{LeaseEpoch, Position},
 };
 
-use super::{BatchId, Head, Refusal, chain::Fault};
+use super::{BatchId, Head, Refusal, TURN_MAX, chain::Fault};
 
 /// How far a node's clock may be from its database's, in milliseconds.
 pub const CLOCK_DISTANCE_MAX_MS: i64 = 5_000;
@@ -161,6 +161,9 @@ pub enum Error {
         /// Where the log ends.
         head: Position,
     },
+    /// The holder of a turn kept it for too long.
+    #[error("the turn lasted longer than {} s and was taken back: nothing was written", TURN_MAX.as_secs())]
+    TurnTakenBack,
     /// The store was closed, or its writer has stopped.
     #[error("the event store is closed")]
     Closed,
@@ -174,7 +177,8 @@ impl Error {
             Self::Unavailable { .. }
             | Self::OutOfConnections { .. }
             | Self::ReadOnly { .. }
-            | Self::ClockOff { .. } => true,
+            | Self::ClockOff { .. }
+            | Self::TurnTakenBack => true,
             Self::Open { .. }
             | Self::NotADatabase { .. }
             | Self::NewerDatabase { .. }

@@ -65,11 +65,13 @@ CREATE TABLE log_head (
     link        bytea   NOT NULL
 ) WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 
-CREATE TABLE leases (
-    name        text        COLLATE "C" NOT NULL PRIMARY KEY,
-    holder      text        COLLATE "C" NOT NULL,
-    lease_epoch bigint      NOT NULL,
-    expires_at  timestamptz NOT NULL
+-- Whose loops are active: one row. Each holder has a higher epoch than the one before; an empty
+-- holder gave the lease up.
+CREATE TABLE lease (
+    id         integer     NOT NULL PRIMARY KEY CHECK (id = 1),
+    holder     text        COLLATE "C" NOT NULL,
+    epoch      bigint      NOT NULL,
+    expires_at timestamptz NOT NULL
 ) WITH (fillfactor = 10);
 
 -- When any node last heard each cell, by the database's clock.
@@ -154,7 +156,7 @@ BEGIN
         RETURN;
     END IF;
     IF b_lease_epoch IS NOT NULL AND NOT EXISTS
-        (SELECT 1 FROM leases WHERE name = 'loops' AND lease_epoch = b_lease_epoch) THEN
+        (SELECT 1 FROM lease WHERE id = 1 AND epoch = b_lease_epoch) THEN
         code := 2;
         RETURN;
     END IF;

@@ -77,10 +77,6 @@ pub enum Error {
         /// What failed.
         source: sqlx::migrate::MigrateError,
     },
-    /// The text that should name a database does not. The text is not shown: it may hold a
-    /// password.
-    #[error("the database URL must be postgres://[user[:password]@]host[:port]/database")]
-    MalformedUrl,
     /// The database cannot be reached or does not answer in time; it is tried again by itself.
     #[error("the database {database} cannot be reached to {operation}: try again")]
     Unavailable {
@@ -186,7 +182,6 @@ impl Error {
             | Self::Damaged { .. }
             | Self::TailDamaged { .. }
             | Self::Migrate { .. }
-            | Self::MalformedUrl
             | Self::Database { .. }
             | Self::Unreadable { .. }
             | Self::Malformed { .. }

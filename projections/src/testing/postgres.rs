@@ -9,16 +9,22 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Output, Stdio},
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
 };
 
+use domain::units::Timestamp;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::{Gid, Pid, Uid, User},
 };
 use tempfile::TempDir;
+
+use crate::event_store::{
+    conformance::samples::INCARNATION,
+    postgres::{Database, WallClock},
+};
 
 /// The superuser of every test cluster, and a password that no check asks for.
 const USER: &str = "diario";
@@ -61,6 +67,26 @@ pub struct Settings {
 pub fn shared() -> &'static Cluster {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
     SHARED.get_or_init(|| Cluster::start(&Settings::default()))
+}
+
+/// Opens a database of a test under the suite's incarnation and the machine's clock.
+///
+/// # Panics
+/// When it cannot be opened.
+pub async fn open(url: &str) -> Database {
+    let url = url.parse().expect("an address of a database");
+    Database::open(&url, INCARNATION, wall_clock()).await.expect("a database that opens")
+}
+
+/// The machine's clock.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "a test's clock is the machine's")]
+pub fn wall_clock() -> WallClock {
+    Arc::new(|| {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let since = since.unwrap_or_default().as_nanos();
+        Timestamp(i64::try_from(since).unwrap_or(i64::MAX))
+    })
 }
 
 impl Cluster {

@@ -2,7 +2,7 @@
 //!
 //! The URL's password is never shown: errors and logs name the database by [`Database::name`].
 
-use std::{future::Future, str::FromStr as _, sync::Arc, time::Duration};
+use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use domain::{log::Incarnation, units::Timestamp};
 use sqlx::{
@@ -11,7 +11,11 @@ use sqlx::{
     postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
     query::Query,
 };
-use tokio::{sync::Mutex, task::JoinHandle, time::timeout};
+use tokio::{
+    sync::{Mutex, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -19,6 +23,7 @@ use super::{
     failure::{self, is_lost},
     migrate, tail,
 };
+use crate::storage::DatabaseUrl;
 
 /// How long making a connection may take.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -28,6 +33,9 @@ const READ_MAX: Duration = Duration::from_secs(30);
 const READERS_MAX: u32 = 8;
 /// How many connections write what is not the log: keys, snapshots, the lease, presence.
 const WRITERS_MAX: u32 = 3;
+
+/// A future that borrows a connection.
+pub(crate) type Work<'c, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>;
 
 /// Tells this node's time.
 pub type WallClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -62,18 +70,38 @@ impl Database {
     /// others wait. A new log lives under `new_incarnation`; an existing one keeps its own.
     ///
     /// # Errors
-    /// [`Error::MalformedUrl`], [`Error::Open`], [`Error::Unavailable`],
+    /// [`Error::Open`], [`Error::Unavailable`],
     /// [`Error::OutOfConnections`], [`Error::ReadOnly`], [`Error::NotADatabase`],
     /// [`Error::NewerDatabase`], [`Error::Migrate`], [`Error::TailDamaged`].
     pub async fn open(
-        url: &str,
+        url: &DatabaseUrl,
         new_incarnation: Incarnation,
         wall_clock: WallClock,
     ) -> Result<Self, Error> {
-        let options = options(url)?;
-        let name = name(&options);
+        let (options, name) = (options(url), url.to_string());
         let mut connection = connect(&name, &with(&options, "open", &[])).await?;
         migrate::run(&name, &mut connection, new_incarnation).await?;
+        Self::start(name, options, connection, wall_clock).await
+    }
+
+    /// Opens a database only to read, beside nodes that may be writing it; every write fails.
+    ///
+    /// # Errors
+    /// As [`Database::open`], and [`Error::OlderDatabase`]; nothing is changed.
+    pub async fn open_to_read(url: &DatabaseUrl, wall_clock: WallClock) -> Result<Self, Error> {
+        let options = with(&options(url), "inspect", &[("default_transaction_read_only", "on")]);
+        let name = url.to_string();
+        let mut connection = connect(&name, &options).await?;
+        migrate::check(&name, &mut connection).await?;
+        Self::start(name, options, connection, wall_clock).await
+    }
+
+    async fn start(
+        name: String,
+        options: PgConnectOptions,
+        mut connection: PgConnection,
+        wall_clock: WallClock,
+    ) -> Result<Self, Error> {
         let (opened_at, log_id) = tail::check(&name, &mut connection).await?;
         // A clean goodbye only saves the server a line in its log.
         drop(timeout(CONNECT_MAX, connection.close()).await);
@@ -220,9 +248,9 @@ impl Database {
         }
     }
 
-    /// Runs `work` in a transaction of its own worker, so that a caller that goes away leaves
-    /// nothing half done.
-    pub(crate) async fn transaction<T, E, W, F>(
+    /// Runs `work` in a transaction of a worker of its own, so that a caller that goes away leaves
+    /// nothing half done. The outer error is the transaction's, the inner one the work's.
+    pub(crate) async fn transaction<T, E, W>(
         &self,
         operation: &'static str,
         work: W,
@@ -230,10 +258,9 @@ impl Database {
     where
         T: Send + 'static,
         E: Send + 'static,
-        W: FnOnce(PoolConnection<Postgres>) -> F + Send + 'static,
-        F: Future<Output = (PoolConnection<Postgres>, Result<T, E>)> + Send,
+        W: for<'c> FnOnce(&'c mut PgConnection) -> Work<'c, T, E> + Send + 'static,
     {
-        let (answer, answered) = tokio::sync::oneshot::channel();
+        let (answer, answered) = oneshot::channel();
         let database = self.clone();
         drop(crate::worker::spawn("postgres transaction", async move {
             // The caller may have gone away; the transaction stands all the same.
@@ -242,24 +269,21 @@ impl Database {
         answered.await.unwrap_or(Err(Error::Closed))
     }
 
-    async fn transact<T, E, W, F>(
+    async fn transact<T, E, W>(
         &self,
         operation: &'static str,
         work: W,
     ) -> Result<Result<T, E>, Error>
     where
-        W: FnOnce(PoolConnection<Postgres>) -> F,
-        F: Future<Output = (PoolConnection<Postgres>, Result<T, E>)>,
+        W: for<'c> FnOnce(&'c mut PgConnection) -> Work<'c, T, E>,
     {
-        let failed = |source| self.failed(operation, source);
         let mut connection = self.begin(operation).await?;
-        let (returned, result) = work(connection).await;
-        connection = returned;
+        let result = work(&mut connection).await;
         let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
         if let Err(source) = sqlx::query(end).execute(&mut *connection).await {
             discard(connection);
             if result.is_ok() {
-                return Err(failed(source));
+                return Err(self.failed(operation, source));
             }
         }
         Ok(result)
@@ -293,23 +317,8 @@ fn discard(connection: PoolConnection<Postgres>) {
     drop(connection.detach());
 }
 
-fn options(url: &str) -> Result<PgConnectOptions, Error> {
-    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-        return Err(Error::MalformedUrl);
-    }
-    // The parser's error is dropped: it may quote the URL.
-    let options = PgConnectOptions::from_str(url).map_err(|_| Error::MalformedUrl)?;
-    Ok(options.disable_statement_logging())
-}
-
-fn name(options: &PgConnectOptions) -> String {
-    let user = options.get_username();
-    let database = options.get_database().unwrap_or(user);
-    let port = options.get_port();
-    match options.get_socket() {
-        Some(socket) => format!("postgres://{user}@{}:{port}/{database}", socket.display()),
-        None => format!("postgres://{user}@{}:{port}/{database}", options.get_host()),
-    }
+fn options(url: &DatabaseUrl) -> PgConnectOptions {
+    url.connect_options().disable_statement_logging()
 }
 
 /// The options of one sort of connection. The server notices a dead peer by itself.
@@ -340,20 +349,4 @@ async fn connect(name: &str, options: &PgConnectOptions) -> Result<PgConnection,
     connecting
         .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
         .map_err(|source| failure::at_open(name, source))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_password_is_never_shown() {
-        let shown = name(&options("postgres://ann:secret@db.example:5433/log").unwrap());
-        assert_eq!(shown, "postgres://ann@db.example:5433/log");
-        for url in ["mysql://ann:secret@db/log", "postgres://ann:secret@db:port/log", "log.db"] {
-            let refused = options(url).unwrap_err();
-            assert!(matches!(refused, Error::MalformedUrl));
-            assert!(!format!("{refused} {refused:?}").contains("secret"));
-        }
-    }
 }

@@ -1,6 +1,8 @@
 //! Brings a Postgres database's schema up to date under a lock, so that of several nodes that
 //! start together one does it; refuses a database of the future and one that is somebody else's.
 
+use std::cmp::Ordering;
+
 use domain::log::Incarnation;
 use sqlx::{Connection as _, PgConnection, migrate::Migrator};
 
@@ -40,7 +42,7 @@ async fn run_locked(
     connection: &mut PgConnection,
     new_incarnation: Incarnation,
 ) -> Result<(), Error> {
-    let known = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let known = known_version();
     let found = newest_applied(name, connection).await?;
     if found > known {
         return Err(Error::NewerDatabase { database: name.to_owned(), found, known });
@@ -55,6 +57,22 @@ async fn run_locked(
         connection.clear_cached_statements().await.map_err(|source| at_open(name, source))?;
     }
     start_log(connection, new_incarnation).await.map_err(|source| at_open(name, source))
+}
+
+fn known_version() -> i64 {
+    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+/// Refuses a database that is not of the version known here; nothing is changed.
+pub(super) async fn check(name: &str, connection: &mut PgConnection) -> Result<(), Error> {
+    let known = known_version();
+    let found = newest_applied(name, connection).await?;
+    let database = name.to_owned();
+    match found.cmp(&known) {
+        Ordering::Greater => Err(Error::NewerDatabase { database, found, known }),
+        Ordering::Less => Err(Error::OlderDatabase { database, found, known }),
+        Ordering::Equal => Ok(()),
+    }
 }
 
 fn migration_failed(name: &str, source: sqlx::migrate::MigrateError) -> Error {

@@ -4,27 +4,14 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
-use super::{Database, PostgresStore, WallClock};
+use super::{Database, PostgresStore};
 use crate::{
     event_store::{
         EventStore,
-        conformance::{self, Factory, samples::INCARNATION},
+        conformance::{self, Factory},
     },
     testing::postgres,
 };
-use domain::units::Timestamp;
-
-#[expect(clippy::disallowed_methods, reason = "a test's clock is the machine's")]
-fn wall_clock() -> WallClock {
-    Arc::new(|| {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        Timestamp(i64::try_from(since.as_nanos()).unwrap())
-    })
-}
-
-async fn open(url: &str) -> Database {
-    Database::open(url, INCARNATION, wall_clock()).await.unwrap()
-}
 
 #[derive(Default)]
 struct Postgres {
@@ -35,7 +22,7 @@ struct Postgres {
 impl Factory for Postgres {
     async fn fresh(&self) -> Arc<dyn EventStore> {
         let url = postgres::shared().fresh_database();
-        let database = open(&url).await;
+        let database = postgres::open(&url).await;
         *self.last.lock().unwrap() = Some((url, database.clone()));
         Arc::new(PostgresStore::new(database))
     }
@@ -44,7 +31,7 @@ impl Factory for Postgres {
         drop(store);
         let (url, database) = self.last.lock().unwrap().take()?;
         database.close().await;
-        Some(Arc::new(PostgresStore::new(open(&url).await)))
+        Some(Arc::new(PostgresStore::new(postgres::open(&url).await)))
     }
 }
 

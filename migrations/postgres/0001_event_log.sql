@@ -65,11 +65,13 @@ CREATE TABLE log_head (
     link        bytea   NOT NULL
 ) WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 
-CREATE TABLE leases (
-    name        text        COLLATE "C" NOT NULL PRIMARY KEY,
-    holder      text        COLLATE "C" NOT NULL,
-    lease_epoch bigint      NOT NULL,
-    expires_at  timestamptz NOT NULL
+-- Whose loops are active: one row. Each holder has a higher epoch than the one before; an empty
+-- holder gave the lease up.
+CREATE TABLE lease (
+    id         integer     NOT NULL PRIMARY KEY CHECK (id = 1),
+    holder     text        COLLATE "C" NOT NULL,
+    epoch      bigint      NOT NULL,
+    expires_at timestamptz NOT NULL
 ) WITH (fillfactor = 10);
 
 -- When any node last heard each cell, by the database's clock.
@@ -129,7 +131,7 @@ CREATE FUNCTION diario_append(
     h_position bigint, h_incarnation bytea, h_link bytea,
     b_id bytea, b_recorded_at bigint, b_link bytea, b_lease_epoch bigint,
     s_stream text[], s_before bigint[], s_version bigint[],
-    e_stream integer[], e_version bigint[], e_causation bigint[],
+    e_stream text[], e_version bigint[], e_causation bigint[],
     e_owner_hash bigint[], e_command_hash bigint[], e_schema_version integer[],
     e_type text[], e_actor_kind text[], e_actor_name text[], e_actor_via text[],
     e_command_id bytea[], e_correlation bytea[], e_leaf bytea[], e_payload bytea[],
@@ -154,7 +156,7 @@ BEGIN
         RETURN;
     END IF;
     IF b_lease_epoch IS NOT NULL AND NOT EXISTS
-        (SELECT 1 FROM leases WHERE name = 'loops' AND lease_epoch = b_lease_epoch) THEN
+        (SELECT 1 FROM lease WHERE id = 1 AND epoch = b_lease_epoch) THEN
         code := 2;
         RETURN;
     END IF;
@@ -171,7 +173,7 @@ BEGIN
             schema_version, stream, type, actor_kind, actor_name, actor_via, command_id,
             correlation, leaf, payload)
         SELECT h_position + e.number, e.version, b_recorded_at, e.causation, e.owner_hash,
-            e.command_hash, e.schema_version, s_stream[e.stream], e.type, e.actor_kind,
+            e.command_hash, e.schema_version, e.stream, e.type, e.actor_kind,
             e.actor_name, e.actor_via, e.command_id, e.correlation, e.leaf, e.payload
         FROM unnest(e_stream, e_version, e_causation, e_owner_hash, e_command_hash,
             e_schema_version, e_type, e_actor_kind, e_actor_name, e_actor_via, e_command_id,

@@ -14,6 +14,7 @@
 //! - [`presence`]: which cell was heard when
 //! - [`data_dir`]: the lock on a data folder
 //! - [`storage`]: the database that holds it all, opened as one
+//! - `testing`: a Postgres server for tests
 //! - [`worker`]: the one place where a task is spawned
 //!
 //! Invariant: dropping every view and folding the log again gives the same views, to the byte.
@@ -34,6 +35,8 @@ pub mod route_table;
 pub mod snapshot;
 pub mod storage;
 pub mod verify;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod view;
 pub mod worker;
 pub mod world;

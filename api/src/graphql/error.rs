@@ -88,9 +88,9 @@ pub(super) fn of_log(failure: &event_store::Error) -> Error {
         event_store::Error::Unavailable { .. }
         | event_store::Error::OutOfConnections { .. }
         | event_store::Error::ReadOnly { .. }
-        | event_store::Error::ClockOff { .. } => coded("UNAVAILABLE", failure.to_string()),
+        | event_store::Error::ClockOff { .. }
+        | event_store::Error::TurnTakenBack => coded("UNAVAILABLE", failure.to_string()),
         event_store::Error::Open { .. }
-        | event_store::Error::MalformedUrl
         | event_store::Error::NotADatabase { .. }
         | event_store::Error::NewerDatabase { .. }
         | event_store::Error::OlderDatabase { .. }

@@ -7,7 +7,7 @@ use domain::{
     log::{LeaseEpoch, Position},
 };
 
-use super::{BatchId, Head, Refusal, chain::Fault};
+use super::{BatchId, Head, Refusal, TURN_MAX, chain::Fault};
 
 /// How far a node's clock may be from its database's, in milliseconds.
 pub const CLOCK_DISTANCE_MAX_MS: i64 = 5_000;
@@ -77,10 +77,6 @@ pub enum Error {
         /// What failed.
         source: sqlx::migrate::MigrateError,
     },
-    /// The text that should name a database does not. The text is not shown: it may hold a
-    /// password.
-    #[error("the database URL must be postgres://[user[:password]@]host[:port]/database")]
-    MalformedUrl,
     /// The database cannot be reached or does not answer in time; it is tried again by itself.
     #[error("the database {database} cannot be reached to {operation}: try again")]
     Unavailable {
@@ -161,6 +157,9 @@ pub enum Error {
         /// Where the log ends.
         head: Position,
     },
+    /// The holder of a turn kept it for too long.
+    #[error("the turn lasted longer than {} s and was taken back: nothing was written", TURN_MAX.as_secs())]
+    TurnTakenBack,
     /// The store was closed, or its writer has stopped.
     #[error("the event store is closed")]
     Closed,
@@ -174,7 +173,8 @@ impl Error {
             Self::Unavailable { .. }
             | Self::OutOfConnections { .. }
             | Self::ReadOnly { .. }
-            | Self::ClockOff { .. } => true,
+            | Self::ClockOff { .. }
+            | Self::TurnTakenBack => true,
             Self::Open { .. }
             | Self::NotADatabase { .. }
             | Self::NewerDatabase { .. }
@@ -182,7 +182,6 @@ impl Error {
             | Self::Damaged { .. }
             | Self::TailDamaged { .. }
             | Self::Migrate { .. }
-            | Self::MalformedUrl
             | Self::Database { .. }
             | Self::Unreadable { .. }
             | Self::Malformed { .. }

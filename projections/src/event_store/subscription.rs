@@ -49,8 +49,23 @@ impl Feed {
     /// whose answer was lost is published by whoever finds it, maybe behind a later one.
     pub(super) fn publish(&self, events: &[Recorded<Event>]) {
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        self.send(&mut published, events);
+    }
+
+    /// Publishes committed events if they are the next; otherwise answers `false`, and what is
+    /// between must be read and published first.
+    pub(super) fn publish_next(&self, events: &[Recorded<Event>]) -> bool {
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_next = events.first().is_some_and(|first| first.position == published.next());
+        if is_next {
+            self.send(&mut published, events);
+        }
+        is_next
+    }
+
+    fn send(&self, published: &mut Position, events: &[Recorded<Event>]) {
         let Some(last) = events.last().filter(|last| last.position > *published) else { return };
-        let before = std::mem::replace(&mut *published, last.position);
+        let before = std::mem::replace(published, last.position);
         if self.sender.receiver_count() == 0 {
             return;
         }

@@ -5,12 +5,14 @@
 //! that lost its lease without noticing does no harm. Time is the store's, never a node's.
 
 mod memory;
+mod postgres;
 mod sqlite;
 
 use async_trait::async_trait;
 use domain::{log::LeaseEpoch, units::Milliseconds};
 
 pub use memory::MemoryLeases;
+pub use postgres::PostgresLeases;
 pub use sqlite::SqliteLeases;
 
 /// How long a lease lasts unless it is renewed.
@@ -52,3 +54,6 @@ pub trait Leases: Send + Sync + std::fmt::Debug {
     /// Gives the lease up, if `holder` has it, so that another need not wait for its end.
     async fn release(&self, holder: &str) -> Result<(), crate::event_store::Error>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@
 mod load;
 mod manifest;
 mod memory;
+mod postgres;
 mod sqlite;
 mod thinning;
 
@@ -16,6 +17,7 @@ use domain::log::{Position, Stamp};
 pub use load::{load_shard_at_or_before, load_whole_at_or_before};
 pub use manifest::{Manifest, SHARDS, ShardId};
 pub use memory::MemorySnapshotStore;
+pub use postgres::PostgresSnapshotStore;
 pub use sqlite::SqliteSnapshotStore;
 
 /// The most bytes of one shard.

@@ -1,9 +1,9 @@
-//! One small suite for both snapshot stores.
+//! One small suite for all snapshot stores.
 
 use domain::{id::ProcessGuid, log::Incarnation, log::Owner, units::Timestamp};
 
 use super::*;
-use crate::event_store::sqlite::Database;
+use crate::{event_store::sqlite::Database, testing::postgres};
 
 const FORMAT: u32 = 1;
 
@@ -88,6 +88,14 @@ async fn snapshots_in_sqlite() {
     behaves(&SqliteSnapshotStore::new(database(&folder, "a.db").await)).await;
     let store = SqliteSnapshotStore::new(database(&folder, "b.db").await);
     thins_and_drops_what_no_snapshot_names(&store).await;
+}
+
+#[tokio::test]
+async fn snapshots_in_postgres() {
+    let database = postgres::open(&postgres::shared().fresh_database()).await;
+    behaves(&PostgresSnapshotStore::new(database)).await;
+    let database = postgres::open(&postgres::shared().fresh_database()).await;
+    thins_and_drops_what_no_snapshot_names(&PostgresSnapshotStore::new(database)).await;
 }
 
 #[tokio::test]

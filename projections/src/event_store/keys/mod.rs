@@ -8,6 +8,7 @@ mod cipher;
 mod entropy;
 mod error;
 mod master;
+mod postgres;
 mod store;
 
 use std::{
@@ -25,6 +26,7 @@ use cipher::DataKey;
 pub use entropy::{Entropy, OsEntropy, SeededEntropy};
 pub use error::Error;
 pub use master::MasterKey;
+pub use postgres::PostgresKeyStore;
 pub use store::{KeyStore, MemoryKeyStore, SqliteKeyStore, StoredKey};
 
 /// The most bytes of one evidence blob before it is sealed.

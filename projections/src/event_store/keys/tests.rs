@@ -5,7 +5,7 @@ use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
 use domain::{id::ProcessGuid, log::Incarnation};
 
 use super::*;
-use crate::event_store::sqlite::Database;
+use crate::{event_store::sqlite::Database, testing::postgres};
 
 fn owner(guid: &str) -> Owner {
     Owner::Process(ProcessGuid::new(guid).unwrap())
@@ -82,6 +82,25 @@ async fn stored_keys_outlive_the_process_and_refuse_another_master_key() {
         .await
         .unwrap();
     assert!(matches!(keyring.get_blob(digest).await, Err(Error::BlobAltered(_))));
+}
+
+#[tokio::test]
+async fn keys_in_postgres_seal_and_open_and_of_two_nodes_one_makes_the_first() {
+    let url = postgres::shared().fresh_database();
+    let master = || MasterKey::from_bytes([3; 32]);
+    let open = async |master| {
+        let store = Arc::new(PostgresKeyStore::new(postgres::open(&url).await));
+        Keyring::open(master, store, Box::new(OsEntropy)).await
+    };
+    let (one, other) = (open(master()).await.unwrap(), open(master()).await.unwrap());
+    behaves(&one).await;
+    for number in 0..8 {
+        let owner = owner(&format!("both-{number}"));
+        let secret = secret("s");
+        let (ours, theirs) = tokio::join!(one.seal(&owner, &secret), other.seal(&owner, &secret));
+        assert_eq!(ours.unwrap().key_id, theirs.unwrap().key_id);
+    }
+    assert!(matches!(open(MasterKey::from_bytes([7; 32])).await, Err(Error::WrongMasterKey)));
 }
 
 async fn tampering(path: &std::path::Path) -> sqlx::SqliteConnection {

@@ -3,6 +3,10 @@
 //! A control plane that has just started, or that did not run for a while, has heard nobody:
 //! every cell gets one whole time to live before it can be overdue. Spans are counted in
 //! monotonic time, so that a step of the machine's clock loses nobody; time is always the caller's.
+//!
+//! Several nodes share what they heard through a [`PresenceTable`].
+
+mod table;
 
 use std::collections::BTreeMap;
 
@@ -10,6 +14,8 @@ use domain::{
     id::CellId,
     units::{Milliseconds, Timestamp},
 };
+
+pub use table::{MemoryPresenceTable, PostgresPresenceTable, PresenceTable};
 
 /// When each cell was last heard. Instants are monotonic: the span since any fixed one.
 #[derive(Debug, Clone)]

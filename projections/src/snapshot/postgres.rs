@@ -1,0 +1,220 @@
+//! Snapshots in a Postgres database: manifests as rows, shards' bytes by digest, each kept once.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use domain::{log::Position, sealed::Digest, units::Timestamp};
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
+
+use super::{Error, Manifest, NewSnapshot, ShardId, SnapshotStore, manifest, thinning};
+use crate::event_store::{self, postgres::Database};
+
+/// Snapshots in an open database.
+#[derive(Debug, Clone)]
+pub struct PostgresSnapshotStore {
+    database: Database,
+}
+
+impl PostgresSnapshotStore {
+    /// The snapshots of an open database.
+    #[must_use]
+    pub fn new(database: Database) -> Self {
+        Self { database }
+    }
+}
+
+#[async_trait]
+impl SnapshotStore for PostgresSnapshotStore {
+    async fn save(&self, snapshot: NewSnapshot) -> Result<Manifest, Error> {
+        self.database
+            .transaction(OPERATION, |connection| Box::pin(save(connection, snapshot)))
+            .await
+            .map_err(Error::Store)?
+    }
+
+    async fn newest_at_or_before(
+        &self,
+        position: Position,
+        format_version: u32,
+    ) -> Result<Option<Manifest>, Error> {
+        let query = || {
+            sqlx::query(
+                "SELECT position, recorded_at, format_version FROM snapshot_manifests \
+                 WHERE position <= $1 AND format_version = $2 ORDER BY position DESC LIMIT 1",
+            )
+            .bind(column(position))
+            .bind(i64::from(format_version))
+        };
+        let found = self.database.fetch(OPERATION, query).await.map_err(Error::Store)?;
+        let Some(row) = found.first() else { return Ok(None) };
+        let at: i64 = row.try_get(0).map_err(failed)?;
+        let query = || sqlx::query(SELECT_SHARDS).bind(at);
+        let shards = self.database.fetch(OPERATION, query).await.map_err(Error::Store)?;
+        read_manifest(row, &shards).map(Some).map_err(failed)
+    }
+
+    async fn load_shard(
+        &self,
+        manifest: &Manifest,
+        shard: ShardId,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let Some(digest) = manifest.shards.get(&shard) else { return Ok(None) };
+        let query = || {
+            sqlx::query("SELECT bytes FROM snapshot_blobs WHERE digest = $1")
+                .bind(digest.0.as_slice())
+        };
+        let found = self.database.fetch(OPERATION, query).await.map_err(Error::Store)?;
+        let bytes: Option<Vec<u8>> =
+            found.first().map(|row| row.try_get(0)).transpose().map_err(failed)?;
+        let position = manifest.position;
+        bytes
+            .filter(|bytes| Digest::of(bytes) == *digest)
+            .map(Some)
+            .ok_or(Error::ShardDamaged { position, shard })
+    }
+
+    async fn positions(&self) -> Result<Vec<Position>, Error> {
+        let query = || sqlx::query("SELECT position FROM snapshot_manifests ORDER BY position");
+        let found = self.database.fetch(OPERATION, query).await.map_err(Error::Store)?;
+        let read = |row: &PgRow| row.try_get(0).map(position);
+        found.iter().map(read).collect::<Result<_, _>>().map_err(failed)
+    }
+}
+
+const OPERATION: &str = "use a snapshot";
+const SELECT_SHARDS: &str = "SELECT shard, digest FROM snapshot_shards WHERE position = $1";
+
+fn failed(source: sqlx::Error) -> Error {
+    Error::Store(event_store::Error::Database { operation: OPERATION, source })
+}
+
+fn column(position: Position) -> i64 {
+    i64::try_from(position.0).unwrap_or(i64::MAX)
+}
+
+fn position(column: i64) -> Position {
+    Position(u64::try_from(column).unwrap_or(0))
+}
+
+async fn save(connection: &mut PgConnection, snapshot: NewSnapshot) -> Result<Manifest, Error> {
+    // Of several nodes one saves at a time; readers go on.
+    sqlx::query("LOCK TABLE snapshot_manifests IN SHARE ROW EXCLUSIVE MODE")
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
+    let newest: Option<(i64, i64)> = sqlx::query_as(
+        "SELECT position, ordinal FROM snapshot_manifests ORDER BY position DESC LIMIT 1",
+    )
+    .fetch_optional(&mut *connection)
+    .await
+    .map_err(failed)?;
+    let base = match snapshot.base {
+        None => None,
+        Some(base) => manifest_at(connection, base).await.map_err(failed)?,
+    };
+    let newest_position = newest.map(|(newest, _)| position(newest));
+    let (manifest, added) = manifest::compose(snapshot, newest_position, base.as_ref())?;
+    let ordinal = newest.map_or(1, |(_, ordinal)| ordinal.saturating_add(1));
+    write(connection, &manifest, ordinal, added).await.map_err(failed)?;
+    thin(connection, ordinal).await.map_err(failed)?;
+    Ok(manifest)
+}
+
+async fn manifest_at(
+    connection: &mut PgConnection,
+    position: Position,
+) -> Result<Option<Manifest>, sqlx::Error> {
+    let found = sqlx::query(
+        "SELECT position, recorded_at, format_version FROM snapshot_manifests WHERE position = $1",
+    )
+    .bind(column(position))
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(row) = found else { return Ok(None) };
+    let shards = sqlx::query(SELECT_SHARDS).bind(column(position)).fetch_all(connection).await?;
+    read_manifest(&row, &shards).map(Some)
+}
+
+fn read_manifest(row: &PgRow, named: &[PgRow]) -> Result<Manifest, sqlx::Error> {
+    let format_version: i64 = row.try_get(2)?;
+    let mut shards = BTreeMap::new();
+    for row in named {
+        let number: i64 = row.try_get(0)?;
+        let digest: Vec<u8> = row.try_get(1)?;
+        // A digest of another length matches no bytes, so the shard counts as damaged.
+        let digest = Digest(digest.try_into().unwrap_or([0; 32]));
+        if let Some(shard) = u8::try_from(number).ok().and_then(ShardId::new) {
+            shards.insert(shard, digest);
+        }
+    }
+    Ok(Manifest {
+        position: position(row.try_get(0)?),
+        recorded_at: Timestamp(row.try_get(1)?),
+        format_version: u32::try_from(format_version).unwrap_or(u32::MAX),
+        shards,
+    })
+}
+
+async fn write(
+    connection: &mut PgConnection,
+    manifest: &Manifest,
+    ordinal: i64,
+    added: Vec<(Digest, Vec<u8>)>,
+) -> Result<(), sqlx::Error> {
+    for (digest, bytes) in added {
+        // The same bytes may be there damaged: new ones replace them.
+        sqlx::query(
+            "INSERT INTO snapshot_blobs (digest, bytes) VALUES ($1, $2) \
+             ON CONFLICT (digest) DO UPDATE SET bytes = excluded.bytes",
+        )
+        .bind(digest.0.to_vec())
+        .bind(bytes)
+        .execute(&mut *connection)
+        .await?;
+    }
+    for (shard, digest) in &manifest.shards {
+        sqlx::query("INSERT INTO snapshot_shards (position, shard, digest) VALUES ($1, $2, $3)")
+            .bind(column(manifest.position))
+            .bind(i64::from(shard.number()))
+            .bind(digest.0.to_vec())
+            .execute(&mut *connection)
+            .await?;
+    }
+    sqlx::query(
+        "INSERT INTO snapshot_manifests (position, ordinal, recorded_at, format_version) \
+         VALUES ($1, $2, $3, $4)",
+    )
+    .bind(column(manifest.position))
+    .bind(ordinal)
+    .bind(manifest.recorded_at.0)
+    .bind(i64::from(manifest.format_version))
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+async fn thin(connection: &mut PgConnection, newest: i64) -> Result<(), sqlx::Error> {
+    let ordinals: Vec<(i64, i64)> =
+        sqlx::query_as("SELECT position, ordinal FROM snapshot_manifests")
+            .fetch_all(&mut *connection)
+            .await?;
+    let newest = u64::try_from(newest).unwrap_or(0);
+    let is_dropped = |ordinal: i64| !thinning::is_kept(u64::try_from(ordinal).unwrap_or(0), newest);
+    for (at, _) in ordinals.into_iter().filter(|(_, ordinal)| is_dropped(*ordinal)) {
+        sqlx::query("DELETE FROM snapshot_manifests WHERE position = $1")
+            .bind(at)
+            .execute(&mut *connection)
+            .await?;
+        sqlx::query("DELETE FROM snapshot_shards WHERE position = $1")
+            .bind(at)
+            .execute(&mut *connection)
+            .await?;
+    }
+    sqlx::query(
+        "DELETE FROM snapshot_blobs WHERE NOT EXISTS \
+         (SELECT 1 FROM snapshot_shards WHERE snapshot_shards.digest = snapshot_blobs.digest)",
+    )
+    .execute(connection)
+    .await
+    .map(drop)
+}

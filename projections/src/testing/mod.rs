@@ -1,0 +1,3 @@
+//! Help for tests of this crate and of those above it. Never part of the product.
+
+pub mod postgres;

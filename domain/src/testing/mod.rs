@@ -3,18 +3,17 @@
 //! Not part of a built `diario`: only tests and the simulator turn the feature `testing` on.
 
 mod build;
-mod dice;
 mod samples;
 mod story;
 mod walk;
 
+pub use crate::workload::Dice;
 pub use build::{
     cell_id, claimed_story, crash_report, definition, desire, desire_task, instance_guid, key,
     machine, net_info, on_cell, on_desired, on_freshness, on_slot, on_task, place, place_task,
     placed_story, plain_definition, process_guid, register, registration, running_story, sealed,
     task_guid, task_story,
 };
-pub use dice::Dice;
 pub use samples::sample_events;
 pub use story::{START, Story, When, given};
 pub use walk::random_command;

@@ -7,6 +7,7 @@
 //! - [`rep`] the assignment a cell follows, the reports it makes, and its pure plan
 //! - [`log`], [`id`], [`units`], [`sealed`] the words that all of them share
 //! - [`action`], [`check`], [`routes`] what runs, how its health is seen, how it is reached
+//! - [`workload`] a long history from a seed, for benches
 
 pub mod action;
 pub mod aggregates;
@@ -31,3 +32,4 @@ pub mod sealed;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod units;
+pub mod workload;

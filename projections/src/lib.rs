@@ -34,9 +34,9 @@ pub mod projector;
 pub mod route_table;
 pub mod snapshot;
 pub mod storage;
-pub mod verify;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod verify;
 pub mod view;
 pub mod worker;
 pub mod world;

@@ -111,8 +111,10 @@ impl Database {
 
     /// The size of the file and of the WAL beside it.
     pub(super) fn file_bytes(&self) -> Result<u64, Error> {
-        let unreadable =
-            |source| Error::Open { path: self.path.clone(), source: sqlx::Error::Io(source) };
+        let unreadable = |source| Error::Open {
+            database: self.path.display().to_string(),
+            source: sqlx::Error::Io(source),
+        };
         let file = std::fs::metadata(&self.path).map_err(unreadable)?.len();
         let mut wal = self.path.clone().into_os_string();
         wal.push("-wal");

@@ -74,6 +74,25 @@ CREATE TABLE lease (
     expires_at timestamptz NOT NULL
 ) WITH (fillfactor = 10);
 
+-- Where the log in this database begins: one row once events have moved to an archive.
+CREATE TABLE log_floor (
+    id          integer NOT NULL PRIMARY KEY CHECK (id = 1),
+    position    bigint  NOT NULL,
+    recorded_at bigint  NOT NULL,
+    link        bytea   NOT NULL,
+    archive     text    NOT NULL
+);
+
+-- Signed statements of what the log was at a position.
+CREATE TABLE checkpoints (
+    position    bigint NOT NULL PRIMARY KEY,
+    incarnation bytea  NOT NULL,
+    link        bytea  NOT NULL,
+    signed_at   bigint NOT NULL,
+    key         bytea  NOT NULL,
+    signature   bytea  NOT NULL
+);
+
 -- When any node last heard each cell, by the database's clock.
 CREATE TABLE presence (
     cell_id  text        COLLATE "C" NOT NULL PRIMARY KEY,

@@ -60,14 +60,6 @@ CREATE TABLE log_head (
     link        BLOB    NOT NULL
 ) STRICT;
 
--- Whose loops are active; the epoch is higher after every change of hands.
-CREATE TABLE leases (
-    name        TEXT    PRIMARY KEY,
-    holder      TEXT    NOT NULL,
-    lease_epoch INTEGER NOT NULL,
-    expires_at  INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-
 -- One data key per owner, wrapped by the master key, which is not in the database.
 CREATE TABLE data_keys (
     owner      TEXT    NOT NULL,

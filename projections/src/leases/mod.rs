@@ -18,9 +18,6 @@ pub use sqlite::SqliteLeases;
 /// How long a lease lasts unless it is renewed.
 pub const LEASE_TIME_TO_LIVE: Milliseconds = Milliseconds::from_seconds(15);
 
-/// The name that the lease has in a database.
-pub(crate) const LOOPS: &str = "loops";
-
 /// Who holds the lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeaseState {

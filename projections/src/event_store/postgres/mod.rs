@@ -5,6 +5,7 @@
 
 mod append;
 mod appender;
+mod beside;
 mod database;
 mod failure;
 mod migrate;
@@ -28,8 +29,8 @@ use domain::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Head, Leaf, LogId, Order,
-    Row, Subscription, Turn, subscription::Source,
+    AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Head, Leaf, LogId,
+    NewestOfType, Order, Row, Subscription, Turn, subscription::Source,
 };
 use appender::Appender;
 use shared::Shared;
@@ -130,6 +131,10 @@ impl EventStore for PostgresStore {
         read::filtered(&self.database, filter, after, limit, order).await
     }
 
+    async fn newest_of_each_type(&self) -> Result<Vec<NewestOfType>, Error> {
+        beside::newest_of_each_type(&self.database).await
+    }
+
     async fn position_at(&self, time: Timestamp) -> Result<Position, Error> {
         read::position_at(&self.database, time).await
     }
@@ -140,6 +145,10 @@ impl EventStore for PostgresStore {
 
     async fn read_batches(&self, after: Position, limit: usize) -> Result<Vec<BatchRow>, Error> {
         read::batches(&self.database, after, limit).await
+    }
+
+    async fn stored_bytes(&self) -> Result<Option<u64>, Error> {
+        beside::stored_bytes(&self.database).await.map(Some)
     }
 
     fn subscribe(&self, after: Position) -> Subscription {

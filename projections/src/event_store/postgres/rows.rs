@@ -37,7 +37,7 @@ pub(super) fn number(column: i64) -> u64 {
 }
 
 /// A hash or id of another length than written reads as zeros, which `verify` finds.
-fn bytes<const N: usize>(column: &[u8]) -> [u8; N] {
+pub(super) fn bytes<const N: usize>(column: &[u8]) -> [u8; N] {
     column.try_into().unwrap_or([0; N])
 }
 

@@ -9,6 +9,7 @@ use super::{
         BatchRow, Error, Head, LogId,
         chain::{Fault, FaultKind, GENESIS, Verifier},
     },
+    beside,
     failure::at_open,
     rows::{self, select_events},
 };
@@ -61,7 +62,11 @@ async fn check_last_batch(
 ) -> Result<Result<(), Fault>, sqlx::Error> {
     let (last, mut verifier) = match batches {
         [] => return Ok(Verifier::new(Position(0), GENESIS).finish(head, log_end)),
-        [last] => (last, Verifier::new(Position(0), GENESIS)),
+        // The batch before it may have moved to an archive.
+        [last] => {
+            let floor = beside::floor_on(&mut *connection).await?;
+            (last, Verifier::new(floor.position, floor.link))
+        }
         [last, before, ..] => (last, Verifier::new(before.last(), before.link)),
     };
     let found = sqlx::query(select_events!("WHERE position >= $1 ORDER BY position LIMIT $2"))

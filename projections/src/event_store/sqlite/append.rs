@@ -17,7 +17,6 @@ use super::{
     },
     Database, Failure, rows,
 };
-use crate::leases::LOOPS;
 
 /// How many rows one INSERT takes: few sizes, so that each stays a prepared statement, and the
 /// parameters stay below SQLite's limit of 32,766.
@@ -72,8 +71,7 @@ async fn check_lease(
     connection: &mut SqliteConnection,
     lease_epoch: LeaseEpoch,
 ) -> Result<(), AppendError> {
-    let current: Option<i64> = sqlx::query_scalar("SELECT lease_epoch FROM leases WHERE name = ?")
-        .bind(LOOPS)
+    let current: Option<i64> = sqlx::query_scalar("SELECT epoch FROM lease WHERE id = 1")
         .fetch_optional(connection)
         .await
         .map_err(|source| failed("read the lease", source))?;

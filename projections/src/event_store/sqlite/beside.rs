@@ -21,7 +21,8 @@ use crate::checkpoint::{Checkpoint, PublicKey};
 
 pub(super) async fn identity(readers: &SqlitePool) -> Result<LogIdentity, Error> {
     let incarnation = read::head(readers).await?.incarnation;
-    Ok(LogIdentity { log_id: incarnation.0, incarnation })
+    let log_id = read::log_id(readers).await?.0;
+    Ok(LogIdentity { log_id, incarnation })
 }
 
 pub(super) async fn checkpoints(

@@ -1,6 +1,13 @@
 //! What only a server with several writers can suffer.
 
-use std::sync::{Arc, Mutex};
+mod faults;
+mod opening;
+mod writers;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 
@@ -8,9 +15,11 @@ use super::{Database, PostgresStore};
 use crate::{
     event_store::{
         EventStore,
+        chain::Fault,
         conformance::{self, Factory},
     },
     testing::postgres,
+    verify,
 };
 
 #[derive(Default)]
@@ -38,4 +47,28 @@ impl Factory for Postgres {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_postgres_store_behaves() {
     conformance::run(&Postgres::default()).await;
+}
+
+/// A store of its own on a database that others may use too.
+async fn store(url: &str) -> PostgresStore {
+    PostgresStore::new(postgres::open(url).await)
+}
+
+/// The name of the database at the end of a URL.
+fn database_of(url: &str) -> &str {
+    url.rsplit_once('/').unwrap().1
+}
+
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let ended = tokio::time::timeout(Duration::from_secs(30), future).await;
+    ended.unwrap_or_else(|_| panic!("not in time: {what}"))
+}
+
+/// The first fault that `verify` finds.
+async fn verified(store: PostgresStore) -> Option<Fault> {
+    let store = Arc::new(store);
+    let (tables, checkpoints) = (store.clone(), Vec::new());
+    let live = verify::Live { store, tables, begin: None, checkpoints };
+    let report = verify::log(&live, &verify::LogOptions::default(), &|_| {}).await;
+    report.unwrap().fault
 }

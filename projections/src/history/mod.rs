@@ -2,9 +2,14 @@
 //!
 //! The present and the past go through the same fold, so they answer the same questions.
 
+pub mod changes;
+pub mod fields;
+pub mod predicate;
 mod snapshotter;
+mod stepper;
 #[cfg(test)]
 mod tests;
+pub mod views;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -28,6 +33,7 @@ use crate::{
 };
 
 pub use snapshotter::Snapshotter;
+pub use stepper::{Step, Stepper};
 
 /// What the bytes of a shard mean: the aggregates of its owners, in postcard. Raised whenever an
 /// aggregate's shape changes; older snapshots are passed over then.

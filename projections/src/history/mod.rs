@@ -153,6 +153,22 @@ async fn newest_snapshot(
     }
 }
 
+/// The newest snapshot that a load up to a position would have begun with, were it not of another
+/// format or damaged; `base` is the one that it began with. It cost only time.
+///
+/// # Errors
+/// When the snapshots cannot be read.
+pub async fn newest_passed_over(
+    snapshots: &dyn SnapshotStore,
+    position: Position,
+    base: Option<Position>,
+) -> Result<Option<Position>, Error> {
+    let positions = snapshots.positions().await;
+    let positions = positions.map_err(|source| Error::Snapshots { position, source })?;
+    let newest = positions.into_iter().filter(|at| *at <= position).max();
+    Ok(newest.filter(|newest| Some(*newest) > base))
+}
+
 /// The aggregates in some shards' bytes.
 ///
 /// # Errors

@@ -203,3 +203,26 @@ async fn a_planted_difference_is_found_in_its_view_and_nothing_else_is() {
     assert_eq!(views::first_difference(&world, &fewer).unwrap().view, "desired_vs_actual");
     assert_eq!(views::dump(&world, "weather"), None);
 }
+
+#[tokio::test]
+async fn a_snapshot_of_another_format_is_passed_over_and_that_is_known() {
+    let store = random_log(4).await;
+    let head = store.head().await.unwrap().position;
+    let snapshots: Arc<dyn SnapshotStore> = Arc::new(MemorySnapshotStore::default());
+    let whole = load(store.as_ref(), snapshots.as_ref(), Position(9)).await.unwrap();
+    take_snapshot(&snapshots, whole).await;
+    let stamp = Stamp { position: Position(12), recorded_at: Timestamp(0) };
+    let dirty = vec![(ShardId::new(0).unwrap(), b"of another program".to_vec())];
+    let newer = snapshot::NewSnapshot { stamp, format_version: 4_000, base: None, dirty };
+    snapshots.save(newer).await.unwrap();
+
+    let loaded = load(store.as_ref(), snapshots.as_ref(), head).await.unwrap();
+
+    assert_eq!(loaded.base, Some(Position(9)));
+    let none = MemorySnapshotStore::default();
+    let whole = load(store.as_ref(), &none, head).await.unwrap().world;
+    assert_eq!(loaded.world.content(), whole.content());
+    let passed_over = |at, base| newest_passed_over(snapshots.as_ref(), at, base);
+    assert_eq!(passed_over(head, loaded.base).await.unwrap(), Some(Position(12)));
+    assert_eq!(passed_over(Position(11), loaded.base).await.unwrap(), None);
+}

@@ -15,7 +15,9 @@ pub(super) async fn changes(replay: &Replay<'_>) -> Result<(), CommandError> {
         let Some(step) = stepper.next().await.map_err(Error::from)? else { break };
         if replay.shows(&step.recorded) {
             shown += 1;
-            replay.session.show_item(&show::step_json(&step), || show::step_lines(&step).join("\n"))?;
+            replay
+                .session
+                .show_item(&show::step_json(&step), || show::step_lines(&step).join("\n"))?;
         }
     }
     if shown == 0 {
@@ -68,7 +70,8 @@ async fn found(replay: &Replay<'_>, position: Position) -> Result<(), CommandErr
         "event": show::step_json(&step),
     });
     replay.session.show_item(&answer, || {
-        let mut lines = vec![format!("it holds first at @{position}; it was last false at @{before}")];
+        let mut lines =
+            vec![format!("it holds first at @{position}; it was last false at @{before}")];
         lines.extend(show::step_lines(&step));
         lines.join("\n")
     })

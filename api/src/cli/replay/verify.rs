@@ -3,10 +3,16 @@
 
 use std::sync::Arc;
 
-use domain::log::{Cursor, Position};
+use domain::{
+    log::{Cursor, Position},
+    sealed::Digest,
+};
 use projections::{
     event_store::EventStore,
-    history::{self, Stepper, views, views::{Difference, ViewDigest}},
+    history::{
+        self, Stepper, views,
+        views::{Difference, ViewDigest},
+    },
     snapshot::{MemorySnapshotStore, SnapshotStore},
     world::World,
 };
@@ -72,7 +78,7 @@ async fn running(session: &Session) -> Result<(Cursor, Vec<ViewDigest>), Command
 fn read(told: ToldView) -> Option<ViewDigest> {
     let ToldView { name, digest, bytes, pieces } = told;
     let is_plain = pieces.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let digest = digest.parse().ok().filter(|_| is_plain)?;
+    let digest = Digest::try_from(digest).ok().filter(|_| is_plain)?;
     Some(ViewDigest { name, digest, bytes, pieces })
 }
 
@@ -118,9 +124,10 @@ fn tell(
     difference: Option<Difference>,
     agreement: impl FnOnce() -> String,
 ) -> Result<Outcome, CommandError> {
-    let told = difference.as_ref().map_or(Value::Null, |difference| {
-        json!({ "view": difference.view, "hint": difference.hint })
-    });
+    let told = difference.as_ref().map_or(
+        Value::Null,
+        |difference| json!({ "view": difference.view, "hint": difference.hint }),
+    );
     let answer = json!({
         "mode": mode,
         "position": position.to_string(),

@@ -151,6 +151,11 @@ impl Node {
         let observations = open_observations(data_dir)?;
         let head = store.head().await?;
         let loaded = history::load(store.as_ref(), snapshots.as_ref(), head.position).await?;
+        let passed_over =
+            history::newest_passed_over(snapshots.as_ref(), head.position, loaded.base).await?;
+        if let Some(snapshot) = passed_over {
+            warn!(%snapshot, "A snapshot of another format, or damaged, was passed over.");
+        }
         info!(position = %head.position, from_snapshot = ?loaded.base.map(|p| p.0), "Folded the log.");
         let bus =
             CommandBus::start(Arc::clone(&store), &loaded.world, Arc::clone(&clock), ONLY_NODE);

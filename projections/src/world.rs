@@ -3,7 +3,7 @@
 //! The present and any past instant are the same type, filled by the same fold. Nothing here
 //! reads a clock: whether something is due at `now` is for the one who asks to say.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use domain::{
     aggregates::{Aggregate, Aggregates},
@@ -16,7 +16,7 @@ use domain::{
 
 use crate::{
     auction_queue::AuctionQueue, cell_assignments::CellAssignments, cell_capacity::CellCapacity,
-    route_table::RouteTable, view::View,
+    history::views, route_table::RouteTable, view::View,
 };
 
 /// Everything at one position.
@@ -133,15 +133,29 @@ impl World {
     /// The whole content, view by view, in a stable order: equal worlds have equal contents.
     #[must_use]
     pub fn content(&self) -> Vec<(&'static str, String)> {
-        let stamp = format!("{} {:?}", self.position, self.recorded_at);
-        vec![
-            ("position", stamp),
-            ("aggregates", format!("{:?}", self.aggregates)),
-            (AuctionQueue::NAME, self.auction_queue.content()),
-            (CellCapacity::NAME, self.cell_capacity.content()),
-            (CellAssignments::NAME, self.cell_assignments.content()),
-            (RouteTable::NAME, self.route_table.content()),
-            ("desired_vs_actual", format!("{:?}", self.discrepancies)),
-        ]
+        let content = |name: &&'static str| {
+            let mut content = String::new();
+            // Writing into a text never fails.
+            self.write_content(name, &mut content).unwrap_or_default();
+            (*name, content)
+        };
+        views::NAMES.iter().map(content).collect()
+    }
+
+    /// Writes the content of one view, in a stable form; nothing where there is no such view.
+    ///
+    /// # Errors
+    /// When `out` takes no more.
+    pub fn write_content(&self, view: &str, out: &mut dyn fmt::Write) -> fmt::Result {
+        match view {
+            "position" => write!(out, "{} {:?}", self.position, self.recorded_at),
+            "aggregates" => write!(out, "{:?}", self.aggregates),
+            AuctionQueue::NAME => out.write_str(&self.auction_queue.content()),
+            CellCapacity::NAME => out.write_str(&self.cell_capacity.content()),
+            CellAssignments::NAME => out.write_str(&self.cell_assignments.content()),
+            RouteTable::NAME => out.write_str(&self.route_table.content()),
+            "desired_vs_actual" => write!(out, "{:?}", self.discrepancies),
+            _ => Ok(()),
+        }
     }
 }

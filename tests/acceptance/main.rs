@@ -9,5 +9,6 @@ mod demo;
 mod harness;
 mod lrps;
 mod readme;
+mod replay;
 mod restart;
 mod tasks;

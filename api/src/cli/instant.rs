@@ -96,7 +96,7 @@ fn rfc_3339(time: Timestamp) -> String {
 
 impl Instant {
     /// The instant as a time, where it is not a position or the present.
-    fn time(self) -> Option<Timestamp> {
+    pub(super) fn time(self) -> Option<Timestamp> {
         match self {
             Self::Now | Self::Position(_) => None,
             Self::Time(time) => Some(time),

@@ -16,6 +16,7 @@ mod log;
 mod logs;
 mod lrp;
 mod lrp_file;
+mod replay;
 mod routes;
 mod spec_options;
 pub mod storage;
@@ -63,6 +64,12 @@ pub enum Command {
     /// What changed between two instants, and the events that did it.
     #[command(after_help = format!("{}\n\n{}", diff::EXAMPLES, instant::FORMS))]
     Diff(Question<diff::Options>),
+    /// Folds the log again: what changed, when something held first, both ways step by step, and
+    /// whether the running views are what the log says.
+    #[command(after_help = format!(
+        "{}\n\n{}\n\n{}", replay::EXAMPLES, instant::FORMS, projections::history::predicate::LANGUAGE
+    ))]
+    Replay(Question<replay::Options>),
 }
 
 /// A noun with verbs.
@@ -102,6 +109,9 @@ pub(crate) enum Error {
     /// The log cannot be opened.
     #[error(transparent)]
     Storage(#[from] storage::Error),
+    /// The log could not be replayed.
+    #[error(transparent)]
+    Replay(#[from] replay::Error),
     /// A file of a wish cannot be used.
     #[error(transparent)]
     File(#[from] lrp_file::Error),
@@ -174,6 +184,9 @@ async fn perform(command: Command, print: Print) -> Result<Outcome, Error> {
         Command::Log(noun) => log::run(noun.verb, &noun.target.open(print)?).await?,
         Command::At(asked) => at::run(&asked.options, &asked.target.open(print)?).await?,
         Command::Crash(noun) => crash::run(noun.verb, &noun.target.open(print)?).await?,
+        Command::Replay(asked) => {
+            return replay::run(asked.options, &asked.target.open(print)?).await;
+        }
         Command::Diff(asked) => diff::run(&asked.options, &asked.target.open(print)?).await?,
     }
     Ok(Outcome::Done)

@@ -33,6 +33,7 @@ mod subscription;
 mod task;
 #[cfg(test)]
 mod tests;
+mod view;
 mod world;
 
 use std::sync::Arc;

@@ -1,20 +1,21 @@
 //! What can be asked: the present, any instant of the past, the log, and what lies between.
 
 use async_graphql::{Context, Object, OneofObject, Result};
-use domain::log::Position;
-use projections::history::Instant;
+use domain::log::{Cursor, Position};
+use projections::history::{Instant, views};
 
 use super::{
     ControlPlane,
     crash::{self, Crash},
     diff::{self, Diff},
-    error::{invalid_field, of_history},
+    error::{internal, invalid_field, of_history},
     log::{self, LogConnection, LogFilter},
     observations::{self, LinesOf, LogLineConnection},
     page,
     scalars::{CursorText, PositionText, Time},
     scope::Scope,
     state,
+    view::ViewDigests,
     world::World,
 };
 
@@ -110,6 +111,21 @@ impl Query {
         let from = history.at(from.into()).await.map_err(|failure| of_history(&failure))?;
         let to = history.at(to.into()).await.map_err(|failure| of_history(&failure))?;
         diff::between(store.as_ref(), *incarnation, &from, &to).await
+    }
+
+    /// What this node's views hold at the present, told by hashes: they must be what a fold of the
+    /// log up to the cursor comes to, which `diario replay --verify-views` compares.
+    #[graphql(complexity = "super::past_complexity(1, child_complexity)")]
+    async fn view_digests(&self, ctx: &Context<'_>) -> Result<ViewDigests> {
+        let state = state(ctx)?;
+        let ControlPlane { now, incarnation, .. } = &state.control_plane;
+        let world = state.present.copy(now, &Scope::whole());
+        let cursor = Cursor { incarnation: *incarnation, position: world.position() };
+        // A large world takes its time; other questions are answered meanwhile.
+        let digests = tokio::task::spawn_blocking(move || views::digests(&world)).await;
+        let digests = digests.map_err(|failure| internal("cannot read the views", &failure))?;
+        let views = digests.into_iter().map(Into::into).collect();
+        Ok(ViewDigests { cursor: CursorText(cursor), views })
     }
 
     /// One crash, by its id.

@@ -27,6 +27,11 @@ pub(super) struct Scope {
 }
 
 impl Scope {
+    /// All of the world.
+    pub(super) fn whole() -> Self {
+        Self { is_whole: true, ..Self::default() }
+    }
+
     /// What the fields below the current one need.
     pub(super) fn of(ctx: &Context<'_>) -> ServerResult<Self> {
         let mut scope = Self::default();

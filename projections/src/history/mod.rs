@@ -2,9 +2,14 @@
 //!
 //! The present and the past go through the same fold, so they answer the same questions.
 
+pub mod changes;
+pub mod fields;
+pub mod predicate;
 mod snapshotter;
+mod stepper;
 #[cfg(test)]
 mod tests;
+pub mod views;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -28,6 +33,7 @@ use crate::{
 };
 
 pub use snapshotter::Snapshotter;
+pub use stepper::{Step, Stepper};
 
 /// What the bytes of a shard mean: the aggregates of its owners, in postcard. Raised whenever an
 /// aggregate's shape changes; older snapshots are passed over then.
@@ -145,6 +151,22 @@ async fn newest_snapshot(
             }
         }
     }
+}
+
+/// The newest snapshot that a load up to a position would have begun with, were it not of another
+/// format or damaged; `base` is the one that it began with. It cost only time.
+///
+/// # Errors
+/// When the snapshots cannot be read.
+pub async fn newest_passed_over(
+    snapshots: &dyn SnapshotStore,
+    position: Position,
+    base: Option<Position>,
+) -> Result<Option<Position>, Error> {
+    let positions = snapshots.positions().await;
+    let positions = positions.map_err(|source| Error::Snapshots { position, source })?;
+    let newest = positions.into_iter().filter(|at| *at <= position).max();
+    Ok(newest.filter(|newest| Some(*newest) > base))
 }
 
 /// The aggregates in some shards' bytes.

@@ -101,3 +101,128 @@ async fn few_pasts_are_loaded_at_a_time_and_each_once() {
     }
     assert!(!is_loaded(), "the oldest has given way");
 }
+
+#[tokio::test]
+async fn steps_both_ways_lead_to_the_worlds_that_a_fold_leads_to() {
+    for seed in 0..6 {
+        let store = random_log(seed).await;
+        let head = store.head().await.unwrap().position;
+        let none: Arc<dyn SnapshotStore> = Arc::new(MemorySnapshotStore::default());
+        let mut worlds = vec![World::empty()];
+        for recorded in store.read_all(Position(0), 10_000).await.unwrap() {
+            let mut world = worlds.last().unwrap().clone();
+            world.apply(&recorded);
+            worlds.push(world);
+        }
+        let same = |stepper: &Stepper, what: &str| {
+            let at = stepper.world().position();
+            let expected = worlds[usize::try_from(at.0).unwrap()].content();
+            assert_eq!(stepper.world().content(), expected, "seed {seed}: {what} to {at}");
+        };
+        let mut stepper =
+            Stepper::open(Arc::clone(&store), Arc::clone(&none), Position(0), true).await.unwrap();
+        assert_eq!(stepper.back().await.unwrap(), None);
+
+        let mut forwards = Vec::new();
+        while let Some(step) = stepper.next().await.unwrap() {
+            assert_eq!(stepper.world().position(), step.recorded.position);
+            same(&stepper, "next");
+            forwards.push(step);
+        }
+        assert_eq!(stepper.world().position(), head);
+        while let Some(step) = stepper.back().await.unwrap() {
+            assert_eq!(forwards.pop().as_ref(), Some(&step), "it undoes what was done");
+            same(&stepper, "back");
+        }
+        assert!(forwards.is_empty());
+        let mut dice = Dice::new(seed);
+        for _ in 0..40 {
+            let end = u32::try_from(head.0 + 1).unwrap();
+            match dice.below(4) {
+                0 => drop(stepper.next().await.unwrap()),
+                1 => drop(stepper.back().await.unwrap()),
+                _ => stepper.go(Position(dice.below(end).into())).await.unwrap(),
+            }
+            same(&stepper, "a jump");
+        }
+        assert!(matches!(stepper.go(head.next()).await, Err(Error::AheadOfHead { .. })));
+    }
+}
+
+#[tokio::test]
+async fn a_step_tells_which_fields_it_changed() {
+    let store = MemoryStore::new(MemoryLog::new(Incarnation(uuid::Uuid::from_u128(1))));
+    for recorded in domain::testing::running_story().recorded {
+        store.append(batch(&recorded)).await.unwrap();
+    }
+    let none = Arc::new(MemorySnapshotStore::default());
+    let mut stepper = Stepper::open(Arc::new(store), none, Position(0), false).await.unwrap();
+    let mut told = Vec::new();
+    while let Some(step) = stepper.next().await.unwrap() {
+        for change in step.changes {
+            let name = step.recorded.event.type_name();
+            let state = change.fields.iter().find(|field| field.name.starts_with("state"));
+            let state = state.map(|field| field.name.clone());
+            told.push((name, change.kind, change.thing, state));
+        }
+    }
+    let started = told.iter().find(|it| it.0 == "actual_lrp.started").unwrap();
+    assert_eq!((started.1, started.2.as_str()), (changes::ChangeKind::Changed, "actual/web/0"));
+    assert!(started.3.is_some(), "its state is another: {told:?}");
+    assert!(told.iter().any(|it| it.2 == "desired/web" && it.1 == changes::ChangeKind::Added));
+}
+
+#[tokio::test]
+async fn a_planted_difference_is_found_in_its_view_and_nothing_else_is() {
+    let store = random_log(3).await;
+    let head = store.head().await.unwrap().position;
+    let world = load(store.as_ref(), &MemorySnapshotStore::default(), head).await.unwrap().world;
+    let digests = views::digests(&world);
+    assert_eq!(views::first_difference(&world, &digests), None);
+    assert_eq!(views::first_difference_between(&world, &world.clone()), None);
+
+    // A running world that has missed an aggregate.
+    let without: Vec<Aggregate> = world.aggregates().all().skip(1).collect();
+    let differing = World::from_aggregates(without, stamp_of(&world));
+    let found = views::first_difference(&world, &views::digests(&differing)).unwrap();
+    assert_eq!(found.view, "aggregates");
+    let found = views::first_difference_between(&world, &differing).unwrap();
+    assert_eq!(found.view, "aggregates");
+
+    for (index, name) in views::NAMES.iter().enumerate() {
+        let mut planted = digests.clone();
+        planted[index].digest.0[7] ^= 1;
+        planted[index].pieces = "0".repeat(planted[index].pieces.len());
+        let found = views::first_difference(&world, &planted).unwrap();
+        assert_eq!(&found.view, name);
+        assert!(found.hint.contains("behind byte 0"), "{}", found.hint);
+        assert!(views::dump(&world, name).is_some());
+    }
+    let mut fewer = digests.clone();
+    fewer.pop();
+    assert_eq!(views::first_difference(&world, &fewer).unwrap().view, "desired_vs_actual");
+    assert_eq!(views::dump(&world, "weather"), None);
+}
+
+#[tokio::test]
+async fn a_snapshot_of_another_format_is_passed_over_and_that_is_known() {
+    let store = random_log(4).await;
+    let head = store.head().await.unwrap().position;
+    let snapshots: Arc<dyn SnapshotStore> = Arc::new(MemorySnapshotStore::default());
+    let whole = load(store.as_ref(), snapshots.as_ref(), Position(9)).await.unwrap();
+    take_snapshot(&snapshots, whole).await;
+    let stamp = Stamp { position: Position(12), recorded_at: Timestamp(0) };
+    let dirty = vec![(ShardId::new(0).unwrap(), b"of another program".to_vec())];
+    let newer = snapshot::NewSnapshot { stamp, format_version: 4_000, base: None, dirty };
+    snapshots.save(newer).await.unwrap();
+
+    let loaded = load(store.as_ref(), snapshots.as_ref(), head).await.unwrap();
+
+    assert_eq!(loaded.base, Some(Position(9)));
+    let none = MemorySnapshotStore::default();
+    let whole = load(store.as_ref(), &none, head).await.unwrap().world;
+    assert_eq!(loaded.world.content(), whole.content());
+    let passed_over = |at, base| newest_passed_over(snapshots.as_ref(), at, base);
+    assert_eq!(passed_over(head, loaded.base).await.unwrap(), Some(Position(12)));
+    assert_eq!(passed_over(Position(11), loaded.base).await.unwrap(), None);
+}

@@ -3,8 +3,6 @@
 //! Bounded in things, fields and events, and says when it was cut. A secret shows as changed by
 //! its fingerprint, never as what it is.
 
-mod fields;
-
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_graphql::{Enum, Result, SimpleObject};
@@ -15,6 +13,7 @@ use domain::{
 };
 use projections::{
     event_store::{EventStore, Filter, Order},
+    history::fields::{self, Flat},
     world::World,
 };
 
@@ -23,8 +22,7 @@ use super::{
     log::LogEvent,
     scalars::{PositionText, Time},
 };
-use fields::Flat;
-pub(super) use fields::{FieldChange, camel_case};
+pub(super) use projections::history::fields::camel_case;
 
 /// How many changed things of each kind are told.
 const CHANGES_MAX: usize = 500;
@@ -64,6 +62,24 @@ pub(super) enum ChangeKind {
     Removed,
     /// It is another now.
     Changed,
+}
+
+/// One field that differs.
+#[derive(SimpleObject)]
+pub(super) struct FieldChange {
+    /// Which, as a path.
+    name: String,
+    /// What it was; absent when it was not there.
+    from: Option<String>,
+    /// What it is; absent when it is no longer there.
+    to: Option<String>,
+}
+
+impl From<fields::FieldChange> for FieldChange {
+    fn from(change: fields::FieldChange) -> Self {
+        let fields::FieldChange { name, from, to } = change;
+        Self { name, from, to }
+    }
 }
 
 /// One thing that changed.
@@ -199,7 +215,7 @@ fn compare<K: Ord + ToString>(
         .map(|(key, (kind, before, after))| Found {
             kind,
             key: key.to_string(),
-            fields: fields::changes(&before, &after),
+            fields: fields::changes(&before, &after).into_iter().map(Into::into).collect(),
             cause: cause(&key),
         })
         .collect()

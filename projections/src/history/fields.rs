@@ -4,10 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use async_graphql::SimpleObject;
-use projections::route_table::Endpoint;
 use serde::Serialize;
 use serde_json::Value;
+
+use crate::route_table::Endpoint;
 
 /// How many fields are told of one changed thing.
 const FIELDS_MAX: usize = 50;
@@ -15,21 +15,22 @@ const FIELDS_MAX: usize = 50;
 const VALUE_CHARACTERS_MAX: usize = 500;
 
 /// Fields by path. A path says *which*, as in `definition.env[0].value`.
-pub(super) type Flat = BTreeMap<String, String>;
+pub type Flat = BTreeMap<String, String>;
 
 /// One field that differs.
-#[derive(SimpleObject)]
-pub(in crate::graphql) struct FieldChange {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldChange {
     /// Which, as a path.
-    name: String,
+    pub name: String,
     /// What it was; absent when it was not there.
-    from: Option<String>,
+    pub from: Option<String>,
     /// What it is; absent when it is no longer there.
-    to: Option<String>,
+    pub to: Option<String>,
 }
 
 /// The fields of an aggregate. What only says when it last changed is left out.
-pub(super) fn flat(aggregate: &impl Serialize) -> Flat {
+#[must_use]
+pub fn flat(aggregate: &impl Serialize) -> Flat {
     let mut fields = Flat::new();
     // An aggregate is always an object of JSON: it is stored as such.
     if let Ok(Value::Object(members)) = serde_json::to_value(aggregate) {
@@ -42,7 +43,8 @@ pub(super) fn flat(aggregate: &impl Serialize) -> Flat {
 }
 
 /// The endpoints of a route, as fields.
-pub(super) fn endpoints(endpoints: &[&Endpoint]) -> Flat {
+#[must_use]
+pub fn endpoints(endpoints: &[&Endpoint]) -> Flat {
     endpoints
         .iter()
         .map(|endpoint| {
@@ -54,7 +56,8 @@ pub(super) fn endpoints(endpoints: &[&Endpoint]) -> Flat {
 }
 
 /// The fields that differ, in the order of their paths.
-pub(super) fn changes(from: &Flat, to: &Flat) -> Vec<FieldChange> {
+#[must_use]
+pub fn changes(from: &Flat, to: &Flat) -> Vec<FieldChange> {
     let names: BTreeSet<&String> = from.keys().chain(to.keys()).collect();
     names
         .into_iter()
@@ -100,8 +103,9 @@ fn fingerprint(members: &serde_json::Map<String, Value>) -> Option<String> {
     Some(text.chars().take(16).collect())
 }
 
-/// A domain's field name as GraphQL names it.
-pub(in crate::graphql) fn camel_case(name: &str) -> String {
+/// A domain's field name as GraphQL and the command line name it.
+#[must_use]
+pub fn camel_case(name: &str) -> String {
     let mut words = name.split('_');
     let first = words.next().unwrap_or_default().to_owned();
     words.fold(first, |mut camel, word| {

@@ -20,8 +20,7 @@ use domain::{
 use projections::{
     data_dir::{self, DataDirLock},
     event_store::{
-        self,
-        keys::{self, Keyring, MasterKey, OsEntropy},
+    Ok(Keyring::open(source, Arc::clone(&storage.keys), Box::new(OsEntropy)).await?)
     },
     history::{self, History, Snapshotter},
     observations::{self, Observations},
@@ -261,8 +260,7 @@ fn make_private(path: &Path) -> Result<(), Error> {
 async fn open_keyring(data_dir: &Path, storage: &Storage) -> Result<Keyring, Error> {
     let folder = data_dir.join("keys");
     make_folder(&folder)?;
-    let master = MasterKey::create_or_open(&folder.join("master.key"), &OsEntropy)?;
-    Ok(Keyring::open(master, Arc::clone(&storage.keys), Box::new(OsEntropy)).await?)
+    Ok(Keyring::open(source, Arc::clone(&storage.keys), Box::new(OsEntropy)).await?)
 }
 
 fn open_observations(data_dir: &Path) -> Result<Observations, Error> {

@@ -46,12 +46,14 @@ impl Crash {
                 | StreamId::ActualLrp(_)
                 | StreamId::Task(_)
                 | StreamId::Cell(_)
-                | StreamId::FreshnessDomain(_),
+                | StreamId::FreshnessDomain(_)
+                | StreamId::Secrets(_),
                 Event::DesiredLrp(_)
                 | Event::ActualLrp(_)
                 | Event::Task(_)
                 | Event::Cell(_)
-                | Event::FreshnessDomain(_),
+                | Event::FreshnessDomain(_)
+                | Event::Secrets(_),
             ) => None,
         }
     }

@@ -20,7 +20,8 @@ use domain::{
 use projections::{
     data_dir::{self, DataDirLock},
     event_store::{
-    Ok(Keyring::open(source, Arc::clone(&storage.keys), Box::new(OsEntropy)).await?)
+        self,
+        keys::{self, Keyring, OsEntropy},
     },
     history::{self, History, Snapshotter},
     observations::{self, Observations},
@@ -39,7 +40,7 @@ use crate::{
     clock::{self, Clock},
     command_bus::CommandBus,
     control_plane::ControlPlane,
-    converger, presence_watch, reconciler,
+    converger, forgetting, master_keys, presence_watch, reconciler,
 };
 
 /// The lease of the only node on a data folder: the folder's lock keeps every other node out.
@@ -170,6 +171,8 @@ impl Node {
         };
         let loops = Loops::default();
         start_loops(&control_plane, &loops);
+        let keeper = forgetting::run(control_plane.clone(), loops.shutdown.clone());
+        loops.spawn("keeper of forgotten keys", keeper);
         let snapshotter = start_snapshotter(snapshotter, &loops);
         Ok(Self { control_plane, storage, loops, snapshotter, _lock: lock })
     }
@@ -260,6 +263,7 @@ fn make_private(path: &Path) -> Result<(), Error> {
 async fn open_keyring(data_dir: &Path, storage: &Storage) -> Result<Keyring, Error> {
     let folder = data_dir.join("keys");
     make_folder(&folder)?;
+    let source = master_keys::source(data_dir)?;
     Ok(Keyring::open(source, Arc::clone(&storage.keys), Box::new(OsEntropy)).await?)
 }
 

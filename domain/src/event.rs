@@ -211,6 +211,7 @@ impl Event {
             task::Event::TYPES,
             cell::Event::TYPES,
             freshness_domain::Event::TYPES,
+            secrets::Event::TYPES,
         ]
         .concat()
     }

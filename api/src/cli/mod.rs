@@ -12,6 +12,7 @@ pub mod client;
 mod crash;
 pub mod diff;
 mod instant;
+mod keys;
 mod log;
 mod logs;
 mod lrp;
@@ -35,7 +36,7 @@ use self::{
     instant::Instant,
     target::{Print, Target},
 };
-use crate::output;
+use crate::{forgetting, output};
 
 /// The commands of operators.
 #[derive(Debug, Subcommand)]
@@ -63,6 +64,8 @@ pub enum Command {
     /// What changed between two instants, and the events that did it.
     #[command(after_help = format!("{}\n\n{}", diff::EXAMPLES, instant::FORMS))]
     Diff(Question<diff::Options>),
+    /// Master keys, and forgetting what was sealed under them.
+    Keys(Noun<keys::Command>),
 }
 
 /// A noun with verbs.
@@ -102,6 +105,12 @@ pub(crate) enum Error {
     /// The log cannot be opened.
     #[error(transparent)]
     Storage(#[from] storage::Error),
+    /// Keys cannot be read or changed.
+    #[error(transparent)]
+    Keys(#[from] projections::event_store::keys::Error),
+    /// Secrets cannot be forgotten.
+    #[error(transparent)]
+    Forget(#[from] forgetting::Error),
     /// A file of a wish cannot be used.
     #[error(transparent)]
     File(#[from] lrp_file::Error),
@@ -174,6 +183,7 @@ async fn perform(command: Command, print: Print) -> Result<Outcome, Error> {
         Command::Log(noun) => log::run(noun.verb, &noun.target.open(print)?).await?,
         Command::At(asked) => at::run(&asked.options, &asked.target.open(print)?).await?,
         Command::Crash(noun) => crash::run(noun.verb, &noun.target.open(print)?).await?,
+        Command::Keys(noun) => keys::run(noun.verb, &noun.target.open(print)?).await?,
         Command::Diff(asked) => diff::run(&asked.options, &asked.target.open(print)?).await?,
     }
     Ok(Outcome::Done)

@@ -5,10 +5,12 @@
 //! 64 hex digits is one active key labelled `default`. No error repeats a line.
 
 use std::{
+    fs::File,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
+use nix::fcntl::{Flock, FlockArg};
 use zeroize::Zeroizing;
 
 use super::{Entropy, Error, KeyLabel, MasterKey, MasterKeys};
@@ -84,11 +86,28 @@ impl MasterKeySource {
         }
     }
 
-    /// Writes the keys to the file.
+    /// Changes the keys in the file; of several who change it at once none is lost.
     ///
     /// # Errors
-    /// [`Error::WriteMasterKeys`], or [`Error::MasterKeysGiven`] when there is no file.
-    pub fn write(&self, keys: &MasterKeys) -> Result<(), Error> {
+    /// What `change` refuses, what is wrong with the file, or [`Error::MasterKeysGiven`].
+    pub fn change(
+        &self,
+        change: impl FnOnce(&mut MasterKeys) -> Result<(), Error>,
+    ) -> Result<MasterKeys, Error> {
+        let Self::File(path) = self else { return Err(Error::MasterKeysGiven) };
+        let failed = |source| Error::WriteMasterKeys { path: path.clone(), source };
+        // The folder is locked, not the file: the file is replaced.
+        let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+        let folder = File::open(folder.unwrap_or(Path::new("."))).map_err(failed)?;
+        let _held = Flock::lock(folder, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| failed(errno.into()))?;
+        let mut keys = self.read()?;
+        change(&mut keys)?;
+        self.write(&keys)?;
+        Ok(keys)
+    }
+
+    pub(super) fn write(&self, keys: &MasterKeys) -> Result<(), Error> {
         match self {
             Self::File(path) => private_file::replace(path, &text_of(keys))
                 .map_err(|source| Error::WriteMasterKeys { path: path.clone(), source }),

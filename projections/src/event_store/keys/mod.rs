@@ -16,6 +16,7 @@ mod entropy;
 mod error;
 mod master;
 mod master_file;
+mod postgres;
 mod sqlite;
 mod store;
 
@@ -34,6 +35,7 @@ pub use entropy::{Entropy, OsEntropy, SeededEntropy};
 pub use error::Error;
 pub use master::{InvalidLabel, KeyLabel, MasterKey, MasterKeys};
 pub use master_file::MasterKeySource;
+pub use postgres::PostgresKeyStore;
 pub use sqlite::SqliteKeyStore;
 pub use store::{Forgotten, KeyStore, LabelInUse, MemoryKeyStore, StoredKey};
 
@@ -211,10 +213,8 @@ impl Keyring {
     /// # Errors
     /// [`Error::NoSuchLabel`], [`Error::MasterKeysGiven`], or why the file cannot be written.
     pub fn activate(&self, label: &KeyLabel) -> Result<(), Error> {
-        let mut keys = self.source.read()?;
-        if keys.active() != label {
-            keys.activate(label)?;
-            self.source.write(&keys)?;
+        if self.source.read()?.active() != label {
+            self.source.change(|keys| keys.activate(label))?;
         }
         self.read_again()
     }
@@ -240,6 +240,9 @@ impl Keyring {
                 moved.push((keys.rewrap(&key, self.nonce()?)?, key.label));
             }
             rewrapped += self.store.replace_wrappings(moved).await?;
+        }
+        if rewrapped > 0 && !self.store.erase_traces().await? {
+            tracing::warn!("Readers are in the way of overwriting the old wrappings of data keys.");
         }
         let others = self.store.labels().await?.into_iter().filter(|it| it.label != label);
         Ok(Rotated { remaining: others.map(|it| it.data_keys).sum(), label, rewrapped })

@@ -28,6 +28,7 @@ use domain::{
     sealed::{Digest, PlainText},
     units::Mebibytes,
 };
+use projections::private_file;
 use tokio_util::sync::CancellationToken;
 
 use crate::signals;
@@ -133,11 +134,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
 
 /// A cell's token, from a file that is nobody else's.
 fn read_token(path: &Path) -> anyhow::Result<String> {
-    let mode = std::fs::metadata(path)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        bail!("others can read it (mode {mode:o}); run: chmod 600 {}", path.display());
-    }
-    let token = std::fs::read_to_string(path)?.trim().to_owned();
+    let token = private_file::read(path)?.trim().to_owned();
     if token.is_empty() {
         bail!("it is empty");
     }

@@ -71,6 +71,14 @@ pub enum Error {
         /// Why not.
         source: keys::Error,
     },
+    /// That secrets are forgotten may be in the log, but their keys are not deleted yet.
+    #[error("cannot delete the keys of {owner} yet; it is tried again")]
+    Forget {
+        /// Whose.
+        owner: Owner,
+        /// Why not.
+        source: keys::Error,
+    },
     /// It was refused, or could not be judged.
     #[error(transparent)]
     Bus(#[from] command_bus::Error),

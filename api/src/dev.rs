@@ -5,9 +5,7 @@
 
 use std::{
     fs,
-    io::Write as _,
     net::{Ipv4Addr, SocketAddr},
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -25,7 +23,7 @@ use api::{
 use cell::config::OnShutdown;
 use clap::Args;
 use domain::{id::CellId, sealed::PlainText};
-use projections::{data_dir::DataDirLock, worker};
+use projections::{data_dir::DataDirLock, private_file, worker};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -184,24 +182,15 @@ fn cell_folder(options: &Options) -> PathBuf {
 /// The token of the one cell, drawn once and kept beside the journal.
 fn cell_token(data_dir: &Path) -> anyhow::Result<String> {
     let path = data_dir.join("keys").join("cell.token");
-    if let Ok(token) = fs::read_to_string(&path)
-        && !token.is_empty()
-    {
-        return Ok(token);
+    match private_file::read(&path) {
+        Ok(token) if !token.is_empty() => return Ok(token.as_str().to_owned()),
+        Err(failure) if !failure.is_not_found() => return Err(failure.into()),
+        Ok(_) | Err(_) => {}
     }
     let token = clock::new_uuid().simple().to_string();
-    write_whole(&path, &token).with_context(|| format!("cannot write {}", path.display()))?;
+    private_file::replace(&path, &token)
+        .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(token)
-}
-
-/// Writes a private file beside, then puts it in place, so that a crash never leaves half of it.
-fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&beside, path)
 }
 
 /// Removes the containers of every cell that ever ran here, under whatever name.

@@ -10,6 +10,7 @@
 //! - [`router`]: HTTP by host name to the running instances
 //! - [`simulation`]: the whole cluster in virtual time, from a seed
 //! - [`telemetry`]: traces and metrics
+//! - [`forgetting`]: an owner's secrets, for ever; [`master_keys`]: where master keys are
 //! - [`clock`]: the only reader of wall time and of chance
 //!
 //! An edge decides nothing. A loop remembers nothing.
@@ -23,8 +24,10 @@ pub mod control_plane;
 pub mod converger;
 pub mod demo;
 pub mod edge;
+pub mod forgetting;
 pub mod graphql;
 pub mod http;
+pub mod master_keys;
 pub mod node;
 pub mod output;
 pub mod presence_watch;

@@ -21,7 +21,7 @@ use projections::{
     data_dir::{self, DataDirLock},
     event_store::{
         self,
-        keys::{self, Keyring, MasterKey, OsEntropy},
+        keys::{self, Keyring, OsEntropy},
     },
     history::{self, History, Snapshotter},
     observations::{self, Observations},
@@ -40,7 +40,7 @@ use crate::{
     clock::{self, Clock},
     command_bus::CommandBus,
     control_plane::ControlPlane,
-    converger, presence_watch, reconciler,
+    converger, forgetting, master_keys, presence_watch, reconciler,
 };
 
 /// The lease of the only node on a data folder: the folder's lock keeps every other node out.
@@ -176,6 +176,8 @@ impl Node {
         };
         let loops = Loops::default();
         start_loops(&control_plane, &loops);
+        let keeper = forgetting::run(control_plane.clone(), loops.shutdown.clone());
+        loops.spawn("keeper of forgotten keys", keeper);
         let snapshotter = start_snapshotter(snapshotter, &loops);
         Ok(Self { control_plane, storage, loops, snapshotter, _lock: lock })
     }
@@ -266,8 +268,8 @@ fn make_private(path: &Path) -> Result<(), Error> {
 async fn open_keyring(data_dir: &Path, storage: &Storage) -> Result<Keyring, Error> {
     let folder = data_dir.join("keys");
     make_folder(&folder)?;
-    let master = MasterKey::create_or_open(&folder.join("master.key"), &OsEntropy)?;
-    Ok(Keyring::open(master, Arc::clone(&storage.keys), Box::new(OsEntropy)).await?)
+    let source = master_keys::source(data_dir)?;
+    Ok(Keyring::open(source, Arc::clone(&storage.keys), Box::new(OsEntropy)).await?)
 }
 
 fn open_observations(data_dir: &Path) -> Result<Observations, Error> {

@@ -19,7 +19,8 @@ use crate::{
     command::ReportNumber,
     event::Event,
     id::{ActualLrpKey, CellId, FreshnessDomainName, ProcessGuid, TaskGuid},
-    log::{Position, Recorded, StreamId},
+    log::{Owner, Position, Recorded, StreamId},
+    secrets::{self, Secrets},
 };
 
 /// One live aggregate of any kind: what a snapshot stores and an undo puts back.
@@ -35,6 +36,8 @@ pub enum Aggregate {
     Cell(Cell),
     /// A freshness domain.
     FreshnessDomain(FreshnessDomain),
+    /// An owner's forgotten secrets.
+    Secrets(Secrets),
 }
 
 impl Aggregate {
@@ -47,6 +50,7 @@ impl Aggregate {
             Self::Task(task) => StreamId::Task(task.task_guid.clone()),
             Self::Cell(cell) => StreamId::Cell(cell.cell_id.clone()),
             Self::FreshnessDomain(domain) => StreamId::FreshnessDomain(domain.name.clone()),
+            Self::Secrets(secrets) => StreamId::Secrets(secrets.owner.clone()),
         }
     }
 }
@@ -59,6 +63,7 @@ pub struct Aggregates {
     tasks: BTreeMap<TaskGuid, Task>,
     cells: BTreeMap<CellId, Cell>,
     freshness_domains: BTreeMap<FreshnessDomainName, FreshnessDomain>,
+    secrets: BTreeMap<Owner, Secrets>,
     reserved: BTreeMap<CellId, Resources>,
 }
 
@@ -124,6 +129,17 @@ impl Aggregates {
         self.freshness_domains.values()
     }
 
+    /// What was forgotten of an owner's secrets.
+    #[must_use]
+    pub fn secrets(&self, owner: &Owner) -> Option<&Secrets> {
+        self.secrets.get(owner)
+    }
+
+    /// All owners of whom secrets were forgotten.
+    pub fn all_secrets(&self) -> impl Iterator<Item = &Secrets> {
+        self.secrets.values()
+    }
+
     /// What the placements on a cell reserve of it.
     #[must_use]
     pub fn reserved_on(&self, cell_id: &CellId) -> Resources {
@@ -154,6 +170,7 @@ impl Aggregates {
             StreamId::FreshnessDomain(name) => {
                 self.freshness_domains.get(name).map(|a| a.last_position)
             }
+            StreamId::Secrets(owner) => self.secrets.get(owner).map(|a| a.last_position),
         }
     }
 
@@ -172,6 +189,7 @@ impl Aggregates {
             StreamId::FreshnessDomain(name) => {
                 self.freshness_domains.get(name).cloned().map(Aggregate::FreshnessDomain)
             }
+            StreamId::Secrets(owner) => self.secrets.get(owner).cloned().map(Aggregate::Secrets),
         }
     }
 
@@ -182,7 +200,8 @@ impl Aggregates {
         let tasks = self.tasks.values().cloned().map(Aggregate::Task);
         let cells = self.cells.values().cloned().map(Aggregate::Cell);
         let domains = self.freshness_domains.values().cloned().map(Aggregate::FreshnessDomain);
-        desired.chain(slots).chain(tasks).chain(cells).chain(domains)
+        let secrets = self.secrets.values().cloned().map(Aggregate::Secrets);
+        desired.chain(slots).chain(tasks).chain(cells).chain(domains).chain(secrets)
     }
 
     /// Puts a stream to a state: loads a snapshot's aggregate, or undoes what was not committed.
@@ -205,6 +224,9 @@ impl Aggregates {
             }
             Some(Aggregate::FreshnessDomain(domain)) => {
                 self.freshness_domains.insert(domain.name.clone(), domain);
+            }
+            Some(Aggregate::Secrets(secrets)) => {
+                self.secrets.insert(secrets.owner.clone(), secrets);
             }
         }
         self.change_reservation(stream, Resources::plus);
@@ -244,18 +266,25 @@ impl Aggregates {
                     freshness_domain::evolve(state, name, event, stamp);
                 });
             }
+            (StreamId::Secrets(owner), Event::Secrets(event)) => {
+                fold_one(&mut self.secrets, owner, |state| {
+                    secrets::evolve(state, owner, event, stamp);
+                });
+            }
             // An event on a stream of another kind was never written by these rules.
             (
                 StreamId::DesiredLrp(_)
                 | StreamId::ActualLrp(_)
                 | StreamId::Task(_)
                 | StreamId::Cell(_)
-                | StreamId::FreshnessDomain(_),
+                | StreamId::FreshnessDomain(_)
+                | StreamId::Secrets(_),
                 Event::DesiredLrp(_)
                 | Event::ActualLrp(_)
                 | Event::Task(_)
                 | Event::Cell(_)
-                | Event::FreshnessDomain(_),
+                | Event::FreshnessDomain(_)
+                | Event::Secrets(_),
             ) => {}
         }
     }
@@ -276,6 +305,7 @@ impl Aggregates {
             StreamId::Task(guid) => drop(self.tasks.remove(guid)),
             StreamId::Cell(cell_id) => drop(self.cells.remove(cell_id)),
             StreamId::FreshnessDomain(name) => drop(self.freshness_domains.remove(name)),
+            StreamId::Secrets(owner) => drop(self.secrets.remove(owner)),
         }
     }
 
@@ -287,7 +317,10 @@ impl Aggregates {
         let placement = match stream {
             StreamId::ActualLrp(key) => self.actual_lrps.get(key).and_then(ActualLrp::placement),
             StreamId::Task(guid) => self.tasks.get(guid).and_then(Task::placement),
-            StreamId::DesiredLrp(_) | StreamId::Cell(_) | StreamId::FreshnessDomain(_) => None,
+            StreamId::DesiredLrp(_)
+            | StreamId::Cell(_)
+            | StreamId::FreshnessDomain(_)
+            | StreamId::Secrets(_) => None,
         };
         let Some(placement) = placement else { return };
         let reserved = self.reserved.entry(placement.cell_id.clone()).or_default();

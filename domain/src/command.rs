@@ -4,6 +4,7 @@ use crate::{
     bbs::{actual_lrp, cell, desired_lrp, freshness_domain, task},
     id::CommandId,
     log::{Actor, LeaseEpoch, Position, StreamId},
+    secrets,
 };
 
 /// Anything that can be asked.
@@ -19,6 +20,8 @@ pub enum Command {
     Cell(cell::Command),
     /// Of a freshness domain.
     FreshnessDomain(freshness_domain::Command),
+    /// Of an owner's secrets.
+    Secrets(secrets::Command),
 }
 
 impl Command {
@@ -33,6 +36,7 @@ impl Command {
             Self::FreshnessDomain(freshness_domain::Command::Upsert { name, .. }) => {
                 StreamId::FreshnessDomain(name.clone())
             }
+            Self::Secrets(command) => StreamId::Secrets(command.owner().clone()),
         }
     }
 
@@ -162,5 +166,6 @@ from_aggregate!(
     ActualLrp(actual_lrp),
     Task(task),
     Cell(cell),
-    FreshnessDomain(freshness_domain)
+    FreshnessDomain(freshness_domain),
+    Secrets(secrets)
 );

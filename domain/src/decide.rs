@@ -10,6 +10,7 @@ use crate::{
     event::Event,
     log::StreamId,
     rejection::Rejection,
+    secrets,
     units::Timestamp,
 };
 
@@ -42,6 +43,7 @@ pub fn decide(
         Command::Task(command) => task::decide(aggregates, command, now),
         Command::Cell(command) => cell::decide(aggregates, command),
         Command::FreshnessDomain(command) => Ok(freshness_domain::decide(command, now)),
+        Command::Secrets(command) => secrets::decide(aggregates, command),
     }
 }
 

@@ -10,7 +10,10 @@ mod tests;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::bbs::{actual_lrp, cell, desired_lrp, freshness_domain, task};
+use crate::{
+    bbs::{actual_lrp, cell, desired_lrp, freshness_domain, task},
+    secrets,
+};
 
 /// Brings a payload of one schema version into the shape of the next one. Pure and total: what it
 /// does not find it leaves to the decoder to tell.
@@ -93,6 +96,8 @@ pub enum Event {
     Cell(cell::Event),
     /// To a freshness domain.
     FreshnessDomain(freshness_domain::Event),
+    /// To an owner's secrets.
+    Secrets(secrets::Event),
 }
 
 /// Why a stored event cannot be read.
@@ -206,6 +211,7 @@ impl Event {
             task::Event::TYPES,
             cell::Event::TYPES,
             freshness_domain::Event::TYPES,
+            secrets::Event::TYPES,
         ]
         .concat()
     }
@@ -225,6 +231,7 @@ impl Event {
             Self::Task(event) => event.type_name(),
             Self::Cell(event) => event.type_name(),
             Self::FreshnessDomain(event) => event.type_name(),
+            Self::Secrets(event) => event.type_name(),
         }
     }
 
@@ -237,6 +244,7 @@ impl Event {
             Self::Task(event) => event.schema_version(),
             Self::Cell(event) => event.schema_version(),
             Self::FreshnessDomain(event) => event.schema_version(),
+            Self::Secrets(event) => event.schema_version(),
         }
     }
 
@@ -251,6 +259,7 @@ impl Event {
             Self::Task(event) => event.payload(),
             Self::Cell(event) => event.payload(),
             Self::FreshnessDomain(event) => event.payload(),
+            Self::Secrets(event) => event.payload(),
         }
     }
 
@@ -276,8 +285,12 @@ impl Event {
         if let Some(event) = cell::Event::from_payload(type_name, schema_version, payload)? {
             return Ok(Self::Cell(event));
         }
-        freshness_domain::Event::from_payload(type_name, schema_version, payload)?
-            .map(Self::FreshnessDomain)
+        let event = freshness_domain::Event::from_payload(type_name, schema_version, payload)?;
+        if let Some(event) = event {
+            return Ok(Self::FreshnessDomain(event));
+        }
+        secrets::Event::from_payload(type_name, schema_version, payload)?
+            .map(Self::Secrets)
             .ok_or_else(|| UnreadableEvent::UnknownType { type_name: type_name.to_owned() })
     }
 }
@@ -294,5 +307,6 @@ from_aggregate!(
     ActualLrp(actual_lrp),
     Task(task),
     Cell(cell),
-    FreshnessDomain(freshness_domain)
+    FreshnessDomain(freshness_domain),
+    Secrets(secrets)
 );

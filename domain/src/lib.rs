@@ -5,6 +5,7 @@
 //! - [`bbs`] desired LRP, actual LRP, task, cell, freshness domain
 //! - [`auction`] which cell takes what waits; [`convergence`] what makes actual equal desired
 //! - [`rep`] the assignment a cell follows, the reports it makes, and its pure plan
+//! - [`secrets`] which of an owner's data keys were forgotten
 //! - [`log`], [`id`], [`units`], [`sealed`] the words that all of them share
 //! - [`action`], [`check`], [`routes`] what runs, how its health is seen, how it is reached
 //! - [`workload`] a long history from a seed, for benches
@@ -29,6 +30,7 @@ pub mod rejection;
 pub mod rep;
 pub mod routes;
 pub mod sealed;
+pub mod secrets;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod units;

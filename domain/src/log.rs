@@ -120,6 +120,8 @@ pub enum StreamId {
     Cell(CellId),
     /// A freshness domain.
     FreshnessDomain(FreshnessDomainName),
+    /// An owner's secrets: that they were forgotten.
+    Secrets(Owner),
 }
 
 impl StreamId {
@@ -132,6 +134,7 @@ impl StreamId {
             Self::Task(task_guid) => Owner::Task(task_guid.clone()),
             Self::Cell(cell_id) => Owner::Cell(cell_id.clone()),
             Self::FreshnessDomain(name) => Owner::FreshnessDomain(name.clone()),
+            Self::Secrets(owner) => owner.clone(),
         }
     }
 }
@@ -144,6 +147,7 @@ impl fmt::Display for StreamId {
             Self::Task(task_guid) => write!(f, "task/{task_guid}"),
             Self::Cell(cell_id) => write!(f, "cell/{cell_id}"),
             Self::FreshnessDomain(name) => write!(f, "freshness/{name}"),
+            Self::Secrets(owner) => write!(f, "secrets/{owner}"),
         }
     }
 }
@@ -163,6 +167,7 @@ impl FromStr for StreamId {
                 "task" => Some(Self::Task(rest.parse().ok()?)),
                 "cell" => Some(Self::Cell(rest.parse().ok()?)),
                 "freshness" => Some(Self::FreshnessDomain(rest.parse().ok()?)),
+                "secrets" => Some(Self::Secrets(rest.parse().ok()?)),
                 _ => None,
             }
         };
@@ -171,7 +176,8 @@ impl FromStr for StreamId {
 }
 
 /// Whose history an event belongs to: a process guid, a task, a cell or a freshness domain.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Owner {
     /// A desired LRP with all its slots.
     Process(ProcessGuid),
@@ -208,6 +214,19 @@ impl FromStr for Owner {
             }
         };
         parse().ok_or_else(|| unparsable("owner", text))
+    }
+}
+
+impl TryFrom<String> for Owner {
+    type Error = Unparsable;
+    fn try_from(text: String) -> Result<Self, Unparsable> {
+        text.parse()
+    }
+}
+
+impl From<Owner> for String {
+    fn from(owner: Owner) -> Self {
+        owner.to_string()
     }
 }
 
@@ -280,13 +299,16 @@ mod tests {
 
     #[test]
     fn streams_owners_and_cursors_read_back_what_they_print() {
-        for text in ["desired/a", "actual/a/3", "task/t", "cell/c.1", "freshness/cf-apps"] {
+        for text in
+            ["desired/a", "actual/a/3", "task/t", "cell/c.1", "freshness/cf-apps", "secrets/task/t"]
+        {
             let stream: StreamId = text.parse().unwrap();
             assert_eq!(stream.to_string(), text);
             let owner = stream.owner();
             assert_eq!(owner.to_string().parse::<Owner>(), Ok(owner));
         }
         assert!("actual/a".parse::<StreamId>().is_err());
+        assert!("secrets/secrets/task/t".parse::<StreamId>().is_err());
         let cursor =
             Cursor { incarnation: Incarnation(uuid::Uuid::from_u128(7)), position: Position(42) };
         assert_eq!(cursor.to_string().parse(), Ok(cursor));

@@ -2,7 +2,7 @@
 
 use crate::{
     id::{CellId, CommandId, InstanceGuid},
-    log::{LeaseEpoch, StreamId},
+    log::{LeaseEpoch, Owner, StreamId},
 };
 
 /// Why a command is refused.
@@ -86,6 +86,12 @@ pub enum Rejection {
         /// The id.
         command_id: CommandId,
     },
+    /// Its secrets were sealed while their data key was forgotten.
+    #[error("the secrets of {owner} were forgotten while these were sealed; send them again")]
+    SecretsForgotten {
+        /// Whose.
+        owner: Owner,
+    },
     /// What it would write does not fit into one event.
     #[error(
         "the {what} takes {bytes} bytes in the log, and {bytes_max} are the most; make it \
@@ -117,6 +123,7 @@ impl Rejection {
             Self::Moved { .. } => "MOVED",
             Self::LeasePassed { .. } => "LEASE_PASSED",
             Self::CommandIdReused { .. } => "COMMAND_ID_REUSED",
+            Self::SecretsForgotten { .. } => "SECRETS_FORGOTTEN",
             Self::TooLarge { .. } => "TOO_LARGE",
         }
     }

@@ -102,9 +102,17 @@ CREATE TABLE presence (
 CREATE TABLE data_keys (
     owner      text   COLLATE "C" NOT NULL,
     key_id     bytea  NOT NULL,
+    label      text   COLLATE "C" NOT NULL,
     wrapped    bytea  NOT NULL,
     created_at bigint NOT NULL,
     PRIMARY KEY (owner, key_id)
+);
+CREATE INDEX data_keys_by_label ON data_keys (label);
+
+CREATE TABLE forgotten_keys (
+    key_id       bytea  NOT NULL PRIMARY KEY,
+    owner        text   COLLATE "C" NOT NULL,
+    forgotten_at bigint NOT NULL
 );
 
 CREATE TABLE blobs (

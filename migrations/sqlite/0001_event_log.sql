@@ -60,13 +60,25 @@ CREATE TABLE log_head (
     link        BLOB    NOT NULL
 ) STRICT;
 
--- One data key per owner, wrapped by the master key, which is not in the database.
+-- One data key per owner, wrapped by the master key of a label; master keys are not in the
+-- database.
 CREATE TABLE data_keys (
     owner      TEXT    NOT NULL,
     key_id     BLOB    NOT NULL,
+    label      TEXT    NOT NULL,
     wrapped    BLOB    NOT NULL,
     created_at INTEGER NOT NULL,
     PRIMARY KEY (owner, key_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX data_keys_by_label ON data_keys (label);
+
+-- Data keys that were deleted for ever, so that a restore can delete them again. `forgotten_at` is
+-- in nanoseconds, as all times of events.
+CREATE TABLE forgotten_keys (
+    key_id       BLOB    PRIMARY KEY,
+    owner        TEXT    NOT NULL,
+    forgotten_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- Sealed evidence beside the log, named by events through its digest.

@@ -74,7 +74,10 @@ impl View for AuctionQueue {
                     .is_some_and(|task| task.state == task::State::Pending);
                 keep(&mut self.tasks, task_guid, waits);
             }
-            StreamId::DesiredLrp(_) | StreamId::Cell(_) | StreamId::FreshnessDomain(_) => {}
+            StreamId::DesiredLrp(_)
+            | StreamId::Cell(_)
+            | StreamId::FreshnessDomain(_)
+            | StreamId::Secrets(_) => {}
         }
     }
 

@@ -111,7 +111,7 @@ impl View for CellAssignments {
                 self.changed.insert(cell_id.clone());
                 return;
             }
-            StreamId::DesiredLrp(_) | StreamId::FreshnessDomain(_) => return,
+            StreamId::DesiredLrp(_) | StreamId::FreshnessDomain(_) | StreamId::Secrets(_) => return,
         };
         let present = present.map(|(kind, placement, wanted)| {
             let reference = WorkReference {

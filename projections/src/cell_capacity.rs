@@ -115,7 +115,10 @@ fn share_of(aggregates: &Aggregates, stream: &StreamId) -> Option<(CellId, Share
             };
             Some((task.placement()?.cell_id.clone(), Share { is_starting, process_guid: None }))
         }
-        StreamId::DesiredLrp(_) | StreamId::Cell(_) | StreamId::FreshnessDomain(_) => None,
+        StreamId::DesiredLrp(_)
+        | StreamId::Cell(_)
+        | StreamId::FreshnessDomain(_)
+        | StreamId::Secrets(_) => None,
     }
 }
 

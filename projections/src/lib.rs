@@ -12,7 +12,7 @@
 //! - [`leases`]: which of several nodes runs the loops
 //! - [`observations`]: log lines and metrics, which are not events
 //! - [`presence`]: which cell was heard when
-//! - [`data_dir`]: the lock on a data folder
+//! - [`data_dir`]: the lock on a data folder; [`private_file`]: files that hold secrets
 //! - [`storage`]: the database that holds it all, opened as one
 //! - `testing`: a Postgres server for tests
 //! - [`worker`]: the one place where a task is spawned
@@ -30,6 +30,7 @@ pub mod history;
 pub mod leases;
 pub mod observations;
 pub mod presence;
+pub mod private_file;
 pub mod projector;
 pub mod route_table;
 pub mod snapshot;

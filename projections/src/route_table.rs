@@ -167,7 +167,7 @@ impl View for RouteTable {
             StreamId::ActualLrp(key) => self.touch_slot(aggregates, key),
             StreamId::DesiredLrp(process_guid) => self.touch_desired(aggregates, process_guid),
             StreamId::Cell(cell_id) => self.touch_cell(aggregates, cell_id),
-            StreamId::Task(_) | StreamId::FreshnessDomain(_) => {}
+            StreamId::Task(_) | StreamId::FreshnessDomain(_) | StreamId::Secrets(_) => {}
         }
     }
 

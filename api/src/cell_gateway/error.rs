@@ -24,7 +24,7 @@ pub(super) enum Error {
     ProtocolVersion { found: u32 },
     #[error("this cell is assigned no such definition")]
     UnknownDefinition,
-    #[error("cannot open the secrets of definition {digest}")]
+    #[error("cannot open the secrets of definition {digest}: {source}")]
     OpenDefinition { digest: Digest, source: keys::Error },
     #[error("cannot keep the evidence of an ended container")]
     Evidence(#[source] keys::Error),
@@ -53,6 +53,9 @@ impl Error {
         match self {
             Self::Token(_) => (StatusCode::UNAUTHORIZED, "UNAUTHENTICATED"),
             Self::ProtocolVersion { .. } => (StatusCode::CONFLICT, "PROTOCOL_VERSION"),
+            Self::OpenDefinition { source: keys::Error::Forgotten { .. }, .. } => {
+                (StatusCode::GONE, "FORGOTTEN")
+            }
             Self::UnknownDefinition => (StatusCode::NOT_FOUND, "NOT_FOUND"),
             Self::Invalid { .. } => (StatusCode::BAD_REQUEST, "INVALID"),
             Self::OpenDefinition { .. }

@@ -2,12 +2,11 @@
 //!
 //! Tokens are kept as digests and compared as such; a token is never logged or repeated.
 
-use std::{
-    collections::BTreeMap, fs::File, io::Read as _, os::unix::fs::PermissionsExt as _, path::Path,
-};
+use std::{collections::BTreeMap, path::Path};
 
 use axum::http::{HeaderMap, header::AUTHORIZATION};
 use domain::{id::CellId, sealed::Digest};
+use projections::private_file;
 
 const CELL_HEADER: &str = "x-diario-cell";
 
@@ -34,15 +33,9 @@ pub enum TokenError {
 /// Why the file of cell tokens cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenFileError {
-    /// It cannot be read.
-    #[error("cannot read it")]
-    Read(#[source] std::io::Error),
-    /// Others can read it.
-    #[error("others can read it (mode {mode:o}); run: chmod 600 on it")]
-    Exposed {
-        /// Its permission bits.
-        mode: u32,
-    },
+    /// It cannot be read, or others can.
+    #[error(transparent)]
+    Read(#[from] private_file::Error),
     /// It holds something else.
     #[error("it must hold {{\"cell id\": \"token\", ...}}, each token at least 16 characters long")]
     Malformed,
@@ -57,13 +50,7 @@ impl CellTokens {
     /// # Errors
     /// When it cannot be read, others can read it, or it is malformed.
     pub fn read(path: &Path) -> Result<Self, TokenFileError> {
-        let mut file = File::open(path).map_err(TokenFileError::Read)?;
-        let mode = file.metadata().map_err(TokenFileError::Read)?.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(TokenFileError::Exposed { mode });
-        }
-        let mut text = String::new();
-        file.read_to_string(&mut text).map_err(TokenFileError::Read)?;
+        let text = private_file::read(path)?;
         // The decoder's own words might repeat a token.
         let tokens: BTreeMap<CellId, String> =
             serde_json::from_str(&text).map_err(|_| TokenFileError::Malformed)?;

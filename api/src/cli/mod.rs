@@ -12,6 +12,7 @@ pub mod client;
 mod crash;
 pub mod diff;
 mod instant;
+mod keys;
 mod log;
 mod logs;
 mod lrp;
@@ -36,7 +37,7 @@ use self::{
     instant::Instant,
     target::{Print, Target},
 };
-use crate::output;
+use crate::{forgetting, output};
 
 /// The commands of operators.
 #[derive(Debug, Subcommand)]
@@ -70,6 +71,8 @@ pub enum Command {
         "{}\n\n{}\n\n{}", replay::EXAMPLES, instant::FORMS, projections::history::predicate::LANGUAGE
     ))]
     Replay(Question<replay::Options>),
+    /// Master keys, and forgetting what was sealed under them.
+    Keys(Noun<keys::Command>),
 }
 
 /// A noun with verbs.
@@ -112,6 +115,12 @@ pub(crate) enum Error {
     /// The log could not be replayed.
     #[error(transparent)]
     Replay(#[from] replay::Error),
+    /// Keys cannot be read or changed.
+    #[error(transparent)]
+    Keys(#[from] projections::event_store::keys::Error),
+    /// Secrets cannot be forgotten.
+    #[error(transparent)]
+    Forget(#[from] forgetting::Error),
     /// A file of a wish cannot be used.
     #[error(transparent)]
     File(#[from] lrp_file::Error),
@@ -187,6 +196,7 @@ async fn perform(command: Command, print: Print) -> Result<Outcome, Error> {
         Command::Replay(asked) => {
             return replay::run(asked.options, &asked.target.open(print)?).await;
         }
+        Command::Keys(noun) => keys::run(noun.verb, &noun.target.open(print)?).await?,
         Command::Diff(asked) => diff::run(&asked.options, &asked.target.open(print)?).await?,
     }
     Ok(Outcome::Done)

@@ -17,6 +17,13 @@ pub struct WishOptions {
     command_id: Option<CommandId>,
 }
 
+impl WishOptions {
+    /// The id, where one was given.
+    pub(super) fn command_id(self) -> Option<CommandId> {
+        self.command_id
+    }
+}
+
 /// A mutation of the schema with its arguments: each its name, its type and its value.
 #[derive(Debug)]
 pub(super) struct Wish<const N: usize> {

@@ -267,6 +267,7 @@ fn kind(stream: &StreamId) -> &'static str {
         StreamId::Task(_) => "task",
         StreamId::Cell(_) => "cell",
         StreamId::FreshnessDomain(_) => "freshness domain",
+        StreamId::Secrets(_) => "owner's secrets",
     }
 }
 

@@ -46,12 +46,14 @@ impl Crash {
                 | StreamId::ActualLrp(_)
                 | StreamId::Task(_)
                 | StreamId::Cell(_)
-                | StreamId::FreshnessDomain(_),
+                | StreamId::FreshnessDomain(_)
+                | StreamId::Secrets(_),
                 Event::DesiredLrp(_)
                 | Event::ActualLrp(_)
                 | Event::Task(_)
                 | Event::Cell(_)
-                | Event::FreshnessDomain(_),
+                | Event::FreshnessDomain(_)
+                | Event::Secrets(_),
             ) => None,
         }
     }
@@ -129,7 +131,7 @@ impl Crash {
     async fn evidence(&self, ctx: &Context<'_>) -> Result<Option<Evidence>> {
         let Some(digest) = self.crashed.evidence else { return Ok(None) };
         let kept = state(ctx)?.control_plane.keyring.get_blob(digest).await;
-        let kept = kept.map_err(|failure| error::internal("cannot open the evidence", &failure))?;
+        let kept = kept.map_err(|failure| error::of_keys("cannot open the evidence", &failure))?;
         let Some(bytes) = kept else { return Ok(None) };
         let evidence: rep::Evidence = serde_json::from_slice(&bytes)
             .map_err(|failure| error::internal("cannot read the evidence", &failure))?;

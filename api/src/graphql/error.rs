@@ -9,7 +9,10 @@ use domain::{
     id::InvalidId,
     invalid::{Invalid, InvalidField},
 };
-use projections::{event_store, history, observations};
+use projections::{
+    event_store::{self, keys},
+    history, observations,
+};
 use tracing::error;
 
 use crate::{command_bus, control_plane};
@@ -56,6 +59,9 @@ pub(super) fn of_wish(failure: control_plane::Error) -> Error {
     match failure {
         control_plane::Error::Invalid(faults) => invalid(&faults),
         control_plane::Error::Seal { .. } => internal("cannot seal the secrets", &failure),
+        control_plane::Error::Forget { .. } => {
+            internal("cannot delete the keys yet; it is tried again", &failure)
+        }
         control_plane::Error::Bus(failure) => of_bus(&failure),
     }
 }
@@ -68,6 +74,34 @@ pub(super) fn of_bus(failure: &command_bus::Error) -> Error {
         command_bus::Error::Unavailable { .. } | command_bus::Error::Closed => "UNAVAILABLE",
     };
     coded(code, failure.to_string())
+}
+
+/// Why a secret or evidence cannot be opened, or keys cannot be changed.
+pub(super) fn of_keys(operation: &'static str, failure: &keys::Error) -> Error {
+    match failure {
+        keys::Error::Forgotten { .. } => coded("FORGOTTEN", failure.to_string()),
+        keys::Error::NoSuchLabel { .. } => coded("NOT_FOUND", failure.to_string()),
+        keys::Error::MasterKeysGiven
+        | keys::Error::MissingLabel { .. }
+        | keys::Error::WrongMasterKey { .. } => coded("FAILED_PRECONDITION", failure.to_string()),
+        keys::Error::MasterKeyFile(_)
+        | keys::Error::WriteMasterKeys { .. }
+        | keys::Error::MalformedMasterKeys { .. }
+        | keys::Error::MalformedGivenKeys { .. }
+        | keys::Error::LabelTaken { .. }
+        | keys::Error::ActiveLabel { .. }
+        | keys::Error::LabelInUse { .. }
+        | keys::Error::TooManyMasterKeys { .. }
+        | keys::Error::LostMasterKeys { .. }
+        | keys::Error::Entropy(_)
+        | keys::Error::Store(_)
+        | keys::Error::UnknownKey(_)
+        | keys::Error::CannotOpen
+        | keys::Error::CannotSeal
+        | keys::Error::NotText
+        | keys::Error::BlobTooLarge(_)
+        | keys::Error::BlobAltered(_) => internal(operation, failure),
+    }
 }
 
 /// Why the past cannot be shown.

@@ -9,24 +9,29 @@ use domain::{
     command::Command,
     id::{ActualLrpKey, CommandId},
     invalid::Invalid,
-    log::Cursor,
+    log::{Cursor, Owner},
     units::Milliseconds,
 };
+
+use projections::event_store::keys::KeyLabel;
 
 use super::{
     ControlPlane, caller,
     error::{self, coded, invalid, invalid_field, parse_id},
     input::{DesiredLrpInput, Faults, HttpRouteInput, TaskInput, of_spec, of_update, routes_of},
-    scalars::{CursorText, PositionText},
+    scalars::{BigInt, CursorText, PositionText},
     state,
 };
 use crate::{
-    clock,
+    clock, command_bus,
     control_plane::{self, Wish},
 };
 
 /// The longest freshness that is not for ever: ten years.
 const FRESHNESS_SECONDS_MAX: u64 = 10 * 366 * 24 * 3600;
+
+/// How many batches of data keys one request may rewrap: a second or two.
+const ROTATE_BATCHES: usize = 10;
 
 /// The commands of users.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +48,34 @@ pub(super) struct Accepted {
     command_id: String,
     /// How many events it caused.
     events: u32,
+}
+
+impl Accepted {
+    fn of(
+        control_plane: &ControlPlane,
+        command_id: String,
+        accepted: command_bus::Accepted,
+    ) -> Self {
+        let position = accepted.position;
+        let incarnation = control_plane.incarnation;
+        Self {
+            position: PositionText(position),
+            cursor: CursorText(Cursor { incarnation, position }),
+            command_id,
+            events: u32::try_from(accepted.events).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// How far putting data keys under the active master key came.
+#[derive(SimpleObject)]
+pub(super) struct KeyRotation {
+    /// The active master key.
+    label: String,
+    /// How many data keys were put under it just now.
+    rewrapped: BigInt,
+    /// How many are still under another one: ask again until none is.
+    remaining: BigInt,
 }
 
 /// A user who may command, and what the command is sent with.
@@ -72,14 +105,18 @@ impl<'c> Sender<'c> {
             Wish { actor: self.actor, command_id: Some(self.command_id), command: command.into() };
         let accepted = self.control_plane.submit(wish).await;
         let accepted = accepted.map_err(|failure| error::of_bus(&failure))?;
-        let position = accepted.position;
-        let incarnation = self.control_plane.incarnation;
-        Ok(Accepted {
-            position: PositionText(position),
-            cursor: CursorText(Cursor { incarnation, position }),
-            command_id,
-            events: u32::try_from(accepted.events).unwrap_or(u32::MAX),
-        })
+        Ok(Accepted::of(self.control_plane, command_id, accepted))
+    }
+
+    async fn forget(self, owner: &Owner) -> Result<Accepted> {
+        let command_id = self.command_id.to_string();
+        let accepted = self.control_plane.forget_secrets(owner, |command| Wish {
+            actor: self.actor,
+            command_id: Some(self.command_id),
+            command: command.into(),
+        });
+        let accepted = accepted.await.map_err(error::of_wish)?;
+        Ok(Accepted::of(self.control_plane, command_id, accepted))
     }
 }
 
@@ -96,9 +133,9 @@ fn read_command_id(text: &str) -> Result<CommandId> {
 fn of_spec_wish(failure: control_plane::Error) -> async_graphql::Error {
     match failure {
         control_plane::Error::Invalid(faults) => invalid(&of_spec(faults)),
-        other @ (control_plane::Error::Seal { .. } | control_plane::Error::Bus(_)) => {
-            error::of_wish(other)
-        }
+        other @ (control_plane::Error::Seal { .. }
+        | control_plane::Error::Forget { .. }
+        | control_plane::Error::Bus(_)) => error::of_wish(other),
     }
 }
 
@@ -225,5 +262,40 @@ impl Mutation {
         };
         let time_to_live = (seconds > 0).then(|| Milliseconds::from_seconds(seconds));
         sender.send(freshness_domain::Command::Upsert { name, time_to_live }).await
+    }
+
+    /// Makes all secrets that an owner, `process/GUID` or `task/GUID`, has now unreadable for ever,
+    /// and the evidence of its crashes. What it sends later is sealed under a new key.
+    async fn forget_secrets(
+        &self,
+        ctx: &Context<'_>,
+        owner: String,
+        command_id: Option<String>,
+    ) -> Result<Accepted> {
+        let sender = Sender::of(ctx, command_id)?;
+        let owner = owner
+            .parse()
+            .map_err(|_| invalid_field("owner", "must be of the form process/GUID or task/GUID"))?;
+        sender.forget(&owner).await
+    }
+
+    /// Puts data keys under the active master key, some at a time: ask again until none remains.
+    /// With `to`, that master key becomes the active one first. Not an event: the log tells of
+    /// secrets, not of how their keys are wrapped.
+    async fn rotate_keys(&self, ctx: &Context<'_>, to: Option<String>) -> Result<KeyRotation> {
+        let sender = Sender::of(ctx, None)?;
+        let keyring = &sender.control_plane.keyring;
+        let failed = |failure| error::of_keys("cannot rotate the keys", &failure);
+        if let Some(to) = to {
+            let label = KeyLabel::new(&to);
+            let label = label.map_err(|problem| invalid_field("to", problem.to_string()))?;
+            keyring.activate(&label).map_err(failed)?;
+        }
+        let rotated = keyring.rotate(ROTATE_BATCHES).await.map_err(failed)?;
+        Ok(KeyRotation {
+            label: rotated.label.to_string(),
+            rewrapped: BigInt(rotated.rewrapped),
+            remaining: BigInt(rotated.remaining),
+        })
     }
 }

@@ -219,7 +219,8 @@ fn changed(events: &[Event], process_guid: Option<&ProcessGuid>) -> BTreeSet<Act
         | StreamId::DesiredLrp(_)
         | StreamId::Task(_)
         | StreamId::Cell(_)
-        | StreamId::FreshnessDomain(_) => None,
+        | StreamId::FreshnessDomain(_)
+        | StreamId::Secrets(_) => None,
     });
     keys.collect()
 }

@@ -2,18 +2,12 @@
 //!
 //! The file must be readable by its owner only. Tokens are kept as digests; no error names one.
 
-use std::{
-    fs::File,
-    io::Read as _,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use domain::sealed::Digest;
+use projections::private_file;
 use serde::Deserialize;
 
-/// The largest file in bytes.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 /// A shorter token is too easily guessed.
 const TOKEN_BYTES_MIN: usize = 16;
 const NAME_BYTES_MAX: usize = 255;
@@ -21,22 +15,9 @@ const NAME_BYTES_MAX: usize = 255;
 /// Why a file of tokens cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It cannot be read.
-    #[error("cannot read the token file {path}")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// Others than its owner can use it.
-    #[error("the token file {path} has mode {mode:o}, but must have mode 600: chmod 600 {path}")]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    /// It cannot be read, or others can.
+    #[error("cannot use the token file")]
+    Read(#[from] private_file::Error),
     /// It is not the list that it must be. The decoder's words are left out: they may quote.
     #[error(
         r#"the token file {path} must hold [{{"token", "name", "access": "read"|"write"}}]: line {line} does not"#
@@ -88,7 +69,7 @@ pub(super) struct Tokens(Vec<(Digest, Holder)>);
 impl Tokens {
     /// Reads a file of tokens.
     pub(super) fn read(path: &Path) -> Result<Self, Error> {
-        let text = read_private(path)?;
+        let text = private_file::read(path)?;
         let entries: Vec<Entry> = serde_json::from_str(&text)
             .map_err(|failure| Error::Malformed { path: path.to_owned(), line: failure.line() })?;
         let mut tokens = Self(Vec::new());
@@ -138,18 +119,6 @@ fn is_equal(one: &Digest, other: &Digest) -> bool {
     one.0.iter().zip(other.0).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
-fn read_private(path: &Path) -> Result<String, Error> {
-    let failed = |source| Error::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(failed)?;
-    let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(Error::Exposed { path: path.to_owned(), mode });
-    }
-    let mut text = String::new();
-    file.take(FILE_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
-    Ok(text)
-}
-
 #[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _};
@@ -183,7 +152,7 @@ mod tests {
             let failure = outcome.unwrap_err().to_string();
             assert!(!failure.contains("canary"), "{failure}");
         }
-        assert!(matches!(Tokens::read(Path::new("/nowhere")), Err(Error::Read { .. })));
+        assert!(matches!(Tokens::read(Path::new("/nowhere")), Err(Error::Read(_))));
     }
 
     #[test]

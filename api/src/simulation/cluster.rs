@@ -338,6 +338,7 @@ pub(super) fn told(command: &Command) -> String {
         Command::Task(command) => format!("{command:?}"),
         Command::Cell(command) => format!("{command:?}"),
         Command::FreshnessDomain(command) => format!("{command:?}"),
+        Command::Secrets(command) => format!("{command:?}"),
     };
     text.chars().take(160).collect()
 }

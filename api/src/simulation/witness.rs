@@ -47,7 +47,10 @@ impl Witness {
         match &recorded.event {
             Event::ActualLrp(event) => self.see_slot(&recorded.stream, event),
             Event::Task(event) => self.see_task(recorded, event),
-            Event::DesiredLrp(_) | Event::Cell(_) | Event::FreshnessDomain(_) => Ok(()),
+            Event::DesiredLrp(_)
+            | Event::Cell(_)
+            | Event::FreshnessDomain(_)
+            | Event::Secrets(_) => Ok(()),
         }
     }
 

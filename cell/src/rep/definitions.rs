@@ -51,6 +51,11 @@ impl Definitions {
                 Err(error) if error.has_code("NOT_FOUND") => {
                     return Err("its definition is not known any more".to_owned());
                 }
+                Err(error) if error.has_code("FORGOTTEN") => {
+                    return Err(
+                        "its secrets were forgotten; desire it anew with new ones".to_owned()
+                    );
+                }
                 Err(error) => {
                     tracing::debug!(%digest, %error, "Cannot fetch a definition; trying again.");
                     sleep(back_off.pause()).await;

@@ -28,8 +28,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, chdir, dup2_stdin, dup2_stdout, setsid};
 
+use crate::durable_file::{self, Survives};
 use crate::garden::Environment;
-use crate::garden::linux::depot::{ContainerConfig, Depot, Durability, SHIM_SOCKET, write_whole};
+use crate::garden::linux::depot::{ContainerConfig, Depot, SHIM_SOCKET};
 use crate::garden::linux::init;
 use crate::garden::linux::kernel::{self, Cloned, SingleThreaded};
 use crate::garden::linux::shim_process::ShimProcess;
@@ -165,7 +166,7 @@ fn record_process(depot: &Depot) -> io::Result<()> {
     let process = ShimProcess::find(Pid::this())
         .ok_or_else(|| io::Error::other("this process is not in /proc"))?;
     let text = serde_json::to_vec(&process).map_err(io::Error::other)?;
-    write_whole(&depot.shim_pid(), &text, Durability::AgentCrash)
+    durable_file::write(&depot.shim_pid(), &text, Survives::Agent)
 }
 
 fn listen(depot: &Depot) -> io::Result<UnixListener> {

@@ -16,7 +16,8 @@ use super::memory;
 use super::protocol::RunningProcess;
 use super::spool::{PAYLOAD_BYTES_MAX, SpoolWriter};
 use crate::clock;
-use crate::garden::linux::depot::{ContainerConfig, Depot, Durability, write_whole};
+use crate::durable_file::{self, Survives};
+use crate::garden::linux::depot::{ContainerConfig, Depot};
 use crate::garden::linux::process::Started;
 use crate::garden::{ExitRecord, ExitStatus, OutputRecord, OutputStream, ProcessId};
 
@@ -159,7 +160,7 @@ impl Processes {
         let path = depot.exit(&record.process);
         let written = serde_json::to_vec(record)
             .map_err(io::Error::other)
-            .and_then(|text| write_whole(&path, &text, Durability::PowerLoss));
+            .and_then(|text| durable_file::write(&path, &text, Survives::Machine));
         if let Err(error) = written {
             super::log(&format!("cannot keep the exit record of {}: {error}", record.process));
         }

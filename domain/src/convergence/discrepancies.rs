@@ -122,6 +122,7 @@ impl Discrepancies {
                     self.fresh_until.remove(name);
                 }
             },
+            StreamId::Secrets(_) => {}
         }
     }
 

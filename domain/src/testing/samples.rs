@@ -2,7 +2,7 @@
 
 use super::build::{
     cell_id, crash_report, definition, domain, instance_guid, key, net_info, on_cell, on_desired,
-    on_freshness, on_slot, on_task, registration,
+    on_freshness, on_slot, on_task, process_guid, registration,
 };
 use crate::{
     action::{Action, Run, Serial, Timeout},
@@ -13,17 +13,25 @@ use crate::{
     check::{Check, CheckDefinition, HttpCheck, TcpCheck},
     event::Event,
     exit::{ExitStatus, OutOfMemory, ProcessExit},
-    log::{CellEpoch, StreamId},
+    log::{CellEpoch, Owner, StreamId},
     routes::{Hostname, HttpRoute},
     sealed::Digest,
+    secrets,
     units::{Mebibytes, Milliseconds, Timestamp},
 };
 
 /// One of every event with its stream, in the order of [`Event::type_names`].
 #[must_use]
 pub fn sample_events() -> Vec<(StreamId, Event)> {
-    [desired_lrp_events(), actual_lrp_events(), task_events(), cell_events(), freshness_events()]
-        .concat()
+    [
+        desired_lrp_events(),
+        actual_lrp_events(),
+        task_events(),
+        cell_events(),
+        freshness_events(),
+        secrets_events(),
+    ]
+    .concat()
 }
 
 fn routes() -> Vec<HttpRoute> {
@@ -176,6 +184,12 @@ fn cell_events() -> Vec<(StreamId, Event)> {
         on_cell("cell-1", lost),
         on_cell("cell-1", cell::Returned {}),
     ]
+}
+
+fn secrets_events() -> Vec<(StreamId, Event)> {
+    let owner = Owner::Process(process_guid("web"));
+    let forgotten = secrets::Forgotten { key_ids: vec![uuid::Uuid::from_u128(7)] };
+    vec![(StreamId::Secrets(owner), secrets::Event::from(forgotten).into())]
 }
 
 fn freshness_events() -> Vec<(StreamId, Event)> {

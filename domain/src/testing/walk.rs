@@ -12,7 +12,8 @@ use crate::{
     command::Command,
     convergence,
     id::CellId,
-    log::CellEpoch,
+    log::{CellEpoch, Owner},
+    secrets,
     units::{Mebibytes, Milliseconds, Timestamp},
 };
 
@@ -41,6 +42,7 @@ pub fn random_command(dice: &mut Dice, story: &Story) -> Command {
         0 => of_wish(dice).into(),
         1 => of_cell(dice, story).into(),
         2 => task_of_user(dice).into(),
+        3 if dice.one_in(4) => forget(dice).into(),
         3 => vouch(dice).into(),
         4 | 5 => planned(dice, story).unwrap_or_else(|| of_wish(dice).into()),
         6 | 7 => of_slot(dice, story).into(),
@@ -112,6 +114,13 @@ fn task_of_user(dice: &mut Dice) -> task::Command {
 fn vouch(dice: &mut Dice) -> freshness_domain::Command {
     let time_to_live = (!dice.one_in(5)).then(|| Milliseconds(u64::from(dice.below(60_000))));
     freshness_domain::Command::Upsert { name: super::build::domain(), time_to_live }
+}
+
+/// Few keys, so that some are forgotten twice; never the one that definitions are sealed under.
+fn forget(dice: &mut Dice) -> secrets::Command {
+    let owner = Owner::Process(process_guid(dice.pick(&PROCESSES)));
+    let key_ids = vec![uuid::Uuid::from_u128(1000 + u128::from(dice.below(4)))];
+    secrets::Command::Forget { owner, key_ids }
 }
 
 fn planned(dice: &mut Dice, story: &Story) -> Option<Command> {

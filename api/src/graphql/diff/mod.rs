@@ -225,7 +225,10 @@ fn owners_of(change: &Found) -> BTreeSet<ProcessGuid> {
     let owners = change.cause.streams.iter().filter_map(|stream| match stream {
         StreamId::DesiredLrp(process_guid) => Some(process_guid),
         StreamId::ActualLrp(key) => Some(&key.process_guid),
-        StreamId::Task(_) | StreamId::Cell(_) | StreamId::FreshnessDomain(_) => None,
+        StreamId::Task(_)
+        | StreamId::Cell(_)
+        | StreamId::FreshnessDomain(_)
+        | StreamId::Secrets(_) => None,
     });
     owners.cloned().collect()
 }
@@ -311,6 +314,6 @@ fn may_change_routes(event: &Event) -> bool {
             | actual_lrp::Event::Refused(_)
             | actual_lrp::Event::Claimed(_) => false,
         },
-        Event::Task(_) | Event::Cell(_) | Event::FreshnessDomain(_) => false,
+        Event::Task(_) | Event::Cell(_) | Event::FreshnessDomain(_) | Event::Secrets(_) => false,
     }
 }

@@ -4,14 +4,15 @@
 //! holds an environment: those are secrets, and go from memory to memory.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::durable_file::{self, Survives};
 use crate::garden::{BindMount, Handle, Limits, ProcessId, RootfsName};
 
 /// What a container is made from, as kept in `config.json`.
@@ -124,30 +125,9 @@ impl Depot {
 
     pub(crate) fn write_config(&self, config: &ContainerConfig) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(config).map_err(io::Error::other)?;
-        write_whole(&self.config(), &text, Durability::AgentCrash)
+        durable_file::write(&self.config(), &text, Survives::Agent)
     }
 }
 
 /// The name of the socket in a container's folder.
 pub(crate) const SHIM_SOCKET: &str = "shim.sock";
-
-/// What a written file must survive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Durability {
-    /// The writer's death: the kernel still has the bytes.
-    AgentCrash,
-    /// The machine's death.
-    PowerLoss,
-}
-
-/// Writes a file so that a reader sees all of it or nothing, mode 0600.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
-    let unfinished = path.with_extension("unfinished");
-    let mut file: File =
-        File::options().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-    file.write_all(bytes)?;
-    if durability == Durability::PowerLoss {
-        file.sync_all()?;
-    }
-    fs::rename(&unfinished, path)
-}

@@ -3,8 +3,13 @@
 
 use super::{AnnotationChanged, Command, Desired, Event, Removed, RoutesChanged, Scaled, Update};
 use crate::{
-    aggregates::Aggregates, bbs::actual_lrp, decide::Decision, id::ProcessGuid, log::StreamId,
+    aggregates::Aggregates,
+    bbs::actual_lrp,
+    decide::Decision,
+    id::ProcessGuid,
+    log::{Owner, StreamId},
     rejection::Rejection,
+    secrets,
 };
 
 /// Judges a command against the wish and its slots.
@@ -17,6 +22,8 @@ pub(crate) fn decide(aggregates: &Aggregates, command: &Command) -> Result<Decis
                     id: process_guid.to_string(),
                 });
             }
+            let owner = Owner::Process(process_guid.clone());
+            secrets::check_definition(aggregates, &owner, definition)?;
             let desired = Desired {
                 domain: domain.clone(),
                 instances: *instances,

@@ -11,8 +11,9 @@ use crate::{
     decide::Decision,
     exit::cut_reason,
     id::{CellId, InstanceGuid, TaskGuid},
-    log::{CellEpoch, StreamId},
+    log::{CellEpoch, Owner, StreamId},
     rejection::Rejection,
+    secrets,
     units::Timestamp,
 };
 
@@ -31,6 +32,8 @@ pub(crate) fn decide(
                 let id = task_guid.to_string();
                 return Err(Rejection::AlreadyExists { what: "task", id });
             }
+            let owner = Owner::Task(task_guid.clone());
+            secrets::check_definition(aggregates, &owner, definition)?;
             let desired = Desired {
                 domain: domain.clone(),
                 definition: definition.clone(),

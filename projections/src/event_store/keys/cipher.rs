@@ -11,6 +11,7 @@ use domain::{log::Owner, sealed::Sealed};
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 use super::Error;
 
@@ -18,11 +19,11 @@ const NONCE_BYTES: usize = 12;
 const FINGERPRINT_BYTES: usize = 32;
 const KEY_ID_BYTES: usize = 16;
 
-/// An owner's data key, unwrapped.
+/// An owner's data key, unwrapped; overwritten when it is dropped.
 pub(super) struct DataKey {
     id: Uuid,
-    sealing: [u8; 32],
-    fingerprinting: [u8; 32],
+    sealing: Zeroizing<[u8; 32]>,
+    fingerprinting: Zeroizing<[u8; 32]>,
 }
 
 impl std::fmt::Debug for DataKey {
@@ -35,8 +36,8 @@ impl DataKey {
     pub(super) fn new(id: Uuid, bytes: &[u8; 32]) -> Self {
         Self {
             id,
-            sealing: authenticate(bytes, b"diario seal v1"),
-            fingerprinting: authenticate(bytes, b"diario fingerprint v1"),
+            sealing: Zeroizing::new(authenticate(bytes, b"diario seal v1")),
+            fingerprinting: Zeroizing::new(authenticate(bytes, b"diario fingerprint v1")),
         }
     }
 
@@ -59,7 +60,7 @@ impl DataKey {
         })
     }
 
-    pub(super) fn open(&self, owner: &Owner, sealed: &Sealed) -> Result<Vec<u8>, Error> {
+    pub(super) fn open(&self, owner: &Owner, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, Error> {
         let nonce = sealed.nonce.as_slice().try_into().map_err(|_| Error::CannotOpen)?;
         decrypt(&self.sealing, nonce, &sealed.ciphertext, &bound_to(owner, self.id))
             .ok_or(Error::CannotOpen)
@@ -89,10 +90,11 @@ pub(super) fn decrypt(
     nonce: [u8; NONCE_BYTES],
     ciphertext: &[u8],
     bound_to: &[u8],
-) -> Option<Vec<u8>> {
+) -> Option<Zeroizing<Vec<u8>>> {
     Aes256Gcm::new(&(*key).into())
         .decrypt(&nonce.into(), Payload { msg: ciphertext, aad: bound_to })
         .ok()
+        .map(Zeroizing::new)
 }
 
 fn authenticate(key: &[u8; 32], message: &[u8]) -> [u8; 32] {

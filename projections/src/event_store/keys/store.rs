@@ -1,4 +1,6 @@
-//! Where wrapped keys and sealed blobs are kept: in the log's database, or in memory.
+//! What keeps wrapped data keys and sealed blobs, and its form in memory.
+//!
+//! No key in clear ever gets here. A deleted key never comes back by itself.
 
 use std::{
     collections::BTreeMap,
@@ -6,12 +8,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use domain::{log::Owner, sealed::Digest};
-use sqlx::{Row as _, sqlite::SqliteRow};
+use domain::{log::Owner, sealed::Digest, units::Timestamp};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Error;
-use crate::event_store::{self, sqlite::Database};
+use super::{Error, KeyLabel};
 
 /// A data key as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,15 +21,39 @@ pub struct StoredKey {
     pub owner: Owner,
     /// Its id, which sealed values name.
     pub key_id: Uuid,
+    /// Which master key it is encrypted by.
+    pub label: KeyLabel,
     /// The nonce and the key encrypted by the master key.
     pub wrapped: Vec<u8>,
+}
+
+/// A master key that data keys are wrapped by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelInUse {
+    /// Its label.
+    pub label: KeyLabel,
+    /// How many data keys need it.
+    pub data_keys: u64,
+    /// One of them, to try the master key on.
+    pub sample: StoredKey,
+}
+
+/// Data keys of an owner that are gone for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// Whose.
+    pub owner: Owner,
+    /// Which.
+    pub key_ids: Vec<Uuid>,
+    /// When.
+    pub forgotten_at: Timestamp,
 }
 
 /// Keeps wrapped keys and sealed blobs. A write is durable when answered.
 #[async_trait]
 pub trait KeyStore: Send + Sync + std::fmt::Debug {
-    /// Any stored key.
-    async fn any_key(&self) -> Result<Option<StoredKey>, Error>;
+    /// Which master keys wrap data keys, by label.
+    async fn labels(&self) -> Result<Vec<LabelInUse>, Error>;
 
     /// The key that an owner's new secrets are sealed under.
     async fn newest_key(&self, owner: &Owner) -> Result<Option<StoredKey>, Error>;
@@ -36,14 +61,44 @@ pub trait KeyStore: Send + Sync + std::fmt::Debug {
     /// One key of an owner.
     async fn key(&self, owner: &Owner, key_id: Uuid) -> Result<Option<StoredKey>, Error>;
 
+    /// The ids of all keys of an owner.
+    async fn key_ids(&self, owner: &Owner) -> Result<Vec<Uuid>, Error>;
+
     /// Adds an owner's first key; answers with the one that is there if another was faster.
     async fn add_first_key(&self, key: StoredKey) -> Result<StoredKey, Error>;
+
+    /// Some of the keys that are wrapped by another master key than this one.
+    async fn keys_not_under(&self, label: &KeyLabel, limit: u32) -> Result<Vec<StoredKey>, Error>;
+
+    /// Puts keys under another master key, each with the label that it was under; one that has
+    /// moved or gone since is left alone. Answers how many were put.
+    async fn replace_wrappings(&self, keys: Vec<(StoredKey, KeyLabel)>) -> Result<u64, Error>;
+
+    /// Deletes data keys for ever, and notes that they were forgotten. Keys that are gone already
+    /// are noted all the same: the list of an earlier life of the log can be applied again.
+    async fn forget(&self, forgotten: Vec<Forgotten>) -> Result<(), Error>;
+
+    /// All that was ever forgotten: what a backup keeps outside of itself.
+    async fn forgotten(&self) -> Result<Vec<Forgotten>, Error>;
+
+    /// When a key was forgotten; `None` when it was not.
+    async fn forgotten_at(&self, key_id: Uuid) -> Result<Option<Timestamp>, Error>;
+
+    /// Overwrites what deleted keys left behind in the store's own files, as far as it can; `false`
+    /// when a reader is in the way and it must be tried again.
+    async fn erase_traces(&self) -> Result<bool, Error>;
 
     /// Keeps a sealed blob.
     async fn put_blob(&self, digest: Digest, owner: &Owner, bytes: Vec<u8>) -> Result<(), Error>;
 
     /// A sealed blob and its owner.
     async fn get_blob(&self, digest: Digest) -> Result<Option<(Owner, Vec<u8>)>, Error>;
+
+    /// Forgets again, after a restore, what was forgotten since the backup.
+    async fn reapply_forgotten(&self, forgotten: Vec<Forgotten>) -> Result<(), Error> {
+        self.forget(forgotten).await?;
+        self.erase_traces().await.map(drop)
+    }
 }
 
 /// Keys and blobs in memory.
@@ -54,8 +109,15 @@ pub struct MemoryKeyStore {
 
 #[derive(Debug, Default)]
 struct Kept {
-    keys: BTreeMap<Owner, StoredKey>,
+    keys: BTreeMap<Uuid, StoredKey>,
+    forgotten: BTreeMap<Uuid, (Owner, Timestamp)>,
     blobs: BTreeMap<Digest, (Owner, Vec<u8>)>,
+}
+
+impl Kept {
+    fn of(&self, owner: &Owner) -> impl Iterator<Item = &StoredKey> {
+        self.keys.values().filter(move |key| key.owner == *owner)
+    }
 }
 
 impl MemoryKeyStore {
@@ -66,20 +128,78 @@ impl MemoryKeyStore {
 
 #[async_trait]
 impl KeyStore for MemoryKeyStore {
-    async fn any_key(&self) -> Result<Option<StoredKey>, Error> {
-        Ok(self.kept().keys.values().next().cloned())
+    async fn labels(&self) -> Result<Vec<LabelInUse>, Error> {
+        let mut labels: BTreeMap<KeyLabel, LabelInUse> = BTreeMap::new();
+        for key in self.kept().keys.values() {
+            let first = LabelInUse { label: key.label.clone(), data_keys: 0, sample: key.clone() };
+            labels.entry(key.label.clone()).or_insert(first).data_keys += 1;
+        }
+        Ok(labels.into_values().collect())
     }
 
     async fn newest_key(&self, owner: &Owner) -> Result<Option<StoredKey>, Error> {
-        Ok(self.kept().keys.get(owner).cloned())
+        // There is one at a time.
+        Ok(self.kept().of(owner).next().cloned())
     }
 
     async fn key(&self, owner: &Owner, key_id: Uuid) -> Result<Option<StoredKey>, Error> {
-        Ok(self.kept().keys.get(owner).filter(|key| key.key_id == key_id).cloned())
+        Ok(self.kept().keys.get(&key_id).filter(|key| key.owner == *owner).cloned())
+    }
+
+    async fn key_ids(&self, owner: &Owner) -> Result<Vec<Uuid>, Error> {
+        Ok(self.kept().of(owner).map(|key| key.key_id).collect())
     }
 
     async fn add_first_key(&self, key: StoredKey) -> Result<StoredKey, Error> {
-        Ok(self.kept().keys.entry(key.owner.clone()).or_insert(key).clone())
+        let mut kept = self.kept();
+        if let Some(there) = kept.of(&key.owner).next() {
+            return Ok(there.clone());
+        }
+        kept.keys.insert(key.key_id, key.clone());
+        Ok(key)
+    }
+
+    async fn keys_not_under(&self, label: &KeyLabel, limit: u32) -> Result<Vec<StoredKey>, Error> {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let kept = self.kept();
+        Ok(kept.keys.values().filter(|key| key.label != *label).take(limit).cloned().collect())
+    }
+
+    async fn replace_wrappings(&self, keys: Vec<(StoredKey, KeyLabel)>) -> Result<u64, Error> {
+        let mut kept = self.kept();
+        let mut replaced = 0;
+        for (key, before) in keys {
+            if let Some(there) = kept.keys.get_mut(&key.key_id).filter(|it| it.label == before) {
+                *there = key;
+                replaced += 1;
+            }
+        }
+        Ok(replaced)
+    }
+
+    async fn forget(&self, forgotten: Vec<Forgotten>) -> Result<(), Error> {
+        let mut kept = self.kept();
+        for Forgotten { owner, key_ids, forgotten_at } in forgotten {
+            for key_id in key_ids {
+                kept.keys.remove(&key_id);
+                kept.forgotten.entry(key_id).or_insert((owner.clone(), forgotten_at));
+            }
+        }
+        Ok(())
+    }
+
+    async fn forgotten(&self) -> Result<Vec<Forgotten>, Error> {
+        let kept = self.kept();
+        let rows = kept.forgotten.iter();
+        Ok(grouped(rows.map(|(key_id, (owner, at))| (owner.clone(), *at, *key_id))))
+    }
+
+    async fn forgotten_at(&self, key_id: Uuid) -> Result<Option<Timestamp>, Error> {
+        Ok(self.kept().forgotten.get(&key_id).map(|(_, at)| *at))
+    }
+
+    async fn erase_traces(&self) -> Result<bool, Error> {
+        Ok(true)
     }
 
     async fn put_blob(&self, digest: Digest, owner: &Owner, bytes: Vec<u8>) -> Result<(), Error> {
@@ -92,121 +212,14 @@ impl KeyStore for MemoryKeyStore {
     }
 }
 
-/// Keys and blobs in the log's database.
-#[derive(Debug, Clone)]
-pub struct SqliteKeyStore {
-    database: Database,
-}
-
-impl SqliteKeyStore {
-    /// The keys of an open database.
-    #[must_use]
-    pub fn new(database: Database) -> Self {
-        Self { database }
+/// Rows of one key each, put together by owner and time.
+pub(crate) fn grouped(rows: impl Iterator<Item = (Owner, Timestamp, Uuid)>) -> Vec<Forgotten> {
+    let mut groups: BTreeMap<(Timestamp, Owner), Vec<Uuid>> = BTreeMap::new();
+    for (owner, at, key_id) in rows {
+        groups.entry((at, owner)).or_default().push(key_id);
     }
-}
-
-fn failed(operation: &'static str) -> impl FnOnce(sqlx::Error) -> Error {
-    move |source| Error::Store(event_store::Error::Database { operation, source })
-}
-
-fn stored_key(row: &SqliteRow) -> Result<StoredKey, sqlx::Error> {
-    let key_id: Vec<u8> = row.try_get(1)?;
-    Ok(StoredKey {
-        owner: owner(row.try_get(0)?)?,
-        key_id: Uuid::from_slice(&key_id).map_err(|failure| sqlx::Error::Decode(failure.into()))?,
-        wrapped: row.try_get(2)?,
-    })
-}
-
-fn owner(text: &str) -> Result<Owner, sqlx::Error> {
-    text.parse().map_err(|failure: domain::log::Unparsable| sqlx::Error::Decode(failure.into()))
-}
-
-const NEWEST_KEY: &str = "SELECT owner, key_id, wrapped FROM data_keys WHERE owner = ? \
-     ORDER BY created_at DESC, key_id LIMIT 1";
-
-#[async_trait]
-impl KeyStore for SqliteKeyStore {
-    async fn any_key(&self) -> Result<Option<StoredKey>, Error> {
-        sqlx::query("SELECT owner, key_id, wrapped FROM data_keys LIMIT 1")
-            .fetch_optional(self.database.readers())
-            .await
-            .and_then(|row| row.as_ref().map(stored_key).transpose())
-            .map_err(failed("read a data key"))
-    }
-
-    async fn newest_key(&self, owner: &Owner) -> Result<Option<StoredKey>, Error> {
-        sqlx::query(NEWEST_KEY)
-            .bind(owner.to_string())
-            .fetch_optional(self.database.readers())
-            .await
-            .and_then(|row| row.as_ref().map(stored_key).transpose())
-            .map_err(failed("read an owner's data key"))
-    }
-
-    async fn key(&self, owner: &Owner, key_id: Uuid) -> Result<Option<StoredKey>, Error> {
-        sqlx::query("SELECT owner, key_id, wrapped FROM data_keys WHERE owner = ? AND key_id = ?")
-            .bind(owner.to_string())
-            .bind(key_id.as_bytes().to_vec())
-            .fetch_optional(self.database.readers())
-            .await
-            .and_then(|row| row.as_ref().map(stored_key).transpose())
-            .map_err(failed("read a data key by its id"))
-    }
-
-    async fn add_first_key(&self, key: StoredKey) -> Result<StoredKey, Error> {
-        self.database
-            .write("keep a data key", move |connection| {
-                Box::pin(async move {
-                    let owner = key.owner.to_string();
-                    sqlx::query(
-                        "INSERT INTO data_keys (owner, key_id, wrapped, created_at) \
-                         SELECT ?1, ?2, ?3, unixepoch() \
-                         WHERE NOT EXISTS (SELECT 1 FROM data_keys WHERE owner = ?1)",
-                    )
-                    .bind(owner.clone())
-                    .bind(key.key_id.as_bytes().to_vec())
-                    .bind(key.wrapped)
-                    .execute(&mut *connection)
-                    .await?;
-                    let row = sqlx::query(NEWEST_KEY).bind(owner).fetch_one(connection).await?;
-                    stored_key(&row)
-                })
-            })
-            .await
-            .map_err(Error::Store)
-    }
-
-    async fn put_blob(&self, digest: Digest, owner: &Owner, bytes: Vec<u8>) -> Result<(), Error> {
-        let owner = owner.to_string();
-        self.database
-            .write("keep a blob", move |connection| {
-                Box::pin(async move {
-                    sqlx::query(
-                        "INSERT INTO blobs (digest, owner, bytes, created_at) \
-                         VALUES (?, ?, ?, unixepoch()) ON CONFLICT (digest) DO NOTHING",
-                    )
-                    .bind(digest.0.to_vec())
-                    .bind(owner)
-                    .bind(bytes)
-                    .execute(connection)
-                    .await
-                    .map(drop)
-                })
-            })
-            .await
-            .map_err(Error::Store)
-    }
-
-    async fn get_blob(&self, digest: Digest) -> Result<Option<(Owner, Vec<u8>)>, Error> {
-        let row = sqlx::query("SELECT owner, bytes FROM blobs WHERE digest = ?")
-            .bind(digest.0.to_vec())
-            .fetch_optional(self.database.readers())
-            .await
-            .map_err(failed("read a blob"))?;
-        let Some(row) = row else { return Ok(None) };
-        let read = |row: &SqliteRow| Ok((owner(row.try_get(0)?)?, row.try_get(1)?));
-        read(&row).map(Some).map_err(failed("read a blob"))
-    }
+    let groups = groups.into_iter();
+    groups
+        .map(|((forgotten_at, owner), key_ids)| Forgotten { owner, key_ids, forgotten_at })
+        .collect()
 }

@@ -101,18 +101,21 @@ impl ControlPlane {
     /// # Errors
     /// Why it was refused or not judged; nothing has changed then.
     pub async fn submit(&self, wish: Wish) -> Result<Accepted, command_bus::Error> {
+        let is_new = wish.command_id.is_none();
         let command_id = wish.command_id.unwrap_or_else(clock::new_command_id);
-        let accepted = self
-            .bus
-            .submit(Envelope {
-                correlation: command_id.clone(),
-                command_id,
-                actor: wish.actor,
-                seen: None,
-                causation: None,
-                command: wish.command,
-            })
-            .await?;
+        let envelope = Envelope {
+            correlation: command_id.clone(),
+            command_id,
+            actor: wish.actor,
+            seen: None,
+            causation: None,
+            command: wish.command,
+        };
+        let accepted = if is_new {
+            self.bus.submit_new(envelope).await?
+        } else {
+            self.bus.submit(envelope).await?
+        };
         self.see(accepted.position).await;
         Ok(accepted)
     }

@@ -70,6 +70,7 @@ impl Error {
             | Self::Bus(
                 command_bus::Error::Busy
                 | command_bus::Error::Unavailable { .. }
+                | command_bus::Error::OutcomeUnknown
                 | command_bus::Error::Closed,
             ) => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
         }

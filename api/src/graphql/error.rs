@@ -71,6 +71,7 @@ pub(super) fn of_bus(failure: &command_bus::Error) -> Error {
     let code = match failure {
         command_bus::Error::Rejected(rejection) => rejection.code(),
         command_bus::Error::Busy => "BUSY",
+        command_bus::Error::OutcomeUnknown => "OUTCOME_UNKNOWN",
         command_bus::Error::Unavailable { .. } | command_bus::Error::Closed => "UNAVAILABLE",
     };
     coded(code, failure.to_string())

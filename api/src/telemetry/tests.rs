@@ -42,7 +42,7 @@ impl Harness {
     async fn start(access: Access) -> Self {
         drop(rustls::crypto::ring::default_provider().install_default());
         let folder = tempfile::tempdir().unwrap();
-        let node = Node::start(folder.path(), "test").await.unwrap();
+        let node = Node::start(Settings::in_folder(folder.path(), "test")).await.unwrap();
         let tokens = Arc::new(CellTokens::default());
         let address = listen(edge::api(node.control_plane.clone(), access, tokens)).await;
         Self { node, address, client: reqwest::Client::new(), _folder: folder }

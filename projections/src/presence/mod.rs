@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use domain::{
     id::CellId,
+    log::LeaseEpoch,
     units::{Milliseconds, Timestamp},
 };
 
@@ -23,6 +24,7 @@ pub struct Presence {
     /// Every cell counts as heard then.
     all_heard: Milliseconds,
     looked: Milliseconds,
+    lease_epoch: Option<LeaseEpoch>,
     heard: BTreeMap<CellId, Heard>,
 }
 
@@ -36,7 +38,7 @@ impl Presence {
     /// A table of a control plane that starts now.
     #[must_use]
     pub fn new(now: Milliseconds) -> Self {
-        Self { all_heard: now, looked: now, heard: BTreeMap::new() }
+        Self { all_heard: now, looked: now, lease_epoch: None, heard: BTreeMap::new() }
     }
 
     /// Notes that a cell was heard: in monotonic time, which counts, and in wall time, for people.
@@ -48,6 +50,14 @@ impl Presence {
     #[must_use]
     pub fn last_heard(&self, cell_id: &CellId) -> Option<Timestamp> {
         self.heard.get(cell_id).map(|heard| heard.wall)
+    }
+
+    /// Notes under which lease the watch looks. Under another one than before, this node has not
+    /// watched until now: every cell counts as heard now.
+    pub fn watch_under(&mut self, lease_epoch: LeaseEpoch, now: Milliseconds) {
+        if self.lease_epoch.replace(lease_epoch) != Some(lease_epoch) {
+            self.all_heard = now;
+        }
     }
 
     /// Notes that the watch looks now. If it did not for longer than a third of the time to live,
@@ -109,6 +119,17 @@ mod tests {
         assert_eq!(presence.last_heard(&cells()[0]), Some(Timestamp(7)));
         assert_eq!(overdue(&mut presence, 117..=132), [false, true]);
         assert_eq!(overdue(&mut presence, 133..=133), [true, true]);
+    }
+
+    #[test]
+    fn under_a_new_lease_every_cell_gets_a_whole_time_to_live() {
+        let mut presence = Presence::new(at(0));
+        presence.watch_under(LeaseEpoch(1), at(1));
+        assert_eq!(overdue(&mut presence, 1..=16), [false, false]);
+        presence.watch_under(LeaseEpoch(3), at(17));
+        assert_eq!(overdue(&mut presence, 17..=32), [false, false]);
+        presence.watch_under(LeaseEpoch(3), at(33));
+        assert_eq!(overdue(&mut presence, 33..=33), [true, true]);
     }
 
     #[test]

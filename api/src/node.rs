@@ -43,7 +43,7 @@ use crate::{
     control_plane::ControlPlane,
     converger, forgetting,
     lease::{Keeper, Lease},
-    master_keys, presence_watch, reconciler,
+    master_keys, presence_sync, presence_watch, reconciler,
 };
 
 /// How long each step of a stop may take.
@@ -151,7 +151,9 @@ impl Node {
         make_private(data_dir)?;
         let lock = DataDirLock::acquire(data_dir)?;
         let clock = Arc::new(Clock::default());
-        let storage = Storage::open(&settings.location, Incarnation(clock::new_uuid())).await?;
+        let storage =
+            Storage::open(&settings.location, Incarnation(clock::new_uuid()), clock::wall_clock())
+                .await?;
         let (store, snapshots) = (Arc::clone(&storage.store), Arc::clone(&storage.snapshots));
         // Before anything is written: a snapshot may pass over what a newer version wrote.
         event_store::check_known(store.as_ref()).await?;
@@ -198,6 +200,13 @@ impl Node {
         start_loops(&control_plane, &loops);
         let forgetting = forgetting::run(control_plane.clone(), loops.shutdown.clone());
         loops.spawn("keeper of forgotten keys", forgetting);
+        let sharing = presence_sync::run(
+            Arc::clone(&storage.presence),
+            Arc::clone(&control_plane.presence),
+            Arc::clone(&control_plane.clock),
+            loops.shutdown.clone(),
+        );
+        loops.spawn("presence sharing", sharing);
         let keeper = start_keeper(keeper, &loops);
         let snapshotter = start_snapshotter(snapshotter, &loops);
         Ok(Self { control_plane, storage, loops, keeper, snapshotter, _lock: lock })
@@ -318,6 +327,10 @@ fn start_loops(control_plane: &ControlPlane, loops: &Loops) {
         let Some(lease_epoch) = lease.epoch() else { return Vec::new() };
         let mut presence = presence.lock().unwrap_or_else(PoisonError::into_inner);
         presence.watch_under(lease_epoch, clock.monotonic());
+        if presence.is_deaf(clock.monotonic(), presence_watch::PRESENCE_TIME_TO_LIVE) {
+            // Not looking for a while gives every cell a whole time to live afterwards.
+            return Vec::new();
+        }
         presence_watch::step(world, &mut presence, &node, clock.monotonic())
     };
     start_loop("presence watch", control_plane, watch, loops);
@@ -440,7 +453,9 @@ mod tests {
             "cannot read the event at position 2: event type \"zeppelin.landed\" is unknown here: \
              it was written by a newer version; upgrade"
         );
-        let log = Storage::open_to_read(&Location::in_folder(folder.path())).await.unwrap();
+        let log = Storage::open_to_read(&Location::in_folder(folder.path()), clock::wall_clock())
+            .await
+            .unwrap();
         assert_eq!(log.store.head().await.unwrap().position, Position(3));
         // The snapshot from behind it was there, and would have been taken.
         assert_eq!(log.snapshots.positions().await.unwrap(), [Position(3)]);

@@ -22,7 +22,12 @@ use tracing::{Instrument as _, trace_span};
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::{SPANS, traces::Traces};
-use crate::{cell_gateway::CellTokens, clock, edge, http::Access, node::Node};
+use crate::{
+    cell_gateway::CellTokens,
+    clock, edge,
+    http::Access,
+    node::{Node, Settings},
+};
 
 /// What no trace and no metric may hold: what a user gave.
 const CANARY: &str = "canary-71c4";

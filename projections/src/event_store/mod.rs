@@ -144,6 +144,11 @@ pub trait EventStore: Send + Sync + std::fmt::Debug {
     /// Which log this is: the same for its whole life, also after a restore.
     async fn log_id(&self) -> Result<LogId, Error>;
 
+    /// Where the log ends, if it could be written now as far as is known.
+    async fn ready(&self) -> Result<Head, Error> {
+        self.head().await
+    }
+
     /// Writes a batch, all or nothing; durable when answered. The store gives positions
     /// (`decided_on` + 1 and so on) and stream versions. Dropping the future does not stop the
     /// append.

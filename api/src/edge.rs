@@ -4,7 +4,7 @@ use std::{
     fmt, future::IntoFuture as _, io, net::SocketAddr, path::Path, sync::Arc, time::Duration,
 };
 
-use axum::{Router, http::StatusCode, middleware, routing::get};
+use axum::{Router, middleware};
 use axum_server::tls_rustls::RustlsConfig;
 use clap::Args;
 use tokio::net::TcpListener;

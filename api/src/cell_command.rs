@@ -48,9 +48,15 @@ pub(crate) struct Options {
     /// The cell's name, unique among the cells of a control plane.
     #[arg(long)]
     cell_id: CellId,
-    /// The control plane's address.
-    #[arg(long, env = "DIARIO_API", default_value = "http://127.0.0.1:7400")]
-    api: String,
+    /// The control plane's address; of several nodes each may be given: when one does not answer,
+    /// the next is asked.
+    #[arg(
+        long,
+        env = "DIARIO_API",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:7400"
+    )]
+    api: Vec<String>,
     /// The file that holds the cell's token; only its owner may read it.
     #[arg(long)]
     token_file: PathBuf,
@@ -103,7 +109,7 @@ pub(crate) struct MachineOptions {
 pub(crate) struct Place {
     pub(crate) cell_id: CellId,
     pub(crate) folder: PathBuf,
-    pub(crate) api: String,
+    pub(crate) api: Vec<String>,
     pub(crate) token: PlainText,
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) on_shutdown: OnShutdown,

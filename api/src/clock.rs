@@ -1,11 +1,15 @@
 //! The only reader of wall time and of chance in the control plane.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
 
 use domain::{
     id::{CommandId, InstanceGuid},
     units::{Milliseconds, Timestamp},
 };
+use projections::event_store::postgres::WallClock;
 
 /// A node's clock. It never goes back, whatever the machine's does.
 #[derive(Debug)]
@@ -35,6 +39,13 @@ impl Clock {
         let now = chrono::Utc::now().timestamp_nanos_opt().unwrap_or(i64::MAX);
         Timestamp(self.last.fetch_max(now, Ordering::Relaxed).max(now))
     }
+}
+
+/// Tells wall time to those who may not read it themselves.
+#[must_use]
+pub fn wall_clock() -> WallClock {
+    let clock = Clock::default();
+    Arc::new(move || clock.now())
 }
 
 /// A new id that no one else has.

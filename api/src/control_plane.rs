@@ -2,7 +2,10 @@
 //!
 //! Edges parse, submit and show. They decide nothing and never touch the store's writing side.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use domain::{
     action::EnvironmentVariable,
@@ -15,15 +18,17 @@ use domain::{
 };
 use projections::{
     event_store::{
-        EventStore,
+        self, EventStore,
         keys::{self, Keyring},
     },
     history::History,
     observations::Observations,
     presence::Presence,
     projector::Now,
+    world::World,
 };
 
+use tokio::time::timeout;
 use tracing::{Instrument as _, trace_span};
 
 use crate::{
@@ -31,6 +36,9 @@ use crate::{
     command_bus::{self, Accepted, CommandBus},
     telemetry::{self, SPANS},
 };
+
+/// How long a question waits for a node that is behind.
+const CATCH_UP_MAX: Duration = Duration::from_secs(2);
 
 /// One control-plane node.
 #[derive(Debug, Clone)]
@@ -84,6 +92,32 @@ pub enum Error {
     Bus(#[from] command_bus::Error),
 }
 
+/// Why this node's view does not show a position.
+#[derive(Debug, thiserror::Error)]
+pub enum NotCaughtUp {
+    /// It is behind, and did not get there in time.
+    #[error(
+        "this node has seen the log up to position {seen} only, not {wanted}; ask again, or another node"
+    )]
+    Behind {
+        /// What it shows.
+        seen: Position,
+        /// What was wanted.
+        wanted: Position,
+    },
+    /// The log is not that long.
+    #[error("the log ends at position {head}, before {wanted}")]
+    AheadOfHead {
+        /// Where the log ends.
+        head: Position,
+        /// What was wanted.
+        wanted: Position,
+    },
+    /// The log's end cannot be read.
+    #[error("the log cannot be read")]
+    Log(#[source] event_store::Error),
+}
+
 /// A client's command with its id, or none to draw one.
 #[derive(Debug, Clone)]
 pub struct Wish {
@@ -101,20 +135,52 @@ impl ControlPlane {
     /// # Errors
     /// Why it was refused or not judged; nothing has changed then.
     pub async fn submit(&self, wish: Wish) -> Result<Accepted, command_bus::Error> {
+        let is_new = wish.command_id.is_none();
         let command_id = wish.command_id.unwrap_or_else(clock::new_command_id);
-        let accepted = self
-            .bus
-            .submit(Envelope {
-                correlation: command_id.clone(),
-                command_id,
-                actor: wish.actor,
-                seen: None,
-                causation: None,
-                command: wish.command,
-            })
-            .await?;
+        let envelope = Envelope {
+            correlation: command_id.clone(),
+            command_id,
+            actor: wish.actor,
+            seen: None,
+            causation: None,
+            command: wish.command,
+        };
+        let accepted = if is_new {
+            self.bus.submit_new(envelope).await?
+        } else {
+            self.bus.submit(envelope).await?
+        };
         self.see(accepted.position).await;
         Ok(accepted)
+    }
+
+    /// Waits a little until this node's view shows a position that a client has seen elsewhere.
+    ///
+    /// # Errors
+    /// The node is behind, or the log is not that long.
+    pub async fn catch_up(&self, wanted: Position) -> Result<(), NotCaughtUp> {
+        if self.now.read(World::position) >= wanted {
+            return Ok(());
+        }
+        let head = self.store.head().await.map_err(NotCaughtUp::Log)?.position;
+        if head < wanted {
+            return Err(NotCaughtUp::AheadOfHead { head, wanted });
+        }
+        match timeout(CATCH_UP_MAX, self.now.reach(wanted)).await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => {
+                Err(NotCaughtUp::Behind { seen: self.now.read(World::position), wanted })
+            }
+        }
+    }
+
+    /// Waits a little until this node's view shows all that is committed now.
+    ///
+    /// # Errors
+    /// The node is behind.
+    pub async fn catch_up_to_head(&self) -> Result<(), NotCaughtUp> {
+        let head = self.store.head().await.map_err(NotCaughtUp::Log)?.position;
+        self.catch_up(head).await
     }
 
     /// Waits until the present shows a position, so that a client reads what it wrote.

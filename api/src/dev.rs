@@ -168,7 +168,7 @@ fn place(options: &Options, api: String, token: String) -> Place {
     Place {
         cell_id: options.cell_id.clone(),
         folder: cell_folder(options),
-        api,
+        api: vec![api],
         token: PlainText(token),
         ca_file: None,
         on_shutdown: OnShutdown::DestroyAll,

@@ -4,7 +4,7 @@ use std::{
     fmt, future::IntoFuture as _, io, net::SocketAddr, path::Path, sync::Arc, time::Duration,
 };
 
-use axum::{Router, http::StatusCode, middleware, routing::get};
+use axum::{Router, middleware};
 use axum_server::tls_rustls::RustlsConfig;
 use clap::Args;
 use tokio::net::TcpListener;
@@ -16,6 +16,7 @@ use crate::{
     graphql,
     http::Access,
     node::Node,
+    readiness,
     router::{self, access_log::AccessLog, registry::Registry},
     telemetry::{metrics_route, traces},
 };
@@ -182,7 +183,7 @@ pub(crate) fn api(
         .merge(cell_gateway::router(control_plane.clone(), cell_tokens))
         .layer(middleware::from_fn(traces::trace_request))
         .merge(metrics_route::router(control_plane.clone(), access))
-        .merge(health(control_plane))
+        .merge(readiness::router(control_plane))
 }
 
 async fn serve_api(
@@ -238,28 +239,5 @@ async fn serve_tls(
     tokio::select! {
         result = served => result.map_err(Error::Serve),
         () = told => Ok(()),
-    }
-}
-
-/// `/healthz`: the process answers. `/readyz`: its view has caught up with the log.
-fn health(control_plane: ControlPlane) -> Router {
-    Router::new().route("/healthz", get(|| async { "ok\n" })).route(
-        "/readyz",
-        get(move || {
-            let control_plane = control_plane.clone();
-            async move { ready(&control_plane).await }
-        }),
-    )
-}
-
-async fn ready(control_plane: &ControlPlane) -> (StatusCode, String) {
-    let seen = control_plane.now.read(projections::world::World::position);
-    match control_plane.store.head().await {
-        Ok(head) if head.position == seen => (StatusCode::OK, format!("ready at {seen}\n")),
-        Ok(head) => {
-            let behind = head.position.0.saturating_sub(seen.0);
-            (StatusCode::SERVICE_UNAVAILABLE, format!("{behind} events behind the log\n"))
-        }
-        Err(failure) => (StatusCode::SERVICE_UNAVAILABLE, format!("{failure}\n")),
     }
 }

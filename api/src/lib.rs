@@ -3,6 +3,8 @@
 //! - [`command_bus`]: the only writer of the log; every change enters by this door
 //! - [`auctioneer`], [`converger`], [`presence_watch`]: loops, plain functions driven by
 //!   [`reconciler`]
+//! - [`presence_sync`]: the nodes tell each other which cells they heard
+//! - [`lease`]: whether it is this node whose loops act
 //! - [`cell_gateway`]: the edge of the cells
 //! - [`graphql`]: the edge of people, the CLI and the web page; [`http`]: who may ask
 //! - [`control_plane`]: one node's parts, as every edge sees them
@@ -28,9 +30,12 @@ pub mod forgetting;
 pub mod graphql;
 pub mod http;
 pub mod master_keys;
+pub mod lease;
 pub mod node;
 pub mod output;
+pub mod presence_sync;
 pub mod presence_watch;
+mod readiness;
 pub mod reconciler;
 pub mod router;
 pub mod simulation;

@@ -14,8 +14,8 @@ use std::{
 use domain::{
     auction,
     command::Command,
-    log::{Incarnation, LeaseEpoch, Position},
-    units::Timestamp,
+    log::{Incarnation, Position},
+    units::{Milliseconds, Timestamp},
 };
 use projections::{
     data_dir::{self, DataDirLock},
@@ -24,6 +24,7 @@ use projections::{
         keys::{self, Keyring, OsEntropy},
     },
     history::{self, History, Snapshotter},
+    leases::LEASE_TIME_TO_LIVE,
     observations::{self, Observations},
     presence::Presence,
     projector::Now,
@@ -38,13 +39,12 @@ use tracing::{error, info, warn};
 use crate::{
     auctioneer,
     clock::{self, Clock},
-    command_bus::CommandBus,
+    command_bus::{CommandBus, Writers},
     control_plane::ControlPlane,
-    converger, forgetting, master_keys, presence_watch, reconciler,
+    converger, forgetting,
+    lease::{Keeper, Lease},
+    master_keys, presence_sync, presence_watch, reconciler,
 };
-
-/// The lease of the only node on a data folder: the folder's lock keeps every other node out.
-const ONLY_NODE: LeaseEpoch = LeaseEpoch(1);
 
 /// How long each step of a stop may take.
 const STOP_STEP_MAX: Duration = Duration::from_secs(10);
@@ -108,6 +108,7 @@ pub struct Node {
     pub control_plane: ControlPlane,
     storage: Storage,
     loops: Loops,
+    keeper: oneshot::Receiver<Keeper>,
     snapshotter: oneshot::Receiver<Snapshotter>,
     _lock: DataDirLock,
 }
@@ -121,6 +122,8 @@ pub struct Settings {
     pub location: Location,
     /// The node's name, for the actor of its loops.
     pub name: String,
+    /// How long the loops' lease lasts unless it is renewed.
+    pub lease_time_to_live: Milliseconds,
 }
 
 impl Settings {
@@ -128,7 +131,12 @@ impl Settings {
     #[must_use]
     pub fn in_folder(data_dir: &Path, name: &str) -> Self {
         let location = Location::in_folder(data_dir);
-        Self { data_dir: data_dir.to_owned(), location, name: name.to_owned() }
+        Self {
+            data_dir: data_dir.to_owned(),
+            location,
+            name: name.to_owned(),
+            lease_time_to_live: LEASE_TIME_TO_LIVE,
+        }
     }
 }
 
@@ -143,7 +151,9 @@ impl Node {
         make_private(data_dir)?;
         let lock = DataDirLock::acquire(data_dir)?;
         let clock = Arc::new(Clock::default());
-        let storage = Storage::open(&settings.location, Incarnation(clock::new_uuid())).await?;
+        let storage =
+            Storage::open(&settings.location, Incarnation(clock::new_uuid()), clock::wall_clock())
+                .await?;
         let (store, snapshots) = (Arc::clone(&storage.store), Arc::clone(&storage.snapshots));
         // Before anything is written: a snapshot may pass over what a newer version wrote.
         event_store::check_known(store.as_ref()).await?;
@@ -157,8 +167,20 @@ impl Node {
             warn!(%snapshot, "A snapshot of another format, or damaged, was passed over.");
         }
         info!(position = %head.position, from_snapshot = ?loaded.base.map(|p| p.0), "Folded the log.");
-        let bus =
-            CommandBus::start(Arc::clone(&store), &loaded.world, Arc::clone(&clock), ONLY_NODE);
+        let lease = Lease::free();
+        let bus = CommandBus::start_under(
+            Arc::clone(&store),
+            &loaded.world,
+            Arc::clone(&clock),
+            lease.clone(),
+            writers(&settings.location),
+        );
+        let keeper = Keeper::new(
+            Arc::clone(&storage.leases),
+            lease,
+            format!("{}/{}", settings.name, clock::new_uuid()),
+            settings.lease_time_to_live,
+        );
         let now = Now::follow(Arc::clone(&store), loaded.world);
         let snapshotter =
             Snapshotter::new(now.clone(), Arc::clone(&snapshots), loaded.base, loaded.dirty);
@@ -176,10 +198,18 @@ impl Node {
         };
         let loops = Loops::default();
         start_loops(&control_plane, &loops);
-        let keeper = forgetting::run(control_plane.clone(), loops.shutdown.clone());
-        loops.spawn("keeper of forgotten keys", keeper);
+        let forgetting = forgetting::run(control_plane.clone(), loops.shutdown.clone());
+        loops.spawn("keeper of forgotten keys", forgetting);
+        let sharing = presence_sync::run(
+            Arc::clone(&storage.presence),
+            Arc::clone(&control_plane.presence),
+            Arc::clone(&control_plane.clock),
+            loops.shutdown.clone(),
+        );
+        loops.spawn("presence sharing", sharing);
+        let keeper = start_keeper(keeper, &loops);
         let snapshotter = start_snapshotter(snapshotter, &loops);
-        Ok(Self { control_plane, storage, loops, snapshotter, _lock: lock })
+        Ok(Self { control_plane, storage, loops, keeper, snapshotter, _lock: lock })
     }
 
     /// Waits until a part ends that this node is of no use without, and names it: the process
@@ -211,6 +241,9 @@ impl Node {
         within("end the loops", self.loops.running.wait()).await;
         if let Some(Ok(mut snapshotter)) = within("end the snapshotter", self.snapshotter).await {
             within("take a last snapshot", snapshotter.save()).await;
+        }
+        if let Some(Ok(keeper)) = within("end the lease's keeper", self.keeper).await {
+            within("give up the lease", keeper.release()).await;
         }
         within("close the store", self.storage.close()).await;
     }
@@ -289,8 +322,15 @@ fn start_loops(control_plane: &ControlPlane, loops: &Loops) {
     let presence = Arc::clone(&control_plane.presence);
     let node = Arc::clone(&control_plane.node);
     let clock = Arc::clone(&control_plane.clock);
+    let lease = control_plane.bus.lease().clone();
     let watch = move |world: &World, _: Timestamp| {
+        let Some(lease_epoch) = lease.epoch() else { return Vec::new() };
         let mut presence = presence.lock().unwrap_or_else(PoisonError::into_inner);
+        presence.watch_under(lease_epoch, clock.monotonic());
+        if presence.is_deaf(clock.monotonic(), presence_watch::PRESENCE_TIME_TO_LIVE) {
+            // Not looking for a while gives every cell a whole time to live afterwards.
+            return Vec::new();
+        }
         presence_watch::step(world, &mut presence, &node, clock.monotonic())
     };
     start_loop("presence watch", control_plane, watch, loops);
@@ -303,6 +343,25 @@ fn start_loop(
     loops: &Loops,
 ) {
     loops.spawn(name, reconciler::run(name, control_plane.clone(), step, loops.shutdown.clone()));
+}
+
+fn writers(location: &Location) -> Writers {
+    match location {
+        Location::Sqlite { .. } => Writers::This,
+        Location::Postgres { .. } => Writers::Several,
+    }
+}
+
+/// Keeps the lease until the node stops, then hands its keeper back to give it up.
+fn start_keeper(mut keeper: Keeper, loops: &Loops) -> oneshot::Receiver<Keeper> {
+    let (hand_back, handed_back) = oneshot::channel();
+    let shutdown = loops.shutdown.clone();
+    let run = async move {
+        keeper.run(&shutdown).await;
+        drop(hand_back.send(keeper));
+    };
+    loops.spawn("lease keeper", run);
+    handed_back
 }
 
 /// Runs the snapshotter until the node stops, then hands it back for the last snapshot.
@@ -394,7 +453,9 @@ mod tests {
             "cannot read the event at position 2: event type \"zeppelin.landed\" is unknown here: \
              it was written by a newer version; upgrade"
         );
-        let log = Storage::open_to_read(&Location::in_folder(folder.path())).await.unwrap();
+        let log = Storage::open_to_read(&Location::in_folder(folder.path()), clock::wall_clock())
+            .await
+            .unwrap();
         assert_eq!(log.store.head().await.unwrap().position, Position(3));
         // The snapshot from behind it was there, and would have been taken.
         assert_eq!(log.snapshots.positions().await.unwrap(), [Position(3)]);

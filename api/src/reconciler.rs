@@ -1,13 +1,13 @@
 //! Drives the loops: plain functions of a view, woken by its change and by a period.
 //!
-//! A loop remembers nothing, so running one twice, or after a year's pause, is harmless. Its
+//! Loops act only while this node has the lease. A loop remembers nothing, so running one twice, or after a year's pause, is harmless. Its
 //! commands carry what it saw, and are refused if that has moved since.
 
 use std::{sync::Arc, time::Duration};
 
 use domain::{
     command::{Command, Envelope, Seen},
-    log::{Actor, ActorKind},
+    log::{Actor, ActorKind, LeaseEpoch},
     rejection::Rejection,
     units::Timestamp,
 };
@@ -31,7 +31,7 @@ const COMMANDS_MAX: usize = 4096;
 /// The whole view in, commands out.
 pub type Step = fn(&World, Timestamp) -> Vec<Command>;
 
-/// Runs a loop until the node goes down.
+/// Runs a loop, whenever this node has the lease, until the node goes down.
 pub async fn run(
     name: &'static str,
     control_plane: ControlPlane,
@@ -45,9 +45,18 @@ pub async fn run(
     };
     let ControlPlane { bus, now, clock, .. } = control_plane;
     let mut moved = now.moved();
+    let mut lease = bus.lease().changed();
     loop {
         moved.borrow_and_update();
-        let envelopes = now.read(|world| look(world, &clock, &bus, &actor, &step));
+        let Some(lease_epoch) = *lease.borrow_and_update() else {
+            // Another node's loops act.
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                changed = lease.changed() => if changed.is_err() { return },
+            }
+            continue;
+        };
+        let envelopes = now.read(|world| look(world, &clock, lease_epoch, &actor, &step));
         if !envelopes.is_empty() {
             // What was submitted is decided all the same; a stop need not wait for it.
             tokio::select! {
@@ -58,6 +67,7 @@ pub async fn run(
         tokio::select! {
             () = shutdown.cancelled() => return,
             changed = moved.changed() => if changed.is_err() { return },
+            changed = lease.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(PERIOD) => {}
         }
     }
@@ -76,12 +86,12 @@ async fn act(name: &'static str, bus: &CommandBus, now: &Now, envelopes: Vec<Env
 fn look(
     world: &World,
     clock: &Arc<Clock>,
-    bus: &CommandBus,
+    lease_epoch: LeaseEpoch,
     actor: &Actor,
     step: &impl Fn(&World, Timestamp) -> Vec<Command>,
 ) -> Vec<Envelope> {
     let now = clock.now().max(world.recorded_at());
-    let seen = Seen { position: world.position(), lease_epoch: bus.lease_epoch() };
+    let seen = Seen { position: world.position(), lease_epoch };
     let mut commands = step(world, now);
     commands.truncate(COMMANDS_MAX);
     commands.into_iter().map(|command| envelope(world, actor, seen, command)).collect()

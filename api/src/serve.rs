@@ -15,11 +15,13 @@ use api::{
     cli::storage::StorageOptions,
     edge::{self, Tls},
     http::Access,
+    lease::{TIME_TO_LIVE_MAX, TIME_TO_LIVE_MIN},
     node::{Node, Settings},
     output,
     telemetry::traces,
 };
 use clap::Args;
+use domain::units::Milliseconds;
 use tokio_util::sync::CancellationToken;
 
 use crate::signals;
@@ -43,6 +45,12 @@ pub(crate) struct Options {
     /// Who may ask: [{"token": "...", "name": "ann", "access": "write"}, ...].
     #[arg(long)]
     tokens: Option<PathBuf>,
+    /// The node's name among those on one database; events that its loops cause carry it.
+    #[arg(long, default_value = "serve")]
+    node: String,
+    /// After how many seconds without a sign of life another node's loops take over, from 1 to 300.
+    #[arg(long, default_value = "15", value_parser = lease_ttl)]
+    lease_ttl: Milliseconds,
     /// Which cells may register, with the token of each.
     #[arg(long)]
     cell_tokens: Option<PathBuf>,
@@ -54,12 +62,20 @@ pub(crate) struct Options {
     tls_key: Option<PathBuf>,
 }
 
+fn lease_ttl(text: &str) -> Result<Milliseconds, String> {
+    let seconds: Option<u64> = text.parse().ok();
+    let asked = seconds.and_then(|seconds| seconds.checked_mul(1000)).map(Milliseconds);
+    let within = |asked: &Milliseconds| (TIME_TO_LIVE_MIN..=TIME_TO_LIVE_MAX).contains(asked);
+    asked.filter(within).ok_or_else(|| "must be a whole number of seconds from 1 to 300".to_owned())
+}
+
 /// Runs a control plane until it is told to stop.
 pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let settings = Settings {
         location: options.storage.location()?,
         data_dir: options.storage.data_dir.clone(),
-        name: "serve".to_owned(),
+        name: options.node,
+        lease_time_to_live: options.lease_ttl,
     };
     let has_tls = options.tls_cert.is_some() && options.tls_key.is_some();
     let is_open = !options.address.is_loopback();

@@ -48,8 +48,9 @@ pub struct Config {
 /// Where and how the control plane is reached.
 #[derive(Clone)]
 pub struct ControlPlaneConfig {
-    /// Its address, such as `http://127.0.0.1:7400`.
-    pub url: String,
+    /// The addresses of its nodes, such as `http://127.0.0.1:7400`: when one does not answer, the
+    /// next is asked.
+    pub urls: Vec<String>,
     /// The certificates to trust, in PEM; those of the machine when absent.
     pub ca_file: Option<PathBuf>,
     /// The cell's own token.
@@ -61,7 +62,7 @@ pub struct ControlPlaneConfig {
 impl fmt::Debug for ControlPlaneConfig {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = formatter.debug_struct("ControlPlaneConfig");
-        shown.field("url", &self.url).field("ca_file", &self.ca_file).finish_non_exhaustive()
+        shown.field("urls", &self.urls).field("ca_file", &self.ca_file).finish_non_exhaustive()
     }
 }
 
@@ -134,12 +135,12 @@ impl Config {
     /// # Panics
     /// Never: the built-in zone is a valid one.
     #[must_use]
-    pub fn new(cell_id: CellId, folder: PathBuf, url: String, token: PlainText) -> Self {
+    pub fn new(cell_id: CellId, folder: PathBuf, urls: Vec<String>, token: PlainText) -> Self {
         Self {
             cell_id,
             folder,
             control_plane: ControlPlaneConfig {
-                url,
+                urls,
                 ca_file: None,
                 token,
                 request_timeout: Milliseconds::from_seconds(10),

@@ -4,13 +4,14 @@
 //! connection or was refused in words. Never logs a body: definitions hold secrets.
 
 use std::fmt::Debug;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::bbs::definition::Definition;
 use domain::id::CellId;
-use domain::log::{CellEpoch, Position};
+use domain::log::{CellEpoch, Incarnation, Position};
 use domain::rep::{
     Assignment, HeartbeatAnswer, HeartbeatRequest, ObservationsAnswer, ObservationsRequest,
     RegisterAnswer, RegisterRequest, ReportsAnswer, ReportsRequest,
@@ -25,6 +26,8 @@ use crate::config::ControlPlaneConfig;
 /// The control plane holds a long poll for 20 s; this is when a silent one is given up.
 const LONG_POLL_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The code of a registration that counts no more.
+const EPOCH_PASSED: &str = "CELL_EPOCH_PASSED";
 
 /// Why the control plane did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +62,7 @@ impl Error {
     /// Whether the cell's registration was passed by another: it registers again.
     #[must_use]
     pub fn is_epoch_passed(&self) -> bool {
-        self.has_code("CELL_EPOCH_PASSED")
+        self.has_code(EPOCH_PASSED)
     }
 
     /// Whether it was answered in words that it will not do what was asked.
@@ -128,11 +131,24 @@ pub trait ControlPlane: Send + Sync + Debug {
 #[derive(Debug)]
 pub struct HttpControlPlane {
     client: Client,
-    base: String,
+    bases: Vec<String>,
+    /// Which of them answered last.
+    current: AtomicUsize,
+    /// Of which life of the log the last list was.
+    incarnation: Mutex<Option<Incarnation>>,
     cell_id: CellId,
     token: PlainText,
     request_timeout: Duration,
     is_reachable: AtomicBool,
+}
+
+/// A list, and of which life of the log its position is.
+#[derive(Debug, Deserialize)]
+struct Assigned {
+    #[serde(flatten)]
+    assignment: Assignment,
+    #[serde(default)]
+    incarnation: Option<Incarnation>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -146,25 +162,20 @@ impl HttpControlPlane {
     /// Makes the client; reaches out to nobody yet.
     ///
     /// # Errors
-    /// The address is not one of HTTP, or of HTTP without TLS to another machine, or the
+    /// There is no address, one is not of HTTP, or of HTTP without TLS to another machine, or the
     /// certificates cannot be read.
     pub fn new(config: &ControlPlaneConfig, cell_id: CellId) -> Result<Self, Error> {
-        let is_http = ["http://", "https://"].iter().any(|scheme| config.url.starts_with(scheme));
-        if !is_http {
-            let reason = format!("{:?} begins with neither http:// nor https://", config.url);
+        if config.urls.is_empty() {
+            let reason = "no address is given".to_owned();
             return Err(Error::Settings { reason });
         }
-        if config.url.starts_with("http://") && !is_loopback(&config.url) {
-            let reason = format!(
-                "{:?} is not encrypted and not on this machine: \
-                 the cell's token and secrets would travel in clear; use https://",
-                config.url
-            );
-            return Err(Error::Settings { reason });
-        }
+        config.urls.iter().try_for_each(|url| check_address(url))?;
+        let base = |url: &String| format!("{}/cell/v1", url.trim_end_matches('/'));
         Ok(Self {
             client: client(config)?,
-            base: format!("{}/cell/v1", config.url.trim_end_matches('/')),
+            bases: config.urls.iter().map(base).collect(),
+            current: AtomicUsize::new(0),
+            incarnation: Mutex::default(),
             cell_id,
             token: config.token.clone(),
             request_timeout: config.request_timeout.duration(),
@@ -172,30 +183,56 @@ impl HttpControlPlane {
         })
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    fn request(&self, base: &str, method: &Method, path: &str) -> RequestBuilder {
         self.client
-            .request(method, format!("{}/{path}", self.base))
+            .request(method.clone(), format!("{base}/{path}"))
             .bearer_auth(&self.token.0)
             .header("X-Diario-Cell", self.cell_id.as_str())
             .timeout(self.request_timeout)
     }
 
-    async fn answer<T: DeserializeOwned>(
+    /// Asks the node that answered last, and the others in turn while none is reached. Whatever is
+    /// asked may be asked twice: the control plane knows it by its number.
+    async fn ask<T: DeserializeOwned>(
         &self,
         operation: &'static str,
-        request: RequestBuilder,
+        method: Method,
+        path: &str,
+        prepare: impl Fn(RequestBuilder) -> RequestBuilder + Send + Sync,
     ) -> Result<T, Error> {
-        let unreachable =
-            |source: reqwest::Error| Error::Unreachable { operation, source: source.into() };
-        let outcome = match request.send().await.map_err(unreachable) {
-            Ok(response) if response.status() == StatusCode::OK => {
-                response.json().await.map_err(unreachable)
+        let first = self.current.load(Ordering::Relaxed);
+        let mut outcome = Err(Error::Settings { reason: "no address is given".to_owned() });
+        for number in first..first.saturating_add(self.bases.len()) {
+            let number = number % self.bases.len();
+            let Some(base) = self.bases.get(number) else { break };
+            outcome = answer(operation, prepare(self.request(base, &method, path))).await;
+            if !matches!(outcome, Err(Error::Unreachable { .. })) {
+                self.current.store(number, Ordering::Relaxed);
+                break;
             }
-            Ok(response) => Err(refusal(operation, response).await),
-            Err(error) => Err(error),
-        };
+        }
         self.note(&outcome);
         outcome
+    }
+
+    /// Positions of two lives of the log cannot be compared: in another one than before the cell
+    /// registers anew.
+    fn check_incarnation(
+        &self,
+        operation: &'static str,
+        found: Option<Incarnation>,
+    ) -> Result<(), Error> {
+        let mut known = self.incarnation.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_other = known.is_some() && *known != found;
+        *known = found;
+        if is_other {
+            return Err(Error::Refused {
+                operation,
+                code: EPOCH_PASSED.to_owned(),
+                message: "the log was restored: this is another life of it".to_owned(),
+            });
+        }
+        Ok(())
     }
 
     fn note<T>(&self, outcome: &Result<T, Error>) {
@@ -215,6 +252,37 @@ impl HttpControlPlane {
     }
 }
 
+fn check_address(url: &str) -> Result<(), Error> {
+    let is_http = ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
+    if !is_http {
+        let reason = format!("{url:?} begins with neither http:// nor https://");
+        return Err(Error::Settings { reason });
+    }
+    if url.starts_with("http://") && !is_loopback(url) {
+        let reason = format!(
+            "{url:?} is not encrypted and not on this machine: \
+             the cell's token and secrets would travel in clear; use https://"
+        );
+        return Err(Error::Settings { reason });
+    }
+    Ok(())
+}
+
+async fn answer<T: DeserializeOwned>(
+    operation: &'static str,
+    request: RequestBuilder,
+) -> Result<T, Error> {
+    let unreachable =
+        |source: reqwest::Error| Error::Unreachable { operation, source: source.into() };
+    match request.send().await.map_err(unreachable) {
+        Ok(response) if response.status() == StatusCode::OK => {
+            response.json().await.map_err(unreachable)
+        }
+        Ok(response) => Err(refusal(operation, response).await),
+        Err(error) => Err(error),
+    }
+}
+
 fn client(config: &ControlPlaneConfig) -> Result<Client, Error> {
     let settings = |reason: String| Error::Settings { reason };
     // Another part of the program may have chosen the cryptography already; both are the same.
@@ -227,7 +295,7 @@ fn client(config: &ControlPlaneConfig) -> Result<Client, Error> {
         let certificates =
             reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| cannot(&error))?;
         builder = builder.tls_certs_only(certificates);
-    } else if config.url.starts_with("http://") {
+    } else if config.urls.iter().all(|url| url.starts_with("http://")) {
         // Without TLS the machine's certificates are not looked for: there may be none.
         builder = builder.tls_certs_only([]);
     }
@@ -271,37 +339,40 @@ fn root_cause<'a>(
 #[async_trait]
 impl ControlPlane for HttpControlPlane {
     async fn register(&self, request: &RegisterRequest) -> Result<RegisterAnswer, Error> {
-        let post = self.request(Method::POST, "register").json(request);
-        self.answer("register the cell", post).await
+        let json = |post: RequestBuilder| post.json(request);
+        self.ask("register the cell", Method::POST, "register", json).await
     }
 
     async fn heartbeat(&self, request: &HeartbeatRequest) -> Result<HeartbeatAnswer, Error> {
-        let post = self.request(Method::POST, "heartbeat").json(request);
-        self.answer("send a heartbeat", post).await
+        let json = |post: RequestBuilder| post.json(request);
+        self.ask("send a heartbeat", Method::POST, "heartbeat", json).await
     }
 
     async fn assignment(&self, after: Position, epoch: CellEpoch) -> Result<Assignment, Error> {
         let path = format!("assignment?after={after}&epoch={}", epoch.0);
-        let get = self.request(Method::GET, &path).timeout(LONG_POLL_TIMEOUT);
-        self.answer("fetch the assignment", get).await
+        let operation = "fetch the assignment";
+        let long = |get: RequestBuilder| get.timeout(LONG_POLL_TIMEOUT);
+        let assigned: Assigned = self.ask(operation, Method::GET, &path, long).await?;
+        self.check_incarnation(operation, assigned.incarnation)?;
+        Ok(assigned.assignment)
     }
 
     async fn definition(&self, digest: Digest) -> Result<Definition<PlainText>, Error> {
-        let get = self.request(Method::GET, &format!("definitions/{digest}"));
-        self.answer("fetch a definition", get).await
+        let path = format!("definitions/{digest}");
+        self.ask("fetch a definition", Method::GET, &path, |get| get).await
     }
 
     async fn reports(&self, request: &ReportsRequest) -> Result<ReportsAnswer, Error> {
-        let post = self.request(Method::POST, "reports").json(request);
-        self.answer("hand reports in", post).await
+        let json = |post: RequestBuilder| post.json(request);
+        self.ask("hand reports in", Method::POST, "reports", json).await
     }
 
     async fn observations(
         &self,
         request: &ObservationsRequest,
     ) -> Result<ObservationsAnswer, Error> {
-        let post = self.request(Method::POST, "observations").json(request);
-        self.answer("hand observations in", post).await
+        let json = |post: RequestBuilder| post.json(request);
+        self.ask("hand observations in", Method::POST, "observations", json).await
     }
 }
 
@@ -327,7 +398,7 @@ mod tests {
             String::from_utf8_lossy(&asked[..count]).into_owned()
         });
         let config = ControlPlaneConfig {
-            url,
+            urls: vec![url],
             ca_file: None,
             token: PlainText("hunter2".to_owned()),
             request_timeout: domain::units::Milliseconds::from_seconds(5),
@@ -368,10 +439,49 @@ mod tests {
         assert!(matches!(broken.unwrap_err(), Error::Unreachable { .. }));
     }
 
+    /// Answers requests with canned texts, each on a connection of its own.
+    fn serve(answers: &'static [&'static str]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn the_next_node_is_asked_when_one_does_not_answer_and_another_life_of_the_log_is_noticed()
+     {
+        const BROKEN: &str = "HTTP/1.1 503 No\r\nConnection: close\r\n\r\n";
+        const ONE: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n\
+            {\"position\":9,\"cell_epoch\":2,\"work\":[],\
+            \"incarnation\":\"00000000-0000-0000-0000-000000000001\"}";
+        const OTHER: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n\
+            {\"position\":3,\"cell_epoch\":2,\"work\":[],\
+            \"incarnation\":\"00000000-0000-0000-0000-000000000002\"}";
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let config = ControlPlaneConfig {
+            urls: vec![format!("http://{nobody}"), serve(&[BROKEN]), serve(&[ONE, OTHER, OTHER])],
+            ca_file: None,
+            token: PlainText(String::new()),
+            request_timeout: domain::units::Milliseconds::from_seconds(5),
+        };
+        let plane = HttpControlPlane::new(&config, CellId::new("c").unwrap()).unwrap();
+
+        let poll = async || plane.assignment(Position(0), CellEpoch(2)).await;
+        assert_eq!(poll().await.unwrap().position, Position(9));
+        assert!(poll().await.unwrap_err().is_epoch_passed());
+        assert_eq!(poll().await.unwrap().position, Position(3));
+    }
+
     #[test]
     fn an_address_that_is_none_is_refused() {
         let config = ControlPlaneConfig {
-            url: "localhost:7400".to_owned(),
+            urls: vec!["localhost:7400".to_owned()],
             ca_file: None,
             token: PlainText(String::new()),
             request_timeout: domain::units::Milliseconds(1),
@@ -384,7 +494,7 @@ mod tests {
     fn secrets_do_not_travel_in_clear_to_another_machine() {
         let is_taken = |url: &str| {
             let config = ControlPlaneConfig {
-                url: url.to_owned(),
+                urls: vec![url.to_owned()],
                 ca_file: None,
                 token: PlainText(String::new()),
                 request_timeout: domain::units::Milliseconds(1),

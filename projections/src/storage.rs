@@ -17,11 +17,13 @@ use sqlx::postgres::PgConnectOptions;
 use crate::{
     event_store::{
         Error, EventStore,
-        keys::{KeyStore, SqliteKeyStore},
+        keys::{KeyStore, PostgresKeyStore, SqliteKeyStore},
+        postgres::{self, PostgresStore, WallClock},
         sqlite::{Database, SqliteStore},
     },
-    leases::{Leases, SqliteLeases},
-    snapshot::{SnapshotStore, SqliteSnapshotStore},
+    leases::{Leases, PostgresLeases, SqliteLeases},
+    presence::{MemoryPresenceTable, PostgresPresenceTable, PresenceTable},
+    snapshot::{PostgresSnapshotStore, SnapshotStore, SqliteSnapshotStore},
 };
 
 /// The name of the SQLite file in a data folder.
@@ -114,6 +116,8 @@ impl fmt::Display for Location {
 pub enum Backend {
     /// SQLite.
     Sqlite(Database),
+    /// Postgres.
+    Postgres(postgres::Database),
 }
 
 /// An open log and all that is kept beside it in the same database.
@@ -127,33 +131,46 @@ pub struct Storage {
     pub keys: Arc<dyn KeyStore>,
     /// Which node runs the loops.
     pub leases: Arc<dyn Leases>,
+    /// Which cell was heard when, as all nodes share it.
+    pub presence: Arc<dyn PresenceTable>,
     /// The database itself.
     pub backend: Backend,
 }
 
 impl Storage {
     /// Opens a database to read and write, made or brought up to date where needed. A new log
-    /// lives under `new_incarnation`; an existing one keeps its own.
+    /// lives under `new_incarnation`; an existing one keeps its own. `wall_clock` is compared with
+    /// that of a database elsewhere.
     ///
     /// # Errors
-    /// As [`Database::open`].
-    pub async fn open(location: &Location, new_incarnation: Incarnation) -> Result<Self, Error> {
+    /// As [`Database::open`] and [`postgres::Database::open`].
+    pub async fn open(
+        location: &Location,
+        new_incarnation: Incarnation,
+        wall_clock: WallClock,
+    ) -> Result<Self, Error> {
         match location {
             Location::Sqlite { file } => {
                 Ok(Self::of_sqlite(Database::open(file, new_incarnation).await?))
             }
-            Location::Postgres { url } => Err(no_postgres(url)),
+            Location::Postgres { url } => {
+                let database = postgres::Database::open(url, new_incarnation, wall_clock).await?;
+                Ok(Self::of_postgres(database))
+            }
         }
     }
 
     /// Opens a database only to read, beside a node that may be running on it. Every write fails.
     ///
     /// # Errors
-    /// As [`Database::open_to_read`].
-    pub async fn open_to_read(location: &Location) -> Result<Self, Error> {
+    /// As [`Database::open_to_read`] and [`postgres::Database::open_to_read`].
+    pub async fn open_to_read(location: &Location, wall_clock: WallClock) -> Result<Self, Error> {
         match location {
             Location::Sqlite { file } => Ok(Self::of_sqlite(Database::open_to_read(file).await?)),
-            Location::Postgres { url } => Err(no_postgres(url)),
+            Location::Postgres { url } => {
+                let database = postgres::Database::open_to_read(url, wall_clock).await?;
+                Ok(Self::of_postgres(database))
+            }
         }
     }
 
@@ -163,7 +180,19 @@ impl Storage {
             snapshots: Arc::new(SqliteSnapshotStore::new(database.clone())),
             keys: Arc::new(SqliteKeyStore::new(database.clone())),
             leases: Arc::new(SqliteLeases::new(database.clone())),
+            presence: Arc::new(MemoryPresenceTable::default()),
             backend: Backend::Sqlite(database),
+        }
+    }
+
+    fn of_postgres(database: postgres::Database) -> Self {
+        Self {
+            store: Arc::new(PostgresStore::new(database.clone())),
+            snapshots: Arc::new(PostgresSnapshotStore::new(database.clone())),
+            keys: Arc::new(PostgresKeyStore::new(database.clone())),
+            leases: Arc::new(PostgresLeases::new(database.clone())),
+            presence: Arc::new(PostgresPresenceTable::new(database.clone())),
+            backend: Backend::Postgres(database),
         }
     }
 
@@ -172,14 +201,8 @@ impl Storage {
     pub async fn close(&self) {
         match &self.backend {
             Backend::Sqlite(database) => database.close().await,
+            Backend::Postgres(database) => database.close().await,
         }
-    }
-}
-
-fn no_postgres(url: &DatabaseUrl) -> Error {
-    Error::Open {
-        database: url.to_string(),
-        source: sqlx::Error::Configuration("this program has no Postgres store".into()),
     }
 }
 
@@ -189,7 +212,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::leases::LeaseState;
+    use crate::{leases::LeaseState, testing::postgres::wall_clock};
 
     #[test]
     fn an_address_never_shows_its_password_and_what_is_none_is_refused() {
@@ -216,10 +239,14 @@ mod tests {
     async fn a_reader_beside_a_writer_reads_and_cannot_write() {
         let folder = tempfile::tempdir().unwrap();
         let location = Location::in_folder(folder.path());
-        assert!(matches!(Storage::open_to_read(&location).await, Err(Error::Open { .. })));
-        let storage = Storage::open(&location, Incarnation(Uuid::nil())).await.unwrap();
+        assert!(matches!(
+            Storage::open_to_read(&location, wall_clock()).await,
+            Err(Error::Open { .. })
+        ));
+        let storage =
+            Storage::open(&location, Incarnation(Uuid::nil()), wall_clock()).await.unwrap();
 
-        let reader = Storage::open_to_read(&location).await.unwrap();
+        let reader = Storage::open_to_read(&location, wall_clock()).await.unwrap();
 
         assert_eq!(reader.store.head().await.unwrap(), storage.store.head().await.unwrap());
         let ttl = Milliseconds::from_seconds(15);
@@ -235,7 +262,8 @@ mod tests {
         let location = Location::in_folder(folder.path());
         let ttl = Milliseconds::from_seconds(15);
         for (holder, epoch) in [("a", 1), ("b", 2), ("c", 3)] {
-            let storage = Storage::open(&location, Incarnation(Uuid::nil())).await.unwrap();
+            let storage =
+                Storage::open(&location, Incarnation(Uuid::nil()), wall_clock()).await.unwrap();
             for _ in 0..2 {
                 let held = storage.leases.acquire(holder, ttl).await.unwrap();
                 assert_eq!(held, LeaseState::Held { lease_epoch: LeaseEpoch(epoch) });

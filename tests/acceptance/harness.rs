@@ -69,15 +69,17 @@ impl Server {
 
     /// The same on a chosen API port.
     pub(crate) fn start_on(arguments: &[&str], data_dir: &Path, port: u16) -> Self {
-        let mut child = diario()
-            .args(arguments)
-            .args(["--port", &port.to_string(), "--router-port", "0", "--data-dir"])
-            .arg(data_dir)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = lines_of(&mut child);
         let cell = arguments.contains(&"dev").then(|| cell_of(data_dir));
+        let port = port.to_string();
+        let mut command = diario();
+        command.args(arguments).args(["--port", &port, "--router-port", "0", "--data-dir"]);
+        Self::spawn(command.arg(data_dir), cell)
+    }
+
+    /// A command that serves and prints where.
+    pub(crate) fn spawn(command: &mut Command, cell: Option<PathBuf>) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = lines_of(&mut child);
         let mut server = Self { child, cell, lines, api: String::new(), router: String::new() };
         while server.api.is_empty() || server.router.is_empty() {
             let line = server.lines.recv_timeout(PATIENCE).expect("it ended before it listened");
@@ -213,6 +215,11 @@ impl Cell {
             .spawn()
             .unwrap();
         Self(child)
+    }
+
+    /// A command that is a cell.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
     }
 
     /// Kills the agent at once.

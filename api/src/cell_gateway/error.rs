@@ -11,7 +11,7 @@ use serde_json::json;
 use tracing::error;
 
 use super::TokenError;
-use crate::command_bus;
+use crate::{command_bus, control_plane::NotCaughtUp};
 
 /// Why a cell's request was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,8 @@ pub(super) enum Error {
     Invalid { field: &'static str, problem: String },
     #[error(transparent)]
     Bus(#[from] command_bus::Error),
+    #[error(transparent)]
+    NotCaughtUp(#[from] NotCaughtUp),
     #[error("the view stopped following the log")]
     ViewStopped,
 }
@@ -66,10 +68,12 @@ impl Error {
             Self::Bus(command_bus::Error::Rejected(rejection)) => {
                 (StatusCode::CONFLICT, rejection.code())
             }
+            Self::NotCaughtUp(_) => (StatusCode::SERVICE_UNAVAILABLE, "NOT_CAUGHT_UP"),
             Self::Busy
             | Self::Bus(
                 command_bus::Error::Busy
                 | command_bus::Error::Unavailable { .. }
+                | command_bus::Error::OutcomeUnknown
                 | command_bus::Error::Closed,
             ) => (StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE"),
         }

@@ -25,7 +25,7 @@ use domain::{
     bbs::{cell, definition::Definition},
     command::Command,
     id::CellId,
-    log::{Actor, ActorKind, CellEpoch, Owner, Position},
+    log::{Actor, ActorKind, CellEpoch, Incarnation, Owner, Position},
     rejection::Rejection,
     rep::{
         Assignment, HeartbeatAnswer, HeartbeatRequest, ObservationsAnswer, ObservationsRequest,
@@ -33,11 +33,12 @@ use domain::{
     },
     sealed::{Digest, PlainText},
 };
-use serde::Deserialize;
+use projections::world::World;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use crate::{
-    control_plane::{ControlPlane, Wish},
+    control_plane::{ControlPlane, NotCaughtUp, Wish},
     presence_watch::{self, HEARTBEAT_INTERVAL},
 };
 
@@ -101,21 +102,45 @@ impl Gateway {
 
     /// Notes that a cell was heard; a lost one has returned. Refuses an epoch that has passed.
     async fn hear(&self, cell_id: &CellId, cell_epoch: CellEpoch) -> Result<(), Error> {
-        let known = self.control_plane.now.read(|world| {
+        let known = |world: &World| {
             let cell = world.aggregates().cell(cell_id)?;
-            Some((cell.cell_epoch, cell.is_present()))
-        });
+            Some((cell.cell_epoch, cell.is_present())).filter(|known| known.0 == cell_epoch)
+        };
+        // This node may not have seen yet what the cell did at another.
+        let known = self.once_caught_up(known).await?;
         let passed = || Rejection::CellEpochPassed { cell_id: cell_id.clone() };
-        let (known_epoch, is_present) = known.ok_or_else(passed)?;
-        if known_epoch != cell_epoch {
-            return Err(passed().into());
-        }
+        let (_, is_present) = known.ok_or_else(passed)?;
         self.note_presence(cell_id);
         if !is_present {
             let cell_id = cell_id.clone();
             self.submit(&cell_id.clone(), cell::Command::Return { cell_id, cell_epoch }).await?;
         }
         Ok(())
+    }
+
+    /// Looks into the view; what is not there is looked for again once all that is committed now is
+    /// in it.
+    async fn once_caught_up<T>(
+        &self,
+        look: impl Fn(&World) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        let found = self.control_plane.now.read(&look);
+        if found.is_some() {
+            return Ok(found);
+        }
+        self.control_plane.catch_up_to_head().await?;
+        Ok(self.control_plane.now.read(&look))
+    }
+
+    /// Waits until the view shows what a cell was told at another node. A position that this log
+    /// does not have is of another life of it, and not waited for.
+    async fn see(&self, position: Position) -> Result<(), Error> {
+        match self.control_plane.catch_up(position).await {
+            Ok(()) | Err(NotCaughtUp::AheadOfHead { .. }) => Ok(()),
+            Err(failure @ (NotCaughtUp::Behind { .. } | NotCaughtUp::Log(_))) => {
+                Err(failure.into())
+            }
+        }
     }
 
     fn note_presence(&self, cell_id: &CellId) {
@@ -127,7 +152,7 @@ impl Gateway {
     }
 
     fn head(&self) -> Position {
-        self.control_plane.now.read(projections::world::World::position)
+        self.control_plane.now.read(World::position)
     }
 }
 
@@ -178,20 +203,30 @@ struct AssignmentQuery {
     epoch: u64,
 }
 
+/// A list, and of which life of the log its position is.
+#[derive(Debug, Serialize)]
+struct Assigned {
+    #[serde(flatten)]
+    assignment: Assignment,
+    incarnation: Incarnation,
+}
+
 async fn assignment(
     Authenticated { cell_id, permit }: Authenticated,
     State(gateway): State<Gateway>,
     InQuery(query): InQuery<AssignmentQuery>,
-) -> Result<Json<Assignment>, Error> {
+) -> Result<Json<Assigned>, Error> {
     gateway.hear(&cell_id, CellEpoch(query.epoch)).await?;
     // Held back, it is no load: it must not keep other requests out.
     drop(permit);
     let _held = gateway.held.try_acquire().map_err(|_| Error::Busy)?;
     let after = Position(query.after);
+    // An older list than the cell has would only be ignored.
+    gateway.see(after).await?;
     let assignment = assignments::wait(&gateway.control_plane.now, &cell_id, after).await?;
     recent::lock(&gateway.recent)
         .note(&cell_id, assignment.work.iter().map(|work| &work.reference));
-    Ok(Json(assignment))
+    Ok(Json(Assigned { assignment, incarnation: gateway.control_plane.incarnation }))
 }
 
 async fn definition(
@@ -200,9 +235,8 @@ async fn definition(
     InPath(digest): InPath<Digest>,
 ) -> Result<Json<Definition<PlainText>>, Error> {
     let found = gateway
-        .control_plane
-        .now
-        .read(|world| assignments::definition(world, &cell_id, digest))
+        .once_caught_up(|world| assignments::definition(world, &cell_id, digest))
+        .await?
         .ok_or(Error::UnknownDefinition)?;
     let (owner, definition): (Owner, Arc<Definition>) = found;
     let opened = gateway.control_plane.open_definition(&owner, &definition).await;

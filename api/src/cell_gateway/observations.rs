@@ -1,18 +1,36 @@
 //! Observations: kept as pushed, once each. Those of containers that are not the cell's, and were
 //! not lately, are dropped: a cell speaks only for what it was given.
 
+use std::collections::BTreeSet;
+
 use domain::{
-    id::CellId,
+    bbs::{actual_lrp, task},
+    event::Event,
+    id::{CellId, InstanceGuid},
+    log::{Owner, PlacementEpoch, Position, StreamId},
     observation::Observation,
-    rep::{ObservationsAnswer, ObservationsRequest},
+    rep::{ObservationsAnswer, ObservationsRequest, WorkKind, WorkReference},
 };
-use projections::observations::Push;
+use projections::{
+    event_store::{Filter, Order},
+    observations::Push,
+};
 use tracing::warn;
 
 use super::{Error, Gateway, recent};
+use crate::control_plane::NotCaughtUp;
 
 /// How many observations one request may hold.
 const OBSERVATIONS_MAX: usize = 1000;
+
+/// For how many containers of one request the log is searched.
+const LOOK_UPS_MAX: usize = 32;
+
+/// How many placements of an owner are searched, from the newest on.
+const PLACEMENTS_MAX: usize = 100;
+
+/// The stored names of placements.
+const PLACED: [&str; 2] = ["actual_lrp.placed", "task.placed"];
 
 /// Keeps observations, and says up to which sequence they are kept or dropped. What is dropped is
 /// not refused: the cell would push it for ever, and all else behind it.
@@ -28,6 +46,9 @@ pub(super) async fn take(
     }
     let ObservationsRequest { cell_epoch, first_sequence, observations } = request;
     let end = first_sequence.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+    let newest = observations.iter().map(|observation| observation.log_position).max();
+    gateway.see(newest.unwrap_or_default()).await?;
+    recall(gateway, cell_id, &observations).await?;
     let (runs, dropped) = own(gateway, cell_id, first_sequence, observations);
     if dropped > 0 {
         warn!(%cell_id, dropped, "Dropped observations of containers that are not this cell's.");
@@ -38,6 +59,67 @@ pub(super) async fn take(
         kept.map_err(|failure| Error::Observations { reason: failure.to_string() })?;
     }
     Ok(ObservationsAnswer { acknowledged: end.saturating_sub(1) })
+}
+
+/// Looks for containers that ended before this node knew them, or that another node knew, in the
+/// log: their last lines may come here.
+async fn recall(
+    gateway: &Gateway,
+    cell_id: &CellId,
+    observations: &[Observation],
+) -> Result<(), Error> {
+    let unknown: BTreeSet<_> = {
+        let recent = recent::lock(&gateway.recent);
+        let present = gateway.control_plane.now.read(|world| {
+            world.cell_assignments().of(world.aggregates(), cell_id).map(|present| present.work)
+        });
+        let present = present.unwrap_or_default();
+        let is_present =
+            |guid: &InstanceGuid| present.iter().any(|work| work.reference.instance_guid == *guid);
+        let containers = observations.iter().map(|seen| (&seen.owner, &seen.instance_guid));
+        containers
+            .filter(|(owner, guid)| !recent.knows(cell_id, guid, owner) && !is_present(guid))
+            .take(LOOK_UPS_MAX)
+            .collect()
+    };
+    for (owner, guid) in unknown {
+        if let Some(work) = placement(gateway, cell_id, owner, guid).await? {
+            recent::lock(&gateway.recent).note(cell_id, [&work]);
+        }
+    }
+    Ok(())
+}
+
+/// The placement by which a container became this cell's, if it did among its owner's newest.
+async fn placement(
+    gateway: &Gateway,
+    cell_id: &CellId,
+    owner: &Owner,
+    guid: &InstanceGuid,
+) -> Result<Option<WorkReference>, Error> {
+    let types = PLACED.map(str::to_owned).to_vec();
+    let filter = Filter { owner: Some(owner.clone()), types, ..Filter::default() };
+    let store = &gateway.control_plane.store;
+    let events =
+        store.read_filtered(&filter, Position(0), PLACEMENTS_MAX, Order::NewestFirst).await;
+    let events = events.map_err(NotCaughtUp::Log)?;
+    Ok(events.iter().find_map(|recorded| {
+        let (placed_on, instance_guid, kind) = match (&recorded.event, &recorded.stream) {
+            (Event::ActualLrp(actual_lrp::Event::Placed(placed)), StreamId::ActualLrp(key)) => {
+                (&placed.cell_id, &placed.instance_guid, WorkKind::Lrp(key.clone()))
+            }
+            (Event::Task(task::Event::Placed(placed)), StreamId::Task(task_guid)) => {
+                (&placed.cell_id, &placed.instance_guid, WorkKind::Task(task_guid.clone()))
+            }
+            _ => return None,
+        };
+        let is_it = placed_on == cell_id && instance_guid == guid;
+        is_it.then(|| WorkReference {
+            kind,
+            instance_guid: guid.clone(),
+            placement_epoch: PlacementEpoch(recorded.position),
+        })
+    }))
 }
 
 /// The cell's own observations in runs without gaps, each with its first sequence, and how many

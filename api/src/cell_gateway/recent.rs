@@ -1,6 +1,7 @@
 //! Which containers were lately each cell's: what it pushes of them may arrive after their end.
 //!
-//! A memory beside the log, bounded for each cell and gone with the process.
+//! A memory beside the log, bounded for each cell and gone with the process: what another node
+//! knew, or an earlier process, is looked up in the log.
 
 use std::{
     collections::{HashMap, VecDeque},

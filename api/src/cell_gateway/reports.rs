@@ -98,6 +98,8 @@ pub(super) async fn keep_evidence(
     cell_id: &CellId,
     report: &domain::rep::Report,
 ) -> Result<Option<Digest>, Error> {
+    // The placement may have been told to the cell by another node.
+    gateway.see(report.work.placement_epoch.0).await?;
     let now = &gateway.control_plane.now;
     if !now.read(|world| recent::is_placed(world, cell_id, &report.work)) {
         return Ok(None);

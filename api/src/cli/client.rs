@@ -6,12 +6,15 @@ use std::{
     fmt, fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
+
+use crate::graphql::AT_LEAST_HEADER;
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -90,7 +93,17 @@ pub enum Error {
 impl Error {
     /// Whether the question may have been heard all the same.
     pub(super) fn is_uncertain(&self) -> bool {
-        matches!(self, Self::Lost { .. } | Self::Unexpected { .. })
+        match self {
+            Self::Lost { .. } | Self::Unexpected { .. } => true,
+            Self::Refused(refusal) => refusal.code == "OUTCOME_UNKNOWN",
+            Self::Address { .. }
+            | Self::Token
+            | Self::TokenInClear { .. }
+            | Self::CaFile { .. }
+            | Self::Certificates { .. }
+            | Self::Prepare(_)
+            | Self::Unreachable { .. } => false,
+        }
     }
 }
 
@@ -150,6 +163,8 @@ pub struct Client {
     pub(super) endpoint: reqwest::Url,
     /// What it is called in errors.
     pub(super) url: String,
+    /// How far the view must be that answers: what this program was answered last, or was told.
+    at_least: Arc<Mutex<Option<String>>>,
 }
 
 impl Client {
@@ -184,7 +199,13 @@ impl Client {
             builder = builder.tls_certs_only([]);
         }
         let http = builder.build().map_err(Error::Prepare)?;
-        Ok(Self { http, endpoint, url: api_url.trim_end_matches('/').to_owned() })
+        let url = api_url.trim_end_matches('/').to_owned();
+        Ok(Self { http, endpoint, url, at_least: Arc::default() })
+    }
+
+    /// From now on an answer must show the log up to a position or cursor, whichever node gives it.
+    pub(super) fn read_at_least(&self, at_least: String) {
+        *self.at_least.lock().unwrap_or_else(PoisonError::into_inner) = Some(at_least);
     }
 
     /// Asks one question and gives its `data`.
@@ -193,7 +214,12 @@ impl Client {
     /// When nobody answers, the answer is a refusal, or it is not one of a control plane.
     pub async fn query(&self, document: &str, variables: Value) -> Result<Value, Error> {
         let question = json!({ "query": document, "variables": variables });
-        let request = self.http.post(self.endpoint.clone()).timeout(ANSWER_TIMEOUT).json(&question);
+        let mut request =
+            self.http.post(self.endpoint.clone()).timeout(ANSWER_TIMEOUT).json(&question);
+        let at_least = self.at_least.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(at_least) = at_least {
+            request = request.header(AT_LEAST_HEADER, at_least);
+        }
         let response = request.send().await.map_err(|failure| self.failed(failure))?;
         let status = response.status();
         let body = response.bytes().await.map_err(|failure| self.failed(failure))?;

@@ -87,7 +87,8 @@ impl StorageOptions {
             ),
             Location::Postgres { .. } => None,
         };
-        let storage = Storage::open(&location, Incarnation(clock::new_uuid())).await?;
+        let storage =
+            Storage::open(&location, Incarnation(clock::new_uuid()), clock::wall_clock()).await?;
         Ok(OpenStorage { storage, _lock: lock })
     }
 
@@ -96,7 +97,7 @@ impl StorageOptions {
     /// # Errors
     /// What is wrong with the options, or why it cannot be opened.
     pub async fn open_to_read(&self) -> Result<OpenStorage, Error> {
-        let storage = Storage::open_to_read(&self.existing()?).await?;
+        let storage = Storage::open_to_read(&self.existing()?, clock::wall_clock()).await?;
         Ok(OpenStorage { storage, _lock: None })
     }
 

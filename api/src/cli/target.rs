@@ -23,6 +23,10 @@ pub struct Target {
     /// The certificates to trust, in PEM; those of this machine when absent.
     #[arg(long, global = true)]
     ca_file: Option<PathBuf>,
+    /// Answer only what shows the log up to this position or cursor, as an earlier answer told it,
+    /// also by another node; waits up to 2 s for that.
+    #[arg(long, global = true, value_name = "POSITION")]
+    at_least: Option<String>,
     /// Answer in JSON, for programs: one document, or one object a line where it streams.
     #[arg(long, global = true)]
     json: bool,
@@ -39,6 +43,9 @@ impl Target {
             None => self.token,
         };
         let client = Client::new(&self.api, token.as_deref(), self.ca_file.as_deref())?;
+        if let Some(at_least) = self.at_least {
+            client.read_at_least(at_least.trim_start_matches('@').to_owned());
+        }
         Ok(Session { client, is_json: self.json, print })
     }
 }

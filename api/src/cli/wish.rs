@@ -72,6 +72,8 @@ pub(super) async fn send<const N: usize>(
         }
     })?;
     let accepted: Accepted = session.client.part(&answer, "/accepted")?;
+    // What is asked next may be answered by another node.
+    session.client.read_at_least(accepted.cursor.clone());
     Ok(Accepted { answer: answer["accepted"].clone(), ..accepted })
 }
 

@@ -103,7 +103,15 @@ impl Decider {
         self.answers.insert(envelope.command_id.clone(), Answer { stream, accepted });
     }
 
-    /// Folds what another node wrote.
+    /// Folds what another node wrote, and remembers which commands of users it took.
+    pub fn fold(&mut self, recorded: &Recorded<Event>) {
+        self.apply(recorded);
+        if recorded.actor.kind == ActorKind::User {
+            self.answers.fold(recorded);
+        }
+    }
+
+    /// Folds an event.
     pub fn apply(&mut self, recorded: &Recorded<Event>) {
         self.aggregates.apply(recorded);
         self.head = recorded.stamp();
@@ -290,13 +298,30 @@ struct Answers {
 }
 
 impl Answers {
+    /// The events of a command come in order, so the last one tells its answer.
+    fn fold(&mut self, recorded: &Recorded<Event>) {
+        let position = recorded.position;
+        match self.by_id.get_mut(&recorded.command_id) {
+            Some(Answer { accepted, .. }) if accepted.position < position => {
+                *accepted = Accepted { position, events: accepted.events + 1 };
+            }
+            Some(_) => {}
+            None => {
+                let accepted = Accepted { position, events: 1 };
+                let stream = recorded.stream.clone();
+                self.insert(recorded.command_id.clone(), Answer { stream, accepted });
+            }
+        }
+    }
+
     fn insert(&mut self, command_id: CommandId, answer: Answer) {
         if self.oldest_first.len() >= ANSWERS_MAX
             && let Some(oldest) = self.oldest_first.pop_front()
         {
             self.by_id.remove(&oldest);
         }
-        self.oldest_first.push_back(command_id.clone());
-        self.by_id.insert(command_id, answer);
+        if self.by_id.insert(command_id.clone(), answer).is_none() {
+            self.oldest_first.push_back(command_id);
+        }
     }
 }

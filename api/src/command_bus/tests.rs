@@ -11,14 +11,16 @@ use domain::{
     command::{Command, Seen},
     event::{Event, UnreadableEvent},
     id::CommandId,
-    log::{Actor, Incarnation, LeaseEpoch, Recorded, StreamId, StreamVersion},
+    log::{Actor, ActorKind, Incarnation, LeaseEpoch, Position, Recorded, StreamId, StreamVersion},
     testing,
     units::Timestamp,
 };
 use projections::event_store::{
-    BatchRow, EventStore, Filter, Head, Leaf, NewestOfType, Order, Row, Subscription,
+    self, AppendError, Batch, BatchId, BatchRow, EventStore, Filter, Head, Leaf, NewestOfType,
+    Order, Refusal, Row, Subscription, Turn,
     memory::{MemoryLog, MemoryStore},
 };
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use domain::{aggregates::Aggregates, log::Stamp};
 
@@ -32,6 +34,7 @@ enum Fault {
     LostBeforeWriting,
     Failed,
     Closed,
+    LeasePassed,
     /// From now on every batch with an event of this command.
     Refuses(&'static str),
 }
@@ -43,7 +46,44 @@ struct FaultyStore {
     appends: AtomicUsize,
     /// Whether the events that it holds are of a newer version.
     is_newer: AtomicBool,
+    /// How many appends met a moved head: without a turn, and within one.
+    moved: Arc<[AtomicUsize; 2]>,
+    /// How many look-ups of batches fail from now on.
+    lost_finds: AtomicUsize,
+    /// Held by a turn: nobody else appends.
+    turn: Arc<Mutex<()>>,
 }
+
+struct GuardedTurn {
+    store: MemoryStore,
+    head: Head,
+    moved: Arc<[AtomicUsize; 2]>,
+    _guard: OwnedMutexGuard<()>,
+}
+
+#[async_trait]
+impl Turn for GuardedTurn {
+    fn head(&self) -> Head {
+        self.head
+    }
+    async fn read_all(&mut self, after: Position, limit: usize) -> Read<Vec<Recorded<Event>>> {
+        self.store.read_all(after, limit).await
+    }
+    async fn append(self: Box<Self>, batch: Batch) -> Result<Vec<Recorded<Event>>, AppendError> {
+        let appended = self.store.append(batch).await;
+        count_moved(&self.moved[1], &appended);
+        appended
+    }
+}
+
+fn count_moved(count: &AtomicUsize, appended: &Result<Vec<Recorded<Event>>, AppendError>) {
+    if matches!(appended, Err(AppendError::HeadMoved { .. })) {
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A failure that may pass.
+const LOST: event_store::Error = event_store::Error::Gap(Position(1));
 
 impl FaultyStore {
     fn new() -> Arc<Self> {
@@ -53,6 +93,9 @@ impl FaultyStore {
             fault: std::sync::Mutex::new(Fault::None),
             appends: AtomicUsize::new(0),
             is_newer: AtomicBool::new(false),
+            moved: Default::default(),
+            lost_finds: AtomicUsize::new(0),
+            turn: Arc::default(),
         })
     }
 
@@ -79,8 +122,17 @@ impl EventStore for FaultyStore {
             if lasts { *fault } else { std::mem::replace(&mut *fault, Fault::None) }
         };
         let id = batch.id;
+        let _guard = self.turn.lock().await;
         match fault {
-            Fault::None => self.inner.append(batch).await,
+            Fault::None => {
+                let appended = self.inner.append(batch).await;
+                count_moved(&self.moved[0], &appended);
+                appended
+            }
+            Fault::LeasePassed if batch.lease.is_some() => {
+                Err(AppendError::LeasePassed { lease_epoch: LeaseEpoch(1) })
+            }
+            Fault::LeasePassed => self.inner.append(batch).await,
             Fault::LostAfterWriting => {
                 self.inner.append(batch).await?;
                 Err(AppendError::OutcomeUnknown { batch: id })
@@ -96,10 +148,21 @@ impl EventStore for FaultyStore {
             }
         }
     }
-    async fn turn(&self) -> Result<Box<dyn event_store::Turn>, AppendError> {
-        self.inner.turn().await
+    async fn turn(&self) -> Result<Box<dyn Turn>, AppendError> {
+        let guard = Arc::clone(&self.turn).lock_owned().await;
+        let head = self.inner.head().await.map_err(AppendError::Failed)?;
+        let (store, moved) = (self.inner.clone(), Arc::clone(&self.moved));
+        Ok(Box::new(GuardedTurn { store, head, moved, _guard: guard }))
     }
     async fn find_batch(&self, id: BatchId) -> Read<Option<Vec<Recorded<Event>>>> {
+        if matches!(*self.fault.lock().unwrap(), Fault::Closed) {
+            return Err(event_store::Error::Closed);
+        }
+        let left = self.lost_finds.load(Ordering::Relaxed);
+        if left > 0 {
+            self.lost_finds.store(left - 1, Ordering::Relaxed);
+            return Err(LOST);
+        }
         self.inner.find_batch(id).await
     }
     async fn find_command(&self, id: &CommandId) -> Read<Option<Vec<Recorded<Event>>>> {
@@ -150,6 +213,16 @@ impl EventStore for FaultyStore {
 fn bus(store: &Arc<FaultyStore>) -> CommandBus {
     let store: Arc<dyn EventStore> = store.clone();
     CommandBus::start(store, &World::empty(), Arc::new(Clock::default()), LeaseEpoch(1))
+}
+
+/// The bus of one of several nodes.
+fn node(store: &Arc<FaultyStore>) -> (CommandBus, Lease) {
+    let lease = Lease::held(LeaseEpoch(1));
+    let as_store: Arc<dyn EventStore> = store.clone();
+    let clock = Arc::new(Clock::default());
+    let writers = Writers::Several;
+    let bus = CommandBus::start_under(as_store, &World::empty(), clock, lease.clone(), writers);
+    (bus, lease)
 }
 
 fn user(id: &str, command: impl Into<Command>) -> Envelope {
@@ -262,20 +335,98 @@ async fn commands_that_wait_together_are_committed_together() {
 }
 
 #[tokio::test]
-async fn two_nodes_on_one_log_yield_to_each_other_and_lose_nothing() {
+async fn nodes_on_one_log_yield_to_each_other_and_lose_nothing() {
     let store = FaultyStore::new();
-    let (one, two) = (bus(&store), bus(&store));
-    let commands = (0..100).map(|number| {
-        let node = if number % 2 == 0 { &one } else { &two };
-        node.submit(user(&format!("c{number}"), testing::desire(&format!("p{number}"), 1)))
-    });
+    let nodes = [node(&store).0, node(&store).0, node(&store).0];
+    for round in 0..10 {
+        let commands = (0..30).map(|number| {
+            let name = format!("{round}-{number}");
+            nodes[number % 3].submit(user(&name, testing::desire(&name, 1)))
+        });
+        let outcomes = futures_util::future::join_all(commands).await;
+        assert!(outcomes.iter().all(Result::is_ok));
+    }
 
-    let outcomes = futures_util::future::join_all(commands).await;
-    let same = two.submit(user("again", testing::desire("p0", 1))).await;
+    let repeated = nodes[1].submit(user("0-0", testing::desire("0-0", 1))).await.unwrap();
+    let same = nodes[2].submit(user("again", testing::desire("9-0", 1))).await;
 
-    assert!(outcomes.iter().all(Result::is_ok));
-    assert_eq!(log(&store).await.len(), 100);
+    assert_eq!(log(&store).await.len(), 300);
+    assert_eq!((repeated.position, repeated.events), (log(&store).await[0].position, 1));
     assert_eq!(rejection(same), "ALREADY_EXISTS");
+    let moved = [&store.moved[0], &store.moved[1]].map(|count| count.load(Ordering::Relaxed));
+    assert_eq!(moved[1], 0, "a batch was refused within its turn");
+    assert!(moved[0] <= 3, "who met another writer did not go on with turns: {moved:?}");
+}
+
+#[tokio::test]
+async fn what_another_node_wrote_before_counts_also_for_what_changes_nothing() {
+    let store = FaultyStore::new();
+    let (one, two) = (node(&store).0, node(&store).0);
+    for number in 0..50 {
+        let name = format!("p{number}");
+        one.submit(user(&format!("c{number}"), testing::desire(&name, 1))).await.unwrap();
+        let refused = two.submit(user(&format!("d{number}"), testing::desire(&name, 1))).await;
+        assert_eq!(rejection(refused), "ALREADY_EXISTS");
+        assert!(two.submit(user(&format!("r{number}"), remove(&name))).await.is_ok());
+        assert_eq!(
+            rejection(one.submit(user(&format!("s{number}"), remove(&name))).await),
+            "NOT_FOUND"
+        );
+    }
+}
+
+#[tokio::test]
+async fn when_the_lease_has_passed_only_the_loops_commands_are_refused() {
+    let store = FaultyStore::new();
+    let (bus, lease) = node(&store);
+    bus.submit(user("c1", testing::desire("web", 1))).await.unwrap();
+    store.fail_next(Fault::LeasePassed);
+    let mut create = user("c2", actual_lrp::Command::Create { key: testing::key("web", 0) });
+    create.seen = Some(Seen { position: Position(1), lease_epoch: LeaseEpoch(1) });
+
+    let (loops, users) =
+        tokio::join!(bus.submit(create), bus.submit(user("c3", testing::desire("other", 1))));
+
+    assert!(matches!(loops, Err(Error::Rejected(Rejection::LeasePassed { .. }))), "{loops:?}");
+    assert!(users.is_ok());
+    assert_eq!(lease.epoch(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_too_long_is_told_that_the_outcome_is_unknown_while_the_bus_goes_on() {
+    let store = FaultyStore::new();
+    let (bus, _) = node(&store);
+    store.fail_next(Fault::LostAfterWriting);
+    store.lost_finds.store(60, Ordering::Relaxed);
+
+    let late = bus.submit(user("c2", testing::desire("other", 1)));
+    let late = async { (tokio::time::sleep(Duration::from_secs(1)).await, late.await).1 };
+    let (first, late) = tokio::join!(bus.submit(user("c1", testing::desire("web", 1))), late);
+    assert!(matches!(first, Err(Error::OutcomeUnknown)), "{first:?}");
+    assert!(matches!(late, Err(Error::Unavailable { .. })), "{late:?}");
+
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let repeated = bus.submit(user("c1", testing::desire("web", 1))).await.unwrap();
+    assert_eq!(repeated, Accepted { position: Position(1), events: 1 });
+    assert_eq!(log(&store).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_store_that_is_closed_before_an_outcome_is_known_ends_the_bus() {
+    let store = FaultyStore::new();
+    let (bus, _) = node(&store);
+    store.fail_next(Fault::LostAfterWriting);
+    store.lost_finds.store(usize::MAX, Ordering::Relaxed);
+
+    let asked = bus.submit(user("c1", testing::desire("web", 1)));
+    let closed = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        store.fail_next(Fault::Closed);
+    };
+    let (asked, ()) = tokio::join!(asked, closed);
+
+    assert!(matches!(asked, Err(Error::OutcomeUnknown)));
+    timeout(Duration::from_secs(10), bus.ended()).await.unwrap();
 }
 
 #[tokio::test]
@@ -349,7 +500,7 @@ async fn a_bus_whose_store_is_closed_ends_and_says_so() {
     store.fail_next(Fault::Closed);
 
     let failed = bus.submit(user("c1", testing::desire("web", 1))).await;
-    tokio::time::timeout(Duration::from_secs(10), bus.ended()).await.unwrap();
+    timeout(Duration::from_secs(10), bus.ended()).await.unwrap();
 
     assert!(matches!(failed, Err(Error::Unavailable { .. })));
     let later = bus.submit(user("c2", testing::desire("web", 1))).await;
@@ -374,7 +525,7 @@ async fn behind_a_newer_nodes_event_the_bus_writes_nothing_and_ends() {
 
     let told = refused.to_string();
     assert!(told.contains("position 2") && told.contains("upgrade"), "{told}");
-    tokio::time::timeout(std::time::Duration::from_secs(10), bus.ended()).await.unwrap();
+    timeout(Duration::from_secs(10), bus.ended()).await.unwrap();
     assert!(bus.failure().is_some_and(|reason| told.contains(reason)));
     assert_eq!(log(&store).await.len(), 2);
 }

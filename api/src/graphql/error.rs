@@ -15,7 +15,10 @@ use projections::{
 };
 use tracing::error;
 
-use crate::{command_bus, control_plane};
+use crate::{
+    command_bus,
+    control_plane::{self, NotCaughtUp},
+};
 
 /// The code of a request whose values are not what they must be.
 pub(super) const INVALID: &str = "INVALID";
@@ -71,6 +74,7 @@ pub(super) fn of_bus(failure: &command_bus::Error) -> Error {
     let code = match failure {
         command_bus::Error::Rejected(rejection) => rejection.code(),
         command_bus::Error::Busy => "BUSY",
+        command_bus::Error::OutcomeUnknown => "OUTCOME_UNKNOWN",
         command_bus::Error::Unavailable { .. } | command_bus::Error::Closed => "UNAVAILABLE",
     };
     coded(code, failure.to_string())
@@ -111,6 +115,21 @@ pub(super) fn of_history(failure: &history::Error) -> Error {
         history::Error::Log { .. } | history::Error::Snapshots { .. } => {
             internal("cannot show the past", failure)
         }
+    }
+}
+
+/// Why this node does not show what a client has seen elsewhere.
+pub(super) fn of_not_caught_up(failure: &NotCaughtUp) -> Error {
+    match failure {
+        NotCaughtUp::Behind { seen, .. } => {
+            let mut told = coded("NOT_CAUGHT_UP", failure.to_string());
+            if let Some(extensions) = &mut told.extensions {
+                extensions.set("position", seen.to_string());
+            }
+            told
+        }
+        NotCaughtUp::AheadOfHead { .. } => coded("AHEAD_OF_HEAD", failure.to_string()),
+        NotCaughtUp::Log(failure) => of_log(failure),
     }
 }
 

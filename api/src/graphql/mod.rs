@@ -3,12 +3,14 @@
 //! - `query`, `mutation`, `subscription`: the roots; `world` is the present and any past instant
 //! - `handler` speaks GraphQL over HTTP, `socket` the protocol graphql-transport-ws
 //! - `document` refuses what costs too much; `error` is what clients are told
+//! - `at_least` waits for what was written through another node
 //! - the other files each show or read one thing under the field's own words
 //!
 //! Parses, submits, shows; decides nothing. Shows no secret: values of environments are told by
 //! fingerprint only.
 
 mod actual_lrp;
+mod at_least;
 mod cell;
 mod convergence;
 mod crash;
@@ -45,6 +47,7 @@ use crate::{
     control_plane::ControlPlane,
     http::{Access, Caller, limits::SocketLimits},
 };
+pub(crate) use at_least::HEADER as AT_LEAST_HEADER;
 use document::DocumentCheck;
 use error::{coded, invalid_field};
 use mutation::Mutation;
@@ -78,6 +81,7 @@ struct Shared {
 /// What the handlers share.
 #[derive(Clone)]
 struct Edge {
+    control_plane: ControlPlane,
     schema: Schema,
     access: Arc<Access>,
     socket_limits: SocketLimits,
@@ -89,8 +93,9 @@ pub fn router(control_plane: ControlPlane, access: Access) -> Router {
 }
 
 fn router_with(control_plane: ControlPlane, access: Access, socket_limits: SocketLimits) -> Router {
-    let schema = builder().data(Shared { control_plane, present: Present::default() }).finish();
-    let edge = Edge { schema, access: Arc::new(access), socket_limits };
+    let shared = Shared { control_plane: control_plane.clone(), present: Present::default() };
+    let schema = builder().data(shared).finish();
+    let edge = Edge { control_plane, schema, access: Arc::new(access), socket_limits };
     Router::new().route("/graphql", any(handler::answer)).with_state(edge)
 }
 

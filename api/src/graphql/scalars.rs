@@ -16,6 +16,10 @@ pub(super) struct PositionText(pub(super) Position);
 impl PositionText {
     fn read(value: &Value) -> Option<Self> {
         let Value::String(text) = value else { return None };
+        Self::of_text(text)
+    }
+
+    pub(super) fn of_text(text: &str) -> Option<Self> {
         let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         if is_plain { text.parse().ok().map(|number| Self(Position(number))) } else { None }
     }

@@ -202,7 +202,7 @@ impl Plane {
 
     fn catch_up(&mut self) {
         for recorded in self.log.read_all(self.decider.head().position, usize::MAX) {
-            self.decider.apply(recorded);
+            self.decider.fold(recorded);
         }
     }
 

@@ -64,6 +64,7 @@ fn of_error(failure: &Error) -> &'static str {
         Error::Rejected(rejection) => rejection.code(),
         Error::Busy => "BUSY",
         Error::Unavailable { .. } => "UNAVAILABLE",
+        Error::OutcomeUnknown => "OUTCOME_UNKNOWN",
         Error::Closed => "CLOSED",
     }
 }

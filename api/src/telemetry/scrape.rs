@@ -56,8 +56,11 @@ pub(super) async fn note(control_plane: &ControlPlane) {
 }
 
 fn note_lease(control_plane: &ControlPlane) {
-    gauge!(LEASE_HELD).set(1.0);
-    gauge!(LEASE_EPOCH).set(gauge_value(control_plane.bus.lease_epoch().0));
+    let epoch = control_plane.bus.lease().epoch();
+    gauge!(LEASE_HELD).set(if epoch.is_some() { 1.0 } else { 0.0 });
+    if let Some(epoch) = epoch {
+        gauge!(LEASE_EPOCH).set(gauge_value(epoch.0));
+    }
 }
 
 async fn note_log(control_plane: &ControlPlane) -> Result<(), event_store::Error> {

@@ -38,6 +38,7 @@ const EXPORT_PERIOD: Duration = Duration::from_secs(1);
 
 /// Where traces go.
 #[derive(Debug, Clone, Default, Args)]
+#[group(skip)]
 pub struct Options {
     /// Send traces to this OpenTelemetry collector, by OTLP over HTTP (protobuf), such as
     /// `http://127.0.0.1:4318`. Without it nothing is traced.

@@ -255,9 +255,10 @@ async fn follow(
         match control_plane.assignment(after, cell_epoch).await {
             Ok(assignment) if assignment.cell_epoch == cell_epoch => {
                 back_off.reset();
-                let is_new = assigned.borrow().is_none() || assignment.position != after;
-                after = assignment.position;
+                // A node that is behind gives an older list, which is obeyed no more.
+                let is_new = assigned.borrow().is_none() || assignment.position > after;
                 if is_new {
+                    after = assignment.position;
                     assigned.send_replace(Some(Arc::new(assignment)));
                 } else {
                     // It was held long, unless the other side errs: then this holds it.

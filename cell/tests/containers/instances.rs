@@ -45,7 +45,7 @@ impl Agent {
     fn start(world: &World, plane: &FakePlane, on_shutdown: OnShutdown) -> Self {
         let cell_id = CellId::new("cell-1").unwrap();
         let folder = world.home.path().join("agent");
-        let unused = ("http://unused".to_owned(), PlainText(String::new()));
+        let unused = (vec!["http://unused".to_owned()], PlainText(String::new()));
         let mut config = Config::new(cell_id, folder, unused.0, unused.1);
         config.preloaded_rootfses.insert("diario".to_owned());
         config.on_shutdown = on_shutdown;

@@ -22,7 +22,7 @@ pub mod sqlite;
 mod subscription;
 mod turn;
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 use domain::{
@@ -144,6 +144,11 @@ pub trait EventStore: Send + Sync + std::fmt::Debug {
     /// Which log this is: the same for its whole life, also after a restore.
     async fn log_id(&self) -> Result<LogId, Error>;
 
+    /// Where the log ends, if it could be written now as far as is known.
+    async fn ready(&self) -> Result<Head, Error> {
+        self.head().await
+    }
+
     /// Writes a batch, all or nothing; durable when answered. The store gives positions
     /// (`decided_on` + 1 and so on) and stream versions. Dropping the future does not stop the
     /// append.
@@ -161,6 +166,20 @@ pub trait EventStore: Send + Sync + std::fmt::Debug {
 
     /// The events that a command caused, or `None` if the log holds none.
     async fn find_command(&self, id: &CommandId) -> Result<Option<Vec<Recorded<Event>>>, Error>;
+
+    /// Those of some commands that the log holds, each with the events that it caused.
+    async fn find_commands(
+        &self,
+        ids: &[CommandId],
+    ) -> Result<HashMap<CommandId, Vec<Recorded<Event>>>, Error> {
+        let mut found = HashMap::new();
+        for id in ids {
+            if let Some(events) = self.find_command(id).await? {
+                found.insert(id.clone(), events);
+            }
+        }
+        Ok(found)
+    }
 
     /// The events behind a position, in order.
     async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<Recorded<Event>>, Error>;

@@ -8,10 +8,11 @@
 
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{
     id::CellId,
+    log::LeaseEpoch,
     units::{Milliseconds, Timestamp},
 };
 
@@ -23,7 +24,12 @@ pub struct Presence {
     /// Every cell counts as heard then.
     all_heard: Milliseconds,
     looked: Milliseconds,
+    lease_epoch: Option<LeaseEpoch>,
     heard: BTreeMap<CellId, Heard>,
+    /// Heard by this node, and not yet told to the others.
+    untold: BTreeSet<CellId>,
+    /// When this node last learned whom the others heard.
+    learned: Milliseconds,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -36,18 +42,70 @@ impl Presence {
     /// A table of a control plane that starts now.
     #[must_use]
     pub fn new(now: Milliseconds) -> Self {
-        Self { all_heard: now, looked: now, heard: BTreeMap::new() }
+        Self {
+            all_heard: now,
+            looked: now,
+            lease_epoch: None,
+            heard: BTreeMap::new(),
+            untold: BTreeSet::new(),
+            learned: now,
+        }
     }
 
     /// Notes that a cell was heard: in monotonic time, which counts, and in wall time, for people.
     pub fn heard(&mut self, cell_id: &CellId, monotonic: Milliseconds, wall: Timestamp) {
         self.heard.insert(cell_id.clone(), Heard { monotonic, wall });
+        self.untold.insert(cell_id.clone());
+    }
+
+    /// Those that this node heard since this was asked last, to be told to the other nodes.
+    pub fn take_untold(&mut self) -> BTreeSet<CellId> {
+        std::mem::take(&mut self.untold)
+    }
+
+    /// Keeps for the next time what could not be told.
+    pub fn keep_untold(&mut self, cells: BTreeSet<CellId>) {
+        self.untold.extend(cells);
+    }
+
+    /// Notes how long before `monotonic` any node heard each cell.
+    pub fn learn(
+        &mut self,
+        ages: &BTreeMap<CellId, Milliseconds>,
+        monotonic: Milliseconds,
+        wall: Timestamp,
+    ) {
+        self.learned = monotonic;
+        for (cell_id, age) in ages {
+            let heard = Heard {
+                monotonic: Milliseconds(monotonic.0.saturating_sub(age.0)),
+                wall: Timestamp(wall.0.saturating_sub(nanoseconds(*age))),
+            };
+            let known = self.heard.get(cell_id).map(|known| known.monotonic);
+            if known.is_none_or(|known| known < heard.monotonic) {
+                self.heard.insert(cell_id.clone(), heard);
+            }
+        }
+    }
+
+    /// Whether it is not known whom the others heard lately: nobody can be called silent then.
+    #[must_use]
+    pub fn is_deaf(&self, now: Milliseconds, time_to_live: Milliseconds) -> bool {
+        now.0.saturating_sub(self.learned.0) > time_to_live.0 / 3
     }
 
     /// The wall time at which a cell was last heard by this control plane.
     #[must_use]
     pub fn last_heard(&self, cell_id: &CellId) -> Option<Timestamp> {
         self.heard.get(cell_id).map(|heard| heard.wall)
+    }
+
+    /// Notes under which lease the watch looks. Under another one than before, this node has not
+    /// watched until now: every cell counts as heard now.
+    pub fn watch_under(&mut self, lease_epoch: LeaseEpoch, now: Milliseconds) {
+        if self.lease_epoch.replace(lease_epoch) != Some(lease_epoch) {
+            self.all_heard = now;
+        }
     }
 
     /// Notes that the watch looks now. If it did not for longer than a third of the time to live,
@@ -71,6 +129,10 @@ impl Presence {
         let last = heard.unwrap_or_default().max(self.all_heard);
         now.0.saturating_sub(last.0) > time_to_live.0
     }
+}
+
+fn nanoseconds(span: Milliseconds) -> i64 {
+    i64::try_from(span.0).unwrap_or(i64::MAX).saturating_mul(1_000_000)
 }
 
 #[cfg(test)]
@@ -109,6 +171,33 @@ mod tests {
         assert_eq!(presence.last_heard(&cells()[0]), Some(Timestamp(7)));
         assert_eq!(overdue(&mut presence, 117..=132), [false, true]);
         assert_eq!(overdue(&mut presence, 133..=133), [true, true]);
+    }
+
+    #[test]
+    fn under_a_new_lease_every_cell_gets_a_whole_time_to_live() {
+        let mut presence = Presence::new(at(0));
+        presence.watch_under(LeaseEpoch(1), at(1));
+        assert_eq!(overdue(&mut presence, 1..=16), [false, false]);
+        presence.watch_under(LeaseEpoch(3), at(17));
+        assert_eq!(overdue(&mut presence, 17..=32), [false, false]);
+        presence.watch_under(LeaseEpoch(3), at(33));
+        assert_eq!(overdue(&mut presence, 33..=33), [true, true]);
+    }
+
+    #[test]
+    fn a_cell_that_another_node_heard_is_not_overdue() {
+        let mut presence = Presence::new(at(0));
+        let [one, other] = cells();
+        presence.heard(&one, at(10), Timestamp(0));
+        assert_eq!(presence.take_untold().into_iter().collect::<Vec<_>>(), [one.clone()]);
+        assert!(presence.take_untold().is_empty());
+        let ages = [(one, at(8)), (other, at(1))].into();
+
+        presence.learn(&ages, at(14), Timestamp(14_000_000_000));
+
+        assert_eq!(presence.last_heard(&cells()[1]), Some(Timestamp(13_000_000_000)));
+        assert_eq!(overdue(&mut presence, 14..=26), [true, false]);
+        assert_eq!([19, 20].map(|now| presence.is_deaf(at(now), TIME_TO_LIVE)), [false, true]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tracing::{Instrument as _, trace_span};
 
-use super::{Edge, VIA, error::INVALID, socket};
+use super::{Edge, VIA, at_least::AtLeast, error::INVALID, socket};
 use crate::{
     http::{
         Caller, Denied,
@@ -39,9 +39,15 @@ pub(super) struct Wire {
     operation_name: Option<String>,
     #[serde(default)]
     variables: Option<serde_json::Map<String, serde_json::Value>>,
-    /// Nothing is read from it, but it must be what the specification says.
-    #[serde(default, rename = "extensions")]
-    _extensions: Option<serde_json::Map<String, serde_json::Value>>,
+    #[serde(default)]
+    extensions: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl Wire {
+    /// How far the view must be for this.
+    pub(super) fn at_least(&self) -> Option<AtLeast> {
+        AtLeast::of_extensions(self.extensions.as_ref())
+    }
 }
 
 impl From<Wire> for Request {
@@ -141,8 +147,15 @@ async fn post(
         return Err(Refused::new(StatusCode::NOT_ACCEPTABLE, "NOT_ACCEPTABLE", message));
     };
     check_content_type(request.headers())?;
+    let asked_by_header = AtLeast::of_headers(request.headers());
     let executed = tokio::time::timeout(REQUEST_TIMEOUT, async move {
-        let request = read(request.into_body()).await?;
+        let wire = read(request.into_body()).await?;
+        if let Some(at_least) = wire.at_least().or(asked_by_header)
+            && let Err(failure) = at_least.wait(&edge.control_plane).await
+        {
+            return Ok(Response::from_errors(vec![failure]));
+        }
+        let request = Request::from(wire);
         let span = trace_span!(target: SPANS, "graphql.execute");
         Ok(edge.schema.execute(request.data(caller)).instrument(span).await)
     });
@@ -166,7 +179,7 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Refused> {
     Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message))
 }
 
-async fn read(body: Body) -> Result<Request, Refused> {
+async fn read(body: Body) -> Result<Wire, Refused> {
     let bytes: Bytes = to_bytes(body, BODY_BYTES_MAX).await.map_err(|failure| {
         if failure.into_inner().is::<LengthLimitError>() {
             let message = format!("the body must not be larger than {BODY_BYTES_MAX} bytes");
@@ -176,7 +189,7 @@ async fn read(body: Body) -> Result<Request, Refused> {
         }
     })?;
     // The decoder's words are left out: they may quote a secret.
-    let wire: Wire = serde_json::from_slice(&bytes).map_err(|failure| {
+    serde_json::from_slice(&bytes).map_err(|failure| {
         let message = format!(
             "the body must be a JSON object with query (a text), and perhaps operationName, \
              variables and extensions: line {}, column {} is not as it must be",
@@ -184,8 +197,7 @@ async fn read(body: Body) -> Result<Request, Refused> {
             failure.column()
         );
         Refused::new(StatusCode::BAD_REQUEST, INVALID, message)
-    })?;
-    Ok(wire.into())
+    })
 }
 
 /// Whether a request was refused before anything of it was executed.

@@ -175,8 +175,19 @@ impl Connection {
         let mut data = Data::default();
         data.insert(self.caller.clone());
         data.insert(Arc::clone(&progress));
+        let at_least = payload.at_least();
         let request = Request::from(payload);
-        let responses = self.edge.schema.execute_stream_with_session_data(request, Arc::new(data));
+        let edge = self.edge.clone();
+        let answered = async move {
+            if let Some(at_least) = at_least
+                && let Err(failure) = at_least.wait(&edge.control_plane).await
+            {
+                let refused = Response::from_errors(vec![failure]);
+                return stream::once(std::future::ready(refused)).left_stream();
+            }
+            edge.schema.execute_stream_with_session_data(request, Arc::new(data)).right_stream()
+        };
+        let responses = stream::once(answered).flatten();
         let (responses, abort) = stream::abortable(responses);
         let named = id.clone();
         let steps = responses

@@ -60,10 +60,10 @@ impl Cell {
     }
 
     fn start_agent(&mut self) {
-        let url = "http://unused".to_owned();
+        let urls = vec!["http://unused".to_owned()];
         let cell_id = CellId::new("cell-1").unwrap();
         let folder = self.folder.path().to_owned();
-        let mut config = Config::new(cell_id, folder, url, PlainText(String::new()));
+        let mut config = Config::new(cell_id, folder, urls, PlainText(String::new()));
         config.capacity.memory_mb = Some(Mebibytes(1000));
         config.preloaded_rootfses.insert("diario".to_owned());
         config.containers.healthcheck_binary = Some("/bin/true".into());

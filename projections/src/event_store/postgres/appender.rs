@@ -14,9 +14,9 @@ use tokio::{
 };
 
 use super::{
-    super::{AppendError, Batch, BatchId, CLOCK_DISTANCE_MAX_MS, Error},
+    super::{AppendError, Batch, BatchId, Error},
     append::{self, Answer, NoAnswer},
-    database::Database,
+    database::{Database, SELECT_CLOCK},
     failure::is_refusal,
     read, rows,
     shared::Shared,
@@ -201,23 +201,13 @@ impl Worker {
     async fn check_clock(&self, connection: &mut PgConnection) -> Result<(), Error> {
         let operation = "compare the clocks";
         let before = self.database.now();
-        let asked = sqlx::query("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
-            .fetch_one(connection);
+        let asked = sqlx::query(SELECT_CLOCK).fetch_one(connection);
         let theirs: i64 = timeout(ANSWER_MAX, asked)
             .await
             .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
             .and_then(|row| row.try_get(0))
             .map_err(|source| self.database.failed(operation, source))?;
-        let after = self.database.now();
-        // Theirs was read between the two of ours.
-        let (earliest, latest) = (before.0 / 1_000_000, after.0 / 1_000_000);
-        let milliseconds =
-            if theirs < earliest { earliest - theirs } else { (latest - theirs).min(0) };
-        if milliseconds.abs() > CLOCK_DISTANCE_MAX_MS {
-            let database = self.database.name().to_owned();
-            return Err(Error::ClockOff { database, milliseconds });
-        }
-        Ok(())
+        self.database.check_clock(before, theirs)
     }
 }
 

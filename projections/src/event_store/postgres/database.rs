@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{Error, Head, LogId, TURN_MAX},
+    super::{CLOCK_DISTANCE_MAX_MS, Error, Head, LogId, TURN_MAX},
     failure::{self, is_lost},
     migrate, tail,
 };
@@ -33,6 +33,10 @@ const READ_MAX: Duration = Duration::from_secs(30);
 const READERS_MAX: u32 = 8;
 /// How many connections write what is not the log: keys, snapshots, the lease, presence.
 const WRITERS_MAX: u32 = 3;
+
+/// The database's time in milliseconds.
+pub(super) const SELECT_CLOCK: &str =
+    "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
 /// A future that borrows a connection.
 pub(crate) type Work<'c, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>;
@@ -132,6 +136,20 @@ impl Database {
             workers,
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Compares the database's time, which was read since `before`, with this node's.
+    pub(super) fn check_clock(&self, before: Timestamp, theirs: i64) -> Result<(), Error> {
+        let after = self.now();
+        // Theirs was read between the two of ours.
+        let (earliest, latest) = (before.0 / 1_000_000, after.0 / 1_000_000);
+        let milliseconds =
+            if theirs < earliest { earliest - theirs } else { (latest - theirs).min(0) };
+        if milliseconds.abs() > CLOCK_DISTANCE_MAX_MS {
+            let database = self.name().to_owned();
+            return Err(Error::ClockOff { database, milliseconds });
+        }
+        Ok(())
     }
 
     /// The database's address, without a password.

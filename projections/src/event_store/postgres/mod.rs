@@ -17,7 +17,7 @@ mod tailer;
 mod turn;
 mod versions;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use domain::{
@@ -26,6 +26,7 @@ use domain::{
     log::{Position, Recorded, StreamId, StreamVersion},
     units::Timestamp,
 };
+use sqlx::Row as _;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
@@ -33,6 +34,7 @@ use super::{
     NewestOfType, Order, Row, Subscription, Turn, subscription::Source,
 };
 use appender::Appender;
+use database::SELECT_CLOCK;
 use shared::Shared;
 
 pub use database::{Database, WallClock};
@@ -91,6 +93,16 @@ impl EventStore for PostgresStore {
         Ok(self.database.log_id())
     }
 
+    async fn ready(&self) -> Result<Head, Error> {
+        let operation = "compare the clocks";
+        let before = self.database.now();
+        let found = self.database.fetch(operation, || sqlx::query(SELECT_CLOCK)).await?;
+        let theirs = found.first().ok_or(sqlx::Error::RowNotFound).and_then(|row| row.try_get(0));
+        let theirs = theirs.map_err(|source| Error::Database { operation, source })?;
+        self.database.check_clock(before, theirs)?;
+        self.head().await
+    }
+
     async fn append(&self, batch: Batch) -> Result<Vec<Recorded<Event>>, AppendError> {
         self.appender.append(batch).await
     }
@@ -106,6 +118,13 @@ impl EventStore for PostgresStore {
 
     async fn find_command(&self, id: &CommandId) -> Result<Option<Vec<Recorded<Event>>>, Error> {
         read::command(&self.database, id).await
+    }
+
+    async fn find_commands(
+        &self,
+        ids: &[CommandId],
+    ) -> Result<HashMap<CommandId, Vec<Recorded<Event>>>, Error> {
+        read::commands(&self.database, ids).await
     }
 
     async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<Recorded<Event>>, Error> {

@@ -1,5 +1,7 @@
 //! Reading the log from the pool of readers. Every statement is one consistent look.
 
+use std::collections::HashMap;
+
 use domain::{
     event::Event,
     id::CommandId,
@@ -118,6 +120,27 @@ pub(super) async fn command(
     let operation = "look a command up";
     let events = decoded(operation, &database.fetch(operation, query).await?)?;
     Ok(Some(events).filter(|events| !events.is_empty()))
+}
+
+pub(super) async fn commands(
+    database: &Database,
+    ids: &[CommandId],
+) -> Result<HashMap<CommandId, Vec<Recorded<Event>>>, Error> {
+    let hashes: Vec<i64> = ids.iter().map(|id| packed::hash(id.as_str())).collect();
+    let names: Vec<Vec<u8>> = ids.iter().map(|id| packed::text(id.as_str())).collect();
+    let query = || {
+        sqlx::query(select_events!(
+            "WHERE command_hash = ANY($1) AND command_id = ANY($2) ORDER BY position"
+        ))
+        .bind(hashes.as_slice())
+        .bind(names.as_slice())
+    };
+    let operation = "look commands up";
+    let mut found: HashMap<CommandId, Vec<Recorded<Event>>> = HashMap::new();
+    for recorded in decoded(operation, &database.fetch(operation, query).await?)? {
+        found.entry(recorded.command_id.clone()).or_default().push(recorded);
+    }
+    Ok(found)
 }
 
 pub(super) async fn stream(

@@ -1,0 +1,73 @@
+//! Users' commands that are no longer in memory may be in the log: they are looked for beside the
+//! writer, many at a time, so that no commit waits for it.
+//!
+//! Sound because whatever is committed after a look-up is in the decider's memory by the time the
+//! command is judged. Keeps the order of requests.
+
+use std::sync::Arc;
+
+use domain::{command::Envelope, id::CommandId, log::ActorKind};
+use projections::event_store::EventStore;
+use tokio::sync::mpsc;
+
+use super::{GATHER_MAX, NotJudged, Request};
+
+/// Hands requests on with what the log knows of them, until either side has ended.
+pub(super) async fn run(
+    store: Arc<dyn EventStore>,
+    mut waiting: mpsc::Receiver<Request>,
+    ready: mpsc::Sender<Request>,
+) {
+    let mut gathered = Vec::new();
+    loop {
+        tokio::select! {
+            () = ready.closed() => return,
+            count = waiting.recv_many(&mut gathered, GATHER_MAX) => if count == 0 { return },
+        }
+        let failure = look_up(store.as_ref(), &mut gathered).await.err();
+        for request in gathered.drain(..) {
+            match &failure {
+                Some(reason) if needs_look_up(&request) => {
+                    drop(request.answer.send(Err(NotJudged::Unavailable(reason.clone()))));
+                }
+                Some(_) | None => {
+                    if ready.send(request).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn needs_look_up(request: &Request) -> bool {
+    !request.is_new && request.envelopes.iter().any(is_users)
+}
+
+fn is_users(envelope: &Envelope) -> bool {
+    envelope.actor.kind == ActorKind::User
+}
+
+async fn look_up(store: &dyn EventStore, requests: &mut [Request]) -> Result<(), String> {
+    let asked = requests.iter().filter(|request| !request.is_new);
+    let asked: Vec<CommandId> = asked
+        .flat_map(|request| &request.envelopes)
+        .filter(|envelope| is_users(envelope))
+        .map(|envelope| envelope.command_id.clone())
+        .collect();
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let found = store.find_commands(&asked).await.map_err(|failure| failure.to_string())?;
+    if found.is_empty() {
+        return Ok(());
+    }
+    for request in requests.iter_mut().filter(|request| !request.is_new) {
+        for envelope in request.envelopes.iter().filter(|envelope| is_users(envelope)) {
+            if let Some(events) = found.get(&envelope.command_id) {
+                request.known.push((envelope.clone(), events.clone()));
+            }
+        }
+    }
+    Ok(())
+}

@@ -5,6 +5,7 @@
 //!   [`reconciler`]
 //! - [`cell_gateway`]: the edge of the cells
 //! - [`graphql`]: the edge of people, the CLI and the web page; [`http`]: who may ask
+//! - [`log_keeper`]: signs checkpoints and moves what is old to the archive
 //! - [`control_plane`]: one node's parts, as every edge sees them
 //! - [`cli`]: the commands of operators, over GraphQL alone
 //! - [`router`]: HTTP by host name to the running instances
@@ -28,6 +29,7 @@ pub mod forgetting;
 pub mod graphql;
 pub mod http;
 pub mod master_keys;
+pub mod log_keeper;
 pub mod node;
 pub mod output;
 pub mod presence_watch;

@@ -18,6 +18,7 @@ use domain::{
     units::Timestamp,
 };
 use projections::{
+    archive, checkpoint,
     data_dir::{self, DataDirLock},
     event_store::{
         self,
@@ -40,7 +41,7 @@ use crate::{
     clock::{self, Clock},
     command_bus::CommandBus,
     control_plane::ControlPlane,
-    converger, forgetting, master_keys, presence_watch, reconciler,
+    converger, forgetting, log_keeper, master_keys, presence_watch, reconciler,
 };
 
 /// The lease of the only node on a data folder: the folder's lock keeps every other node out.
@@ -66,6 +67,12 @@ pub enum Error {
     /// The log cannot be opened.
     #[error(transparent)]
     Store(#[from] event_store::Error),
+    /// The archive cannot be used.
+    #[error(transparent)]
+    Archive(#[from] archive::Error),
+    /// The checkpoint key cannot be used.
+    #[error(transparent)]
+    CheckpointKey(#[from] checkpoint::Error),
     /// The keys cannot be opened.
     #[error(transparent)]
     Keys(#[from] keys::Error),
@@ -121,6 +128,8 @@ pub struct Settings {
     pub location: Location,
     /// The node's name, for the actor of its loops.
     pub name: String,
+    /// Where the older part of the log goes.
+    pub archive: log_keeper::Options,
 }
 
 impl Settings {
@@ -128,7 +137,8 @@ impl Settings {
     #[must_use]
     pub fn in_folder(data_dir: &Path, name: &str) -> Self {
         let location = Location::in_folder(data_dir);
-        Self { data_dir: data_dir.to_owned(), location, name: name.to_owned() }
+        let archive = log_keeper::Options::default();
+        Self { data_dir: data_dir.to_owned(), location, name: name.to_owned(), archive }
     }
 }
 
@@ -144,10 +154,16 @@ impl Node {
         let lock = DataDirLock::acquire(data_dir)?;
         let clock = Arc::new(Clock::default());
         let storage = Storage::open(&settings.location, Incarnation(clock::new_uuid())).await?;
-        let (store, snapshots) = (Arc::clone(&storage.store), Arc::clone(&storage.snapshots));
+        let (hot, tables) = (Arc::clone(&storage.store), Arc::clone(&storage.tables));
+        let place = &settings.archive.place;
+        let (store, archive) =
+            archive::join(hot, tables, place.named(), archive::Purpose::Write).await?;
+        let snapshots = Arc::clone(&storage.snapshots);
         // Before anything is written: a snapshot may pass over what a newer version wrote.
         event_store::check_known(store.as_ref()).await?;
         let keyring = open_keyring(data_dir, &storage).await?;
+        let keeper =
+            log_keeper::open(&storage, archive, &settings.archive, &data_dir.join("keys"))?;
         let observations = open_observations(data_dir)?;
         let head = store.head().await?;
         let loaded = history::load(store.as_ref(), snapshots.as_ref(), head.position).await?;
@@ -176,6 +192,8 @@ impl Node {
         };
         let loops = Loops::default();
         start_loops(&control_plane, &loops);
+        let clock = Arc::clone(&control_plane.clock);
+        loops.spawn("log keeper", log_keeper::run(keeper, clock, loops.shutdown.clone()));
         let keeper = forgetting::run(control_plane.clone(), loops.shutdown.clone());
         loops.spawn("keeper of forgotten keys", keeper);
         let snapshotter = start_snapshotter(snapshotter, &loops);

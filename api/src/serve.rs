@@ -15,6 +15,7 @@ use api::{
     cli::storage::StorageOptions,
     edge::{self, Tls},
     http::Access,
+    log_keeper,
     node::{Node, Settings},
     output,
     telemetry::traces,
@@ -33,6 +34,8 @@ use crate::signals;
 pub(crate) struct Options {
     #[command(flatten)]
     storage: StorageOptions,
+    #[command(flatten)]
+    archive: log_keeper::Options,
     #[command(flatten)]
     ports: edge::Ports,
     #[command(flatten)]
@@ -60,6 +63,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         location: options.storage.location()?,
         data_dir: options.storage.data_dir.clone(),
         name: "serve".to_owned(),
+        archive: options.archive.clone(),
     };
     let has_tls = options.tls_cert.is_some() && options.tls_key.is_some();
     let is_open = !options.address.is_loopback();

@@ -218,7 +218,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     fn message(&self, log: LogIdentity) -> Vec<u8> {
         let mut message = CHECKPOINT_DOMAIN.to_vec();
-        message.extend_from_slice(log.log_id.as_bytes());
+        message.extend_from_slice(log.log_id.0.as_bytes());
         message.extend_from_slice(self.incarnation.0.as_bytes());
         message.extend_from_slice(&self.position.0.to_be_bytes());
         message.extend_from_slice(&self.link);
@@ -236,7 +236,7 @@ impl Checkpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event_store::keys::SeededEntropy;
+    use crate::event_store::{LogId, keys::SeededEntropy};
     use uuid::Uuid;
 
     #[test]
@@ -245,7 +245,7 @@ mod tests {
         let path = folder.path().join(KEY_FILE);
         let key = CheckpointKey::create_or_open(&path, &SeededEntropy::new(1)).unwrap();
         let log = LogIdentity {
-            log_id: Uuid::from_u128(1),
+            log_id: LogId(Uuid::from_u128(1)),
             incarnation: Incarnation(Uuid::from_u128(2)),
         };
         let head = Head {
@@ -258,7 +258,7 @@ mod tests {
         let signed = key.checkpoint(log, &head, Timestamp(11));
 
         assert!(signed.holds(log));
-        assert!(!signed.holds(LogIdentity { log_id: Uuid::from_u128(9), ..log }));
+        assert!(!signed.holds(LogIdentity { log_id: LogId(Uuid::from_u128(9)), ..log }));
         for altered in [
             Checkpoint { position: Position(8), ..signed.clone() },
             Checkpoint { incarnation: Incarnation(Uuid::from_u128(3)), ..signed.clone() },

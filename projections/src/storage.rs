@@ -16,7 +16,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::{
     event_store::{
-        Error, EventStore,
+        Error, EventStore, HotLog,
         keys::{KeyStore, SqliteKeyStore},
         sqlite::{Database, SqliteStore},
     },
@@ -121,6 +121,8 @@ pub enum Backend {
 pub struct Storage {
     /// The log.
     pub store: Arc<dyn EventStore>,
+    /// What the database keeps beside the log: its floor and checkpoints.
+    pub tables: Arc<dyn HotLog>,
     /// Snapshots of folded state.
     pub snapshots: Arc<dyn SnapshotStore>,
     /// Wrapped keys and sealed blobs.
@@ -159,6 +161,7 @@ impl Storage {
 
     fn of_sqlite(database: Database) -> Self {
         Self {
+            tables: Arc::new(SqliteStore::new(database.clone())),
             store: Arc::new(SqliteStore::new(database.clone())),
             snapshots: Arc::new(SqliteSnapshotStore::new(database.clone())),
             keys: Arc::new(SqliteKeyStore::new(database.clone())),

@@ -4,10 +4,7 @@
 //! head row. The key is in a file beside the data, never in the database.
 
 use std::{
-    fmt,
-    fs::{File, OpenOptions, Permissions},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    fmt, io,
     path::{Path, PathBuf},
 };
 
@@ -16,10 +13,14 @@ use domain::{
     units::Timestamp,
 };
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use zeroize::Zeroizing;
 
-use crate::event_store::{
-    Head, LogIdentity,
-    keys::{self, Entropy},
+use crate::{
+    event_store::{
+        Head, LogIdentity,
+        keys::{self, Entropy},
+    },
+    private_file,
 };
 
 /// How many events may be behind the last checkpoint before the next one is due.
@@ -34,9 +35,12 @@ const CHECKPOINT_DOMAIN: &[u8] = b"diario checkpoint 1\0";
 /// Why the checkpoint key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file cannot be read or written.
-    #[error("cannot use the checkpoint key file {path}")]
-    File {
+    /// The file cannot be read.
+    #[error("cannot use the checkpoint key")]
+    File(#[source] private_file::Error),
+    /// The file cannot be made.
+    #[error("cannot make the checkpoint key file {path}")]
+    Make {
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -50,14 +54,6 @@ pub enum Error {
     Malformed {
         /// The file.
         path: PathBuf,
-    },
-    /// Others than its owner can read the file.
-    #[error("the checkpoint key file {path} has mode {mode:o}, but must have mode 600: chmod it")]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
     },
     /// No random bytes for a new key.
     #[error("cannot make a checkpoint key")]
@@ -120,16 +116,17 @@ impl CheckpointKey {
     /// [`Error`].
     pub fn create_or_open(path: &Path, entropy: &dyn Entropy) -> Result<Self, Error> {
         match Self::open(path) {
-            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                let mut bytes = [0; 32];
-                entropy.fill(&mut bytes).map_err(Error::Entropy)?;
-                match create(path, &bytes) {
+            Err(Error::File(failure)) if failure.is_not_found() => {
+                let mut bytes = Zeroizing::new([0; 32]);
+                entropy.fill(bytes.as_mut()).map_err(Error::Entropy)?;
+                let text = Zeroizing::new(format!("{}\n", hex::encode(bytes.as_ref())));
+                match private_file::create(path, &text) {
                     // Another process was first: its key counts.
                     Err(source) if source.kind() == io::ErrorKind::AlreadyExists => {
                         Self::open(path)
                     }
-                    Err(source) => Err(Error::File { path: path.to_owned(), source }),
-                    Ok(()) => Ok(Self::from_bytes(bytes)),
+                    Err(source) => Err(Error::Make { path: path.to_owned(), source }),
+                    Ok(()) => Ok(Self::from_bytes(*bytes)),
                 }
             }
             result => result,
@@ -141,18 +138,11 @@ impl CheckpointKey {
     /// # Errors
     /// [`Error`]; a missing file is [`Error::File`].
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let failed = |source| Error::File { path: path.to_owned(), source };
-        let file = File::open(path).map_err(failed)?;
-        let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(Error::Exposed { path: path.to_owned(), mode });
-        }
-        let mut text = Vec::new();
-        file.take(1024).read_to_end(&mut text).map_err(failed)?;
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(text.trim_ascii(), &mut bytes)
+        let text = private_file::read(path).map_err(Error::File)?;
+        let mut bytes = Zeroizing::new([0; 32]);
+        hex::decode_to_slice(text.trim(), bytes.as_mut())
             .map_err(|_| Error::Malformed { path: path.to_owned() })?;
-        Ok(Self::from_bytes(bytes))
+        Ok(Self::from_bytes(*bytes))
     }
 
     /// What others check its signatures by.
@@ -181,21 +171,6 @@ impl CheckpointKey {
         checkpoint.signature = self.sign(&checkpoint.message(log));
         checkpoint
     }
-}
-
-/// Written beside and linked, so that a crash never leaves half a key and of two starts one wins.
-fn create(path: &Path, bytes: &[u8; 32]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    // A file left by an earlier try keeps its own mode.
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    writeln!(file, "{}", hex::encode(bytes))?;
-    file.sync_all()?;
-    std::fs::hard_link(&beside, path)?;
-    std::fs::remove_file(&beside)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// A signed statement: at this position the log had this link.
@@ -271,7 +246,8 @@ mod tests {
         }
         let again = CheckpointKey::create_or_open(&path, &SeededEntropy::new(2)).unwrap();
         assert_eq!(again.public_key(), key.public_key());
-        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(CheckpointKey::open(&path), Err(Error::Exposed { .. })));
+        let exposed = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        std::fs::set_permissions(&path, exposed).unwrap();
+        assert!(matches!(CheckpointKey::open(&path), Err(Error::File(_))));
     }
 }

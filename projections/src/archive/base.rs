@@ -82,6 +82,7 @@ fn record_of(aggregate: &Aggregate) -> serde_json::Result<Record> {
         Aggregate::Task(state) => record("task", state),
         Aggregate::Cell(state) => record("cell", state),
         Aggregate::FreshnessDomain(state) => record("freshness_domain", state),
+        Aggregate::Secrets(state) => record("secrets", state),
     }
 }
 
@@ -102,6 +103,7 @@ fn read(object: &str, record: &Record) -> Result<Aggregate, Error> {
         "task" => state(object, record).map(Aggregate::Task),
         "cell" => state(object, record).map(Aggregate::Cell),
         "freshness_domain" => state(object, record).map(Aggregate::FreshnessDomain),
+        "secrets" => state(object, record).map(Aggregate::Secrets),
         kind => Err(Error::damaged(object, format!("{kind:?} is no kind of aggregate"))),
     }
 }

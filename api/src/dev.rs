@@ -16,6 +16,7 @@ use api::{
     cell_gateway::CellTokens,
     clock, demo, edge,
     http::Access,
+    log_keeper,
     node::{Node, Settings},
     output,
     telemetry::traces,
@@ -41,6 +42,8 @@ pub(crate) struct Options {
     /// Begin anew: remove what an earlier run left in the data folder, containers too.
     #[arg(long)]
     fresh: bool,
+    #[command(flatten)]
+    archive: log_keeper::Options,
     #[command(flatten)]
     ports: edge::Ports,
     #[command(flatten)]
@@ -74,7 +77,9 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     if options.fresh {
         begin_anew(&options).await?;
     }
-    let node = Node::start(Settings::in_folder(&options.data_dir, "dev")).await?;
+    let archive = options.archive.clone();
+    let settings = Settings { archive, ..Settings::in_folder(&options.data_dir, "dev") };
+    let node = Node::start(settings).await?;
     let token = cell_token(&options.data_dir)?;
     let tokens = Arc::new(CellTokens::default().with(options.cell_id.clone(), &token));
     let (api_url, router_url) = (listeners.api_url(false), listeners.router_url());

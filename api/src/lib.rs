@@ -7,6 +7,7 @@
 //! - [`lease`]: whether it is this node whose loops act
 //! - [`cell_gateway`]: the edge of the cells
 //! - [`graphql`]: the edge of people, the CLI and the web page; [`http`]: who may ask
+//! - [`log_keeper`]: signs checkpoints and moves what is old to the archive
 //! - [`control_plane`]: one node's parts, as every edge sees them
 //! - [`cli`]: the commands of operators, over GraphQL alone
 //! - [`router`]: HTTP by host name to the running instances
@@ -29,8 +30,9 @@ pub mod edge;
 pub mod forgetting;
 pub mod graphql;
 pub mod http;
-pub mod master_keys;
 pub mod lease;
+pub mod log_keeper;
+pub mod master_keys;
 pub mod node;
 pub mod output;
 pub mod presence_sync;

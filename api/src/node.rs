@@ -18,6 +18,7 @@ use domain::{
     units::{Milliseconds, Timestamp},
 };
 use projections::{
+    archive, checkpoint,
     data_dir::{self, DataDirLock},
     event_store::{
         self,
@@ -43,7 +44,7 @@ use crate::{
     control_plane::ControlPlane,
     converger, forgetting,
     lease::{Keeper, Lease},
-    master_keys, presence_sync, presence_watch, reconciler,
+    log_keeper, master_keys, presence_sync, presence_watch, reconciler,
 };
 
 /// How long each step of a stop may take.
@@ -66,6 +67,12 @@ pub enum Error {
     /// The log cannot be opened.
     #[error(transparent)]
     Store(#[from] event_store::Error),
+    /// The archive cannot be used.
+    #[error(transparent)]
+    Archive(#[from] archive::Error),
+    /// The checkpoint key cannot be used.
+    #[error(transparent)]
+    CheckpointKey(#[from] checkpoint::Error),
     /// The keys cannot be opened.
     #[error(transparent)]
     Keys(#[from] keys::Error),
@@ -124,6 +131,8 @@ pub struct Settings {
     pub name: String,
     /// How long the loops' lease lasts unless it is renewed.
     pub lease_time_to_live: Milliseconds,
+    /// Where the older part of the log goes.
+    pub archive: log_keeper::Options,
 }
 
 impl Settings {
@@ -136,6 +145,7 @@ impl Settings {
             location,
             name: name.to_owned(),
             lease_time_to_live: LEASE_TIME_TO_LIVE,
+            archive: log_keeper::Options::default(),
         }
     }
 }
@@ -154,10 +164,16 @@ impl Node {
         let storage =
             Storage::open(&settings.location, Incarnation(clock::new_uuid()), clock::wall_clock())
                 .await?;
-        let (store, snapshots) = (Arc::clone(&storage.store), Arc::clone(&storage.snapshots));
+        let (hot, tables) = (Arc::clone(&storage.store), Arc::clone(&storage.tables));
+        let place = &settings.archive.place;
+        let (store, archive) =
+            archive::join(hot, tables, place.named(), archive::Purpose::Write).await?;
+        let snapshots = Arc::clone(&storage.snapshots);
         // Before anything is written: a snapshot may pass over what a newer version wrote.
         event_store::check_known(store.as_ref()).await?;
         let keyring = open_keyring(data_dir, &storage).await?;
+        let keeper =
+            log_keeper::open(&storage, archive, &settings.archive, &data_dir.join("keys"))?;
         let observations = open_observations(data_dir)?;
         let head = store.head().await?;
         let loaded = history::load(store.as_ref(), snapshots.as_ref(), head.position).await?;
@@ -207,6 +223,8 @@ impl Node {
             loops.shutdown.clone(),
         );
         loops.spawn("presence sharing", sharing);
+        let clock = Arc::clone(&control_plane.clock);
+        loops.spawn("log keeper", log_keeper::run(log_keeper, clock, loops.shutdown.clone()));
         let keeper = start_keeper(keeper, &loops);
         let snapshotter = start_snapshotter(snapshotter, &loops);
         Ok(Self { control_plane, storage, loops, keeper, snapshotter, _lock: lock })

@@ -16,6 +16,7 @@ use api::{
     edge::{self, Tls},
     http::Access,
     lease::{TIME_TO_LIVE_MAX, TIME_TO_LIVE_MIN},
+    log_keeper,
     node::{Node, Settings},
     output,
     telemetry::traces,
@@ -35,6 +36,8 @@ use crate::signals;
 pub(crate) struct Options {
     #[command(flatten)]
     storage: StorageOptions,
+    #[command(flatten)]
+    archive: log_keeper::Options,
     #[command(flatten)]
     ports: edge::Ports,
     #[command(flatten)]
@@ -76,6 +79,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         data_dir: options.storage.data_dir.clone(),
         name: options.node,
         lease_time_to_live: options.lease_ttl,
+        archive: options.archive.clone(),
     };
     let has_tls = options.tls_cert.is_some() && options.tls_key.is_some();
     let is_open = !options.address.is_loopback();

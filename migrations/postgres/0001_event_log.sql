@@ -85,12 +85,13 @@ CREATE TABLE log_floor (
 
 -- Signed statements of what the log was at a position.
 CREATE TABLE checkpoints (
-    position    bigint NOT NULL PRIMARY KEY,
+    position    bigint NOT NULL,
     incarnation bytea  NOT NULL,
     link        bytea  NOT NULL,
     signed_at   bigint NOT NULL,
     key         bytea  NOT NULL,
-    signature   bytea  NOT NULL
+    signature   bytea  NOT NULL,
+    PRIMARY KEY (position, incarnation)
 );
 
 -- When any node last heard each cell, by the database's clock.

@@ -131,10 +131,11 @@ CREATE TABLE log_floor (
 -- Signed statements of what the log was at a position: they show a log that was cut off or
 -- written anew together with its hashes.
 CREATE TABLE checkpoints (
-    position    INTEGER PRIMARY KEY,
+    position    INTEGER NOT NULL,
     incarnation BLOB    NOT NULL,
     link        BLOB    NOT NULL,
     signed_at   INTEGER NOT NULL,
     key         BLOB    NOT NULL,
-    signature   BLOB    NOT NULL
+    signature   BLOB    NOT NULL,
+    PRIMARY KEY (position, incarnation)
 ) STRICT;

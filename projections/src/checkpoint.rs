@@ -4,10 +4,7 @@
 //! head row. The key is in a file beside the data, never in the database.
 
 use std::{
-    fmt,
-    fs::{File, OpenOptions, Permissions},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    fmt, io,
     path::{Path, PathBuf},
 };
 
@@ -16,10 +13,14 @@ use domain::{
     units::Timestamp,
 };
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use zeroize::Zeroizing;
 
-use crate::event_store::{
-    Head, LogIdentity,
-    keys::{self, Entropy},
+use crate::{
+    event_store::{
+        Head, LogIdentity,
+        keys::{self, Entropy},
+    },
+    private_file,
 };
 
 /// How many events may be behind the last checkpoint before the next one is due.
@@ -34,9 +35,12 @@ const CHECKPOINT_DOMAIN: &[u8] = b"diario checkpoint 1\0";
 /// Why the checkpoint key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file cannot be read or written.
-    #[error("cannot use the checkpoint key file {path}")]
-    File {
+    /// The file cannot be read.
+    #[error("cannot use the checkpoint key")]
+    File(#[source] private_file::Error),
+    /// The file cannot be made.
+    #[error("cannot make the checkpoint key file {path}")]
+    Make {
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -50,14 +54,6 @@ pub enum Error {
     Malformed {
         /// The file.
         path: PathBuf,
-    },
-    /// Others than its owner can read the file.
-    #[error("the checkpoint key file {path} has mode {mode:o}, but must have mode 600: chmod it")]
-    Exposed {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
     },
     /// No random bytes for a new key.
     #[error("cannot make a checkpoint key")]
@@ -120,16 +116,17 @@ impl CheckpointKey {
     /// [`Error`].
     pub fn create_or_open(path: &Path, entropy: &dyn Entropy) -> Result<Self, Error> {
         match Self::open(path) {
-            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                let mut bytes = [0; 32];
-                entropy.fill(&mut bytes).map_err(Error::Entropy)?;
-                match create(path, &bytes) {
+            Err(Error::File(failure)) if failure.is_not_found() => {
+                let mut bytes = Zeroizing::new([0; 32]);
+                entropy.fill(bytes.as_mut()).map_err(Error::Entropy)?;
+                let text = Zeroizing::new(format!("{}\n", hex::encode(bytes.as_ref())));
+                match private_file::create(path, &text) {
                     // Another process was first: its key counts.
                     Err(source) if source.kind() == io::ErrorKind::AlreadyExists => {
                         Self::open(path)
                     }
-                    Err(source) => Err(Error::File { path: path.to_owned(), source }),
-                    Ok(()) => Ok(Self::from_bytes(bytes)),
+                    Err(source) => Err(Error::Make { path: path.to_owned(), source }),
+                    Ok(()) => Ok(Self::from_bytes(*bytes)),
                 }
             }
             result => result,
@@ -141,18 +138,11 @@ impl CheckpointKey {
     /// # Errors
     /// [`Error`]; a missing file is [`Error::File`].
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let failed = |source| Error::File { path: path.to_owned(), source };
-        let file = File::open(path).map_err(failed)?;
-        let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
-            return Err(Error::Exposed { path: path.to_owned(), mode });
-        }
-        let mut text = Vec::new();
-        file.take(1024).read_to_end(&mut text).map_err(failed)?;
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(text.trim_ascii(), &mut bytes)
+        let text = private_file::read(path).map_err(Error::File)?;
+        let mut bytes = Zeroizing::new([0; 32]);
+        hex::decode_to_slice(text.trim(), bytes.as_mut())
             .map_err(|_| Error::Malformed { path: path.to_owned() })?;
-        Ok(Self::from_bytes(bytes))
+        Ok(Self::from_bytes(*bytes))
     }
 
     /// What others check its signatures by.
@@ -183,21 +173,6 @@ impl CheckpointKey {
     }
 }
 
-/// Written beside and linked, so that a crash never leaves half a key and of two starts one wins.
-fn create(path: &Path, bytes: &[u8; 32]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    // A file left by an earlier try keeps its own mode.
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    writeln!(file, "{}", hex::encode(bytes))?;
-    file.sync_all()?;
-    std::fs::hard_link(&beside, path)?;
-    std::fs::remove_file(&beside)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-}
-
 /// A signed statement: at this position the log had this link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -218,7 +193,7 @@ pub struct Checkpoint {
 impl Checkpoint {
     fn message(&self, log: LogIdentity) -> Vec<u8> {
         let mut message = CHECKPOINT_DOMAIN.to_vec();
-        message.extend_from_slice(log.log_id.as_bytes());
+        message.extend_from_slice(log.log_id.0.as_bytes());
         message.extend_from_slice(self.incarnation.0.as_bytes());
         message.extend_from_slice(&self.position.0.to_be_bytes());
         message.extend_from_slice(&self.link);
@@ -236,7 +211,7 @@ impl Checkpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event_store::keys::SeededEntropy;
+    use crate::event_store::{LogId, keys::SeededEntropy};
     use uuid::Uuid;
 
     #[test]
@@ -245,7 +220,7 @@ mod tests {
         let path = folder.path().join(KEY_FILE);
         let key = CheckpointKey::create_or_open(&path, &SeededEntropy::new(1)).unwrap();
         let log = LogIdentity {
-            log_id: Uuid::from_u128(1),
+            log_id: LogId(Uuid::from_u128(1)),
             incarnation: Incarnation(Uuid::from_u128(2)),
         };
         let head = Head {
@@ -258,7 +233,7 @@ mod tests {
         let signed = key.checkpoint(log, &head, Timestamp(11));
 
         assert!(signed.holds(log));
-        assert!(!signed.holds(LogIdentity { log_id: Uuid::from_u128(9), ..log }));
+        assert!(!signed.holds(LogIdentity { log_id: LogId(Uuid::from_u128(9)), ..log }));
         for altered in [
             Checkpoint { position: Position(8), ..signed.clone() },
             Checkpoint { incarnation: Incarnation(Uuid::from_u128(3)), ..signed.clone() },
@@ -271,7 +246,8 @@ mod tests {
         }
         let again = CheckpointKey::create_or_open(&path, &SeededEntropy::new(2)).unwrap();
         assert_eq!(again.public_key(), key.public_key());
-        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(CheckpointKey::open(&path), Err(Error::Exposed { .. })));
+        let exposed = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        std::fs::set_permissions(&path, exposed).unwrap();
+        assert!(matches!(CheckpointKey::open(&path), Err(Error::File(_))));
     }
 }

@@ -1,6 +1,7 @@
 //! The log and everything computed from it: the only crate that knows SQL.
 //!
 //! - [`event_store`]: the log itself, its hash chain, its keys
+//! - [`archive`]: the older part of the log, moved out of the database
 //! - [`checkpoint`]: signed statements of what the log was
 //! - [`verify`]: proves that a log is the one that was written
 //! - [`world`]: the live aggregates and the views over them, at one position
@@ -20,6 +21,7 @@
 //! Invariant: dropping every view and folding the log again gives the same views, to the byte.
 
 pub mod app_status;
+pub mod archive;
 pub mod auction_queue;
 pub mod cell_assignments;
 pub mod cell_capacity;

@@ -16,7 +16,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use crate::{
     event_store::{
-        Error, EventStore,
+        Error, EventStore, HotLog,
         keys::{KeyStore, PostgresKeyStore, SqliteKeyStore},
         postgres::{self, PostgresStore, WallClock},
         sqlite::{Database, SqliteStore},
@@ -125,6 +125,8 @@ pub enum Backend {
 pub struct Storage {
     /// The log.
     pub store: Arc<dyn EventStore>,
+    /// What the database keeps beside the log: its floor and checkpoints.
+    pub tables: Arc<dyn HotLog>,
     /// Snapshots of folded state.
     pub snapshots: Arc<dyn SnapshotStore>,
     /// Wrapped keys and sealed blobs.
@@ -176,6 +178,7 @@ impl Storage {
 
     fn of_sqlite(database: Database) -> Self {
         Self {
+            tables: Arc::new(SqliteStore::new(database.clone())),
             store: Arc::new(SqliteStore::new(database.clone())),
             snapshots: Arc::new(SqliteSnapshotStore::new(database.clone())),
             keys: Arc::new(SqliteKeyStore::new(database.clone())),
@@ -186,8 +189,10 @@ impl Storage {
     }
 
     fn of_postgres(database: postgres::Database) -> Self {
+        let store = Arc::new(PostgresStore::new(database.clone()));
         Self {
-            store: Arc::new(PostgresStore::new(database.clone())),
+            tables: store.clone(),
+            store,
             snapshots: Arc::new(PostgresSnapshotStore::new(database.clone())),
             keys: Arc::new(PostgresKeyStore::new(database.clone())),
             leases: Arc::new(PostgresLeases::new(database.clone())),

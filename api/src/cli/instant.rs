@@ -21,7 +21,7 @@ An instant is one of:
 
 /// An instant of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Instant {
+pub enum Instant {
     /// The present.
     Now,
     /// After the event at a position.
@@ -35,7 +35,7 @@ pub(super) enum Instant {
 /// A text that names no instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be now, a position such as @42, a time ago such as -10m, or an RFC 3339 time")]
-pub(super) struct InvalidInstant;
+pub struct InvalidInstant;
 
 impl FromStr for Instant {
     type Err = InvalidInstant;

@@ -6,6 +6,7 @@
 //!
 //! Decides nothing and knows no stored form: whatever it shows, any other client could.
 
+pub mod archive;
 mod at;
 mod cells;
 pub mod client;
@@ -27,6 +28,7 @@ mod target;
 mod task;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod wish;
 
 use std::{io, path::PathBuf, process::ExitCode};
@@ -73,6 +75,12 @@ pub enum Command {
     Replay(Question<replay::Options>),
     /// Master keys, and forgetting what was sealed under them.
     Keys(Noun<keys::Command>),
+    /// Proves that the log is the one that was written, or names the first place that is not.
+    #[command(after_help = verify::EXAMPLES)]
+    Verify(verify::Options),
+    /// The older part of the log, outside of the database: move, look at, drop.
+    #[command(subcommand)]
+    Archive(archive::Command),
 }
 
 /// A noun with verbs.
@@ -121,6 +129,23 @@ pub(crate) enum Error {
     /// Secrets cannot be forgotten.
     #[error(transparent)]
     Forget(#[from] forgetting::Error),
+    /// The archive cannot be used.
+    #[error(transparent)]
+    Archive(projections::archive::Error),
+    /// The log cannot be read.
+    #[error(transparent)]
+    Log(#[from] projections::event_store::Error),
+    /// The checkpoint key cannot be used.
+    #[error(transparent)]
+    CheckpointKey(#[from] projections::checkpoint::Error),
+    /// A file cannot be read.
+    #[error("cannot read {path}")]
+    ReadFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A file of a wish cannot be used.
     #[error(transparent)]
     File(#[from] lrp_file::Error),
@@ -148,6 +173,15 @@ pub(crate) enum Error {
     /// Standard output takes no more.
     #[error("cannot write the answer")]
     Output(#[source] io::Error),
+}
+
+impl From<projections::archive::Error> for Error {
+    fn from(failure: projections::archive::Error) -> Self {
+        match failure {
+            projections::archive::Error::Log(inner) => Self::Log(inner),
+            failure => Self::Archive(failure),
+        }
+    }
 }
 
 /// The exit code of a usage error, as clap's own.
@@ -197,6 +231,8 @@ async fn perform(command: Command, print: Print) -> Result<Outcome, Error> {
             return replay::run(asked.options, &asked.target.open(print)?).await;
         }
         Command::Keys(noun) => keys::run(noun.verb, &noun.target.open(print)?).await?,
+        Command::Verify(options) => return verify::run(options, &print).await,
+        Command::Archive(command) => return archive::run(command, &print).await,
         Command::Diff(asked) => diff::run(&asked.options, &asked.target.open(print)?).await?,
     }
     Ok(Outcome::Done)

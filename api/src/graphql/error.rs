@@ -112,6 +112,9 @@ pub(super) fn of_keys(operation: &'static str, failure: &keys::Error) -> Error {
 pub(super) fn of_history(failure: &history::Error) -> Error {
     match failure {
         history::Error::AheadOfHead { .. } => coded("AHEAD_OF_HEAD", failure.to_string()),
+        history::Error::Log { source: source @ event_store::Error::Pruned { .. }, .. } => {
+            of_log(source)
+        }
         history::Error::Log { .. } | history::Error::Snapshots { .. } => {
             internal("cannot show the past", failure)
         }
@@ -143,6 +146,7 @@ pub(super) fn of_log(failure: &event_store::Error) -> Error {
         | event_store::Error::ReadOnly { .. }
         | event_store::Error::ClockOff { .. }
         | event_store::Error::TurnTakenBack => coded("UNAVAILABLE", failure.to_string()),
+        event_store::Error::Pruned { .. } => coded("PRUNED", failure.to_string()),
         event_store::Error::Open { .. }
         | event_store::Error::NotADatabase { .. }
         | event_store::Error::NewerDatabase { .. }
@@ -154,6 +158,7 @@ pub(super) fn of_log(failure: &event_store::Error) -> Error {
         | event_store::Error::Unreadable { .. }
         | event_store::Error::Malformed { .. }
         | event_store::Error::Encode { .. }
+        | event_store::Error::Archive(_)
         | event_store::Error::Gap(_) => internal("cannot read the log", failure),
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn actor_kind_text(kind: ActorKind) -> &'static str {
     }
 }
 
-fn actor_kind(text: &str) -> Option<ActorKind> {
+pub(crate) fn actor_kind(text: &str) -> Option<ActorKind> {
     match text {
         "user" => Some(ActorKind::User),
         "loop" => Some(ActorKind::Loop),
@@ -118,19 +118,89 @@ impl Row {
     #[must_use]
     pub fn metadata(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(256);
+        self.borrowed().metadata_into(&mut bytes);
+        bytes
+    }
+
+    /// The same row with its texts borrowed.
+    #[must_use]
+    pub fn borrowed(&self) -> RowRef<'_> {
+        RowRef {
+            position: self.position,
+            stream: &self.stream,
+            version: self.version,
+            owner: &self.owner,
+            type_name: &self.type_name,
+            schema_version: self.schema_version,
+            recorded_at: self.recorded_at,
+            actor_kind: &self.actor_kind,
+            actor_name: &self.actor_name,
+            actor_via: &self.actor_via,
+            command_id: &self.command_id,
+            causation: self.causation,
+            correlation: &self.correlation,
+            payload: &self.payload,
+        }
+    }
+}
+
+/// A [`Row`] whose texts are somewhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are those of Row")]
+pub struct RowRef<'a> {
+    pub position: Position,
+    pub stream: &'a str,
+    pub version: StreamVersion,
+    pub owner: &'a str,
+    pub type_name: &'a str,
+    pub schema_version: u16,
+    pub recorded_at: Timestamp,
+    pub actor_kind: &'a str,
+    pub actor_name: &'a str,
+    pub actor_via: &'a str,
+    pub command_id: &'a str,
+    pub causation: Option<Position>,
+    pub correlation: &'a str,
+    pub payload: &'a [u8],
+}
+
+impl RowRef<'_> {
+    /// The row with texts of its own.
+    #[must_use]
+    pub fn to_row(&self) -> Row {
+        Row {
+            position: self.position,
+            stream: self.stream.to_owned(),
+            version: self.version,
+            owner: self.owner.to_owned(),
+            type_name: self.type_name.to_owned(),
+            schema_version: self.schema_version,
+            recorded_at: self.recorded_at,
+            actor_kind: self.actor_kind.to_owned(),
+            actor_name: self.actor_name.to_owned(),
+            actor_via: self.actor_via.to_owned(),
+            command_id: self.command_id.to_owned(),
+            causation: self.causation,
+            correlation: self.correlation.to_owned(),
+            payload: self.payload.to_vec(),
+        }
+    }
+
+    /// Adds what [`Row::metadata`] gives.
+    pub fn metadata_into(&self, bytes: &mut Vec<u8>) {
         let mut text = |text: &str| {
             bytes.extend_from_slice(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
             bytes.extend_from_slice(text.as_bytes());
         };
         for column in [
-            &self.stream,
-            &self.owner,
-            &self.type_name,
-            &self.actor_kind,
-            &self.actor_name,
-            &self.actor_via,
-            &self.command_id,
-            &self.correlation,
+            self.stream,
+            self.owner,
+            self.type_name,
+            self.actor_kind,
+            self.actor_name,
+            self.actor_via,
+            self.command_id,
+            self.correlation,
         ] {
             text(column);
         }
@@ -145,6 +215,5 @@ impl Row {
                 bytes.extend_from_slice(&position.0.to_be_bytes());
             }
         }
-        bytes
     }
 }

@@ -160,6 +160,20 @@ pub enum Error {
     /// The holder of a turn kept it for too long.
     #[error("the turn lasted longer than {} s and was taken back: nothing was written", TURN_MAX.as_secs())]
     TurnTakenBack,
+    /// What was asked about was pruned.
+    #[error(
+        "position {position} was pruned: the log begins behind position {floor}; ask about \
+         {floor} or later"
+    )]
+    Pruned {
+        /// The first position that was asked for.
+        position: Position,
+        /// The last one that was pruned; the state there is known.
+        floor: Position,
+    },
+    /// The older part of the log cannot be read.
+    #[error("cannot read the archive")]
+    Archive(#[source] Box<crate::archive::Error>),
     /// The store was closed, or its writer has stopped.
     #[error("the event store is closed")]
     Closed,
@@ -188,6 +202,8 @@ impl Error {
             | Self::Encode { .. }
             | Self::Gap(_)
             | Self::AheadOfHead { .. }
+            | Self::Pruned { .. }
+            | Self::Archive(_)
             | Self::Closed => false,
         }
     }

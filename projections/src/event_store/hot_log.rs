@@ -3,24 +3,22 @@
 //!
 //! Nothing here is deleted but what an archive was seen to hold.
 
+use super::{
+    Error, LogId,
+    chain::{Fault, GENESIS},
+};
+use crate::checkpoint::Checkpoint;
 use async_trait::async_trait;
 use domain::{
     log::{Incarnation, Position, StreamVersion},
     units::Timestamp,
 };
-use uuid::Uuid;
-
-use super::{
-    Error,
-    chain::{Fault, GENESIS},
-};
-use crate::checkpoint::Checkpoint;
 
 /// Which log, and which life of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogIdentity {
     /// Never changes, also not after a restore.
-    pub log_id: Uuid,
+    pub log_id: LogId,
     /// New after a restore.
     pub incarnation: Incarnation,
 }

@@ -35,10 +35,12 @@ use domain::{
 pub use batch::{
     BATCH_BYTES_MAX, Batch, BatchId, EVENTS_PER_BATCH_MAX, NewEvent, PAYLOAD_BYTES_MAX, Refusal,
 };
-pub use encoding::Row;
+pub(crate) use encoding::actor_kind;
+pub use encoding::{Row, RowRef};
 pub use error::{AppendError, CLOCK_DISTANCE_MAX_MS, Error};
 pub use hot_log::{Floor, HotLog, LogIdentity, StreamRow};
 pub use known::{NewestOfType, check_known};
+pub(crate) use subscription::Source as SubscriptionSource;
 pub use subscription::{RING_EVENTS, Subscription};
 
 /// The most events that one read answers with, whatever limit it names.
@@ -61,7 +63,8 @@ pub struct Head {
 }
 
 /// Which log: drawn when it is made, kept by a restore, another in every other database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub struct LogId(pub uuid::Uuid);
 
 impl std::fmt::Display for LogId {
@@ -213,6 +216,17 @@ pub trait EventStore: Send + Sync + std::fmt::Debug {
 
     /// The batches that begin behind a position, in order.
     async fn read_batches(&self, after: Position, limit: usize) -> Result<Vec<BatchRow>, Error>;
+
+    /// The last event that was pruned; 0 while the log is whole. What is asked about before it is
+    /// refused with [`Error::Pruned`].
+    fn pruned(&self) -> Position {
+        Position(0)
+    }
+
+    /// The state at [`EventStore::pruned`]; `None` while the log is whole.
+    async fn base(&self) -> Result<Option<crate::archive::BaseState>, Error> {
+        Ok(None)
+    }
 
     /// How many bytes the log takes in its store, with indexes and what lies beside it; `None`
     /// where that is not known.

@@ -26,7 +26,7 @@ const PAGE_EVENTS: usize = 500;
 
 /// Where a subscription catches up from.
 #[async_trait]
-pub(super) trait Source: Send + Sync + std::fmt::Debug {
+pub(crate) trait Source: Send + Sync + std::fmt::Debug {
     async fn page(&self, after: Position, limit: usize) -> Result<Vec<Recorded<Event>>, Error>;
     async fn end(&self) -> Result<Position, Error>;
 }
@@ -111,6 +111,12 @@ pub struct Subscription {
 }
 
 impl Subscription {
+    /// The same, but catching up from another source of the same log.
+    pub(crate) fn reading_from(mut self, source: Arc<dyn Source>) -> Self {
+        self.source = source;
+        self
+    }
+
     /// The position of the last event that was handed out.
     #[must_use]
     pub fn position(&self) -> Position {

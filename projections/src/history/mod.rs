@@ -104,7 +104,18 @@ pub async fn load(
     snapshots: &dyn SnapshotStore,
     position: Position,
 ) -> Result<Loaded, Error> {
-    let (mut world, base) = newest_snapshot(snapshots, position).await?;
+    let floor = store.pruned();
+    if position < floor {
+        let source = event_store::Error::Pruned { position, floor };
+        return Err(Error::Log { position, source });
+    }
+    let (mut world, mut base) = newest_snapshot(snapshots, position).await?;
+    if world.position() < floor
+        && let Some(state) = store.base().await.map_err(|source| Error::Log { position, source })?
+    {
+        world = World::from_aggregates(state.aggregates, state.stamp);
+        base = None;
+    }
     let mut dirty = BTreeSet::new();
     if base.is_none() {
         dirty.extend(ShardId::all());

@@ -3,10 +3,12 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use async_trait::async_trait;
 use domain::log::Position;
 
-use super::{Check, Report, StoreSource, Streams, Trust, beside};
+use super::{Check, Piece, Report, Source, StoreSource, Streams, Trust, beside};
 use crate::{
+    archive::{Archive, ArchiveSource},
     checkpoint::{Checkpoint, PublicKey},
     event_store::{
         Error, EventStore, Floor, Head, HotLog, READ_EVENTS_MAX,
@@ -24,11 +26,41 @@ pub struct Live {
     pub store: Arc<dyn EventStore>,
     /// What the database keeps beside them.
     pub tables: Arc<dyn HotLog>,
-    /// Where `store` begins: the end and link of the batch before its first one. `None` where it
-    /// begins at the database's floor.
-    pub begin: Option<(Position, [u8; 32])>,
-    /// More checkpoints than the database has, such as the archive's.
-    pub checkpoints: Vec<Checkpoint>,
+    /// The archive that `store` begins with. Without one, what is before the database's floor is
+    /// not checked.
+    pub archive: Option<Arc<Archive>>,
+}
+
+impl Live {
+    /// The end and link of the batch before the first one that can be checked.
+    fn begin(&self, floor: &Floor) -> (Position, [u8; 32]) {
+        let archive = self.archive.as_ref().map(|archive| archive.manifest().begin());
+        archive.unwrap_or((floor.position, floor.link))
+    }
+}
+
+/// The archive's part of a log, then the database's.
+struct Joined {
+    archived: Option<ArchiveSource>,
+    hot: StoreSource,
+}
+
+#[async_trait]
+impl Source for Joined {
+    async fn next(&mut self) -> Result<Vec<Piece>, Error> {
+        if let Some(archived) = &mut self.archived {
+            let pieces = archived.next().await?;
+            if !pieces.is_empty() {
+                return Ok(pieces);
+            }
+            self.archived = None;
+        }
+        self.hot.next().await
+    }
+
+    fn end(&self) -> Position {
+        self.hot.end()
+    }
 }
 
 /// What of a log is checked.
@@ -55,7 +87,7 @@ pub async fn log(
     for _ in 0..RESTARTS_MAX {
         let report = once(live, &floor, options, progress).await;
         let now = live.tables.floor().await?;
-        let has_moved = now.position > floor.position && live.begin.is_none();
+        let has_moved = now.position > floor.position && live.archive.is_none();
         let is_clean = report.as_ref().is_ok_and(|report| report.fault.is_none());
         if is_clean || !has_moved {
             return report;
@@ -74,19 +106,26 @@ async fn once(
     let store = &live.store;
     let head = store.head().await?;
     let log = live.tables.identity().await?;
-    let begin = live.begin.unwrap_or((floor.position, floor.link));
-    let (position, link) = match options.from {
-        Some(from) => StoreSource::before(store.as_ref(), from, begin).await?,
-        None => begin,
-    };
+    let begin = live.begin(floor);
     let until = options.to.map_or(head.position, |to| to.min(head.position));
+    let from = options.from.unwrap_or(begin.0.next()).max(begin.0.next());
+    // Segments are checked whole, faster than row by row, and with their own digests.
+    let archive = live.archive.as_ref().filter(|_| from <= floor.position);
+    let archived = archive
+        .map(|archive| ArchiveSource::new(Arc::clone(archive), from, until.min(floor.position)));
+    let (position, link) = match &archived {
+        Some(archived) => archived.begin(),
+        None => StoreSource::before(store.as_ref(), from, begin).await?,
+    };
+    let hot_after = archived.as_ref().map_or(position, ArchiveSource::last);
     let checkpoints = checkpoints(live, &head).await?;
     let keys = options.keys.clone();
     let trust = Trust { position, link, checkpoints, log: Some(log), keys };
     let mut check = Check::new(trust);
     check.streams = Some(Streams::new());
-    let mut source = StoreSource::open(Arc::clone(store), position, until).await?;
-    let end = super::Source::end(&source);
+    let hot = StoreSource::open(Arc::clone(store), hot_after, until).await?;
+    let end = hot.end();
+    let mut source = Joined { archived, hot };
     check.all(&mut source, progress).await?;
     let reaches_head = until == head.position;
     let is_chain_whole = check.report.fault.is_none();
@@ -116,9 +155,10 @@ async fn floor_agrees(
     live: &Live,
     floor: &Floor,
 ) -> Result<Option<crate::event_store::chain::Fault>, Error> {
-    let Some((begin, _)) = live.begin.filter(|_| floor.position > Position(0)) else {
+    if live.archive.is_none() || floor.position == Position(0) {
         return Ok(None);
-    };
+    }
+    let begin = live.begin(floor).0;
     let store = live.store.as_ref();
     let at = StoreSource::before(store, floor.position.next(), (begin, floor.link)).await?;
     let agrees = at == (floor.position, floor.link);
@@ -128,7 +168,8 @@ async fn floor_agrees(
 /// All checkpoints up to what the log was when the check began. Those that came later are behind
 /// its end; only a checkpoint behind the head that was signed before shows a cut.
 async fn checkpoints(live: &Live, head: &Head) -> Result<Vec<Checkpoint>, Error> {
-    let mut all = live.checkpoints.clone();
+    let mut all =
+        live.archive.as_ref().map(|archive| archive.manifest().checkpoints()).unwrap_or_default();
     let mut after = Position(0);
     loop {
         let page = live.tables.checkpoints(after, READ_EVENTS_MAX).await?;

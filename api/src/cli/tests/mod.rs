@@ -1,6 +1,7 @@
 //! The commands as a shell gives them: parsed by clap, against a real listener; the real edge with
 //! a control plane in memory, or a made-up one where the protocol itself is looked at.
 
+mod archive;
 mod commands;
 mod protocol;
 

@@ -155,7 +155,7 @@ fn checkpoint(row: &PgRow) -> Result<Checkpoint, sqlx::Error> {
 impl HotLog for PostgresStore {
     async fn identity(&self) -> Result<LogIdentity, Error> {
         let incarnation = read::head(&self.database).await?.incarnation;
-        Ok(LogIdentity { log_id: self.database.log_id().0, incarnation })
+        Ok(LogIdentity { log_id: self.database.log_id(), incarnation })
     }
 
     async fn floor(&self) -> Result<Floor, Error> {

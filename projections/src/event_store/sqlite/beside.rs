@@ -21,8 +21,7 @@ use crate::checkpoint::{Checkpoint, PublicKey};
 
 pub(super) async fn identity(readers: &SqlitePool) -> Result<LogIdentity, Error> {
     let incarnation = read::head(readers).await?.incarnation;
-    let log_id = read::log_id(readers).await?.0;
-    Ok(LogIdentity { log_id, incarnation })
+    Ok(LogIdentity { log_id: read::log_id(readers).await?, incarnation })
 }
 
 pub(super) async fn checkpoints(

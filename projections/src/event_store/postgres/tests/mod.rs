@@ -67,8 +67,8 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 /// The first fault that `verify` finds.
 async fn verified(store: PostgresStore) -> Option<Fault> {
     let store = Arc::new(store);
-    let (tables, checkpoints) = (store.clone(), Vec::new());
-    let live = verify::Live { store, tables, begin: None, checkpoints };
+    let tables = store.clone();
+    let live = verify::Live { store, tables, archive: None };
     let report = verify::log(&live, &verify::LogOptions::default(), &|_| {}).await;
     report.unwrap().fault
 }

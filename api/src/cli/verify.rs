@@ -1,0 +1,189 @@
+//! `diario verify`: proves a log in its database, an archive or a single segment, without writing
+//! anything and without the control plane.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use clap::Args;
+use domain::log::Position;
+use indicatif::{ProgressBar, ProgressStyle};
+use projections::{
+    archive::{self, SegmentSource},
+    checkpoint::{CheckpointKey, KEY_FILE, PublicKey},
+    verify::{self, Live, LogOptions, Report, Trust},
+};
+use serde_json::json;
+
+use super::{Error, Outcome, Print, instant::parse_position, storage::StorageOptions};
+
+pub(super) const EXAMPLES: &str = "Examples:\n  \
+    diario verify --data-dir /var/lib/diario\n  \
+    diario verify --database-url postgres://diario@db/diario --archive s3://logs/diario\n  \
+    diario verify segment.diar\n\
+    Reads only, also while nodes run. Exits with 1 when something is wrong, and says where.";
+
+/// What is checked.
+#[derive(Debug, Args)]
+pub struct Options {
+    #[command(flatten)]
+    storage: StorageOptions,
+    #[command(flatten)]
+    archive: super::archive::PlaceOptions,
+    /// Begin with the batch that holds this position.
+    #[arg(long, value_parser = parse_position)]
+    from: Option<Position>,
+    /// End with the batch that holds this position.
+    #[arg(long, value_parser = parse_position)]
+    to: Option<Position>,
+    /// The key that must have signed the checkpoints; by default the one of the data folder, and
+    /// without that whatever keys they name.
+    #[arg(long)]
+    public_key: Option<PublicKey>,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+    /// A segment of an archive to check instead of the log.
+    file: Option<PathBuf>,
+}
+
+pub(super) async fn run(options: Options, print: &Print) -> Result<Outcome, Error> {
+    let checked = match &options.file {
+        Some(file) => of_file(file).await,
+        None => of_log(&options).await,
+    };
+    let (told, is_whole) = match checked {
+        Ok(report) => (tell(&report, options.json), report.fault.is_none()),
+        // What cannot even be read because it was damaged is as wrong as what differs.
+        Err(failure) => match damage(&failure) {
+            Some(problem) => (tell_damage(&problem, options.json), false),
+            None => return Err(failure),
+        },
+    };
+    print(&told).map_err(Error::Output)?;
+    Ok(if is_whole { Outcome::Done } else { Outcome::Failed })
+}
+
+async fn of_log(options: &Options) -> Result<Report, Error> {
+    let open = options.storage.open_to_read().await?;
+    let storage = &open.storage;
+    let (store, archive) = archive::join(
+        Arc::clone(&storage.store),
+        Arc::clone(&storage.tables),
+        options.archive.named(),
+        archive::Purpose::Read,
+    )
+    .await?;
+    let live = Live { store, tables: Arc::clone(&storage.tables), archive };
+    let keys = trusted(options);
+    let what = LogOptions { from: options.from, to: options.to, keys };
+    let head = storage.store.head().await?.position;
+    let bar = progress_bar(options.to.map_or(head, |to| to.min(head)));
+    let report = verify::log(&live, &what, &|position| bar.set_position(position.0)).await;
+    bar.finish_and_clear();
+    storage.close().await;
+    Ok(report?)
+}
+
+/// The keys that may have signed; a data folder without a key names none.
+fn trusted(options: &Options) -> BTreeSet<PublicKey> {
+    let own = || {
+        let path = options.storage.data_dir.join("keys").join(KEY_FILE);
+        CheckpointKey::open(&path).ok().map(|key| key.public_key())
+    };
+    options.public_key.or_else(own).into_iter().collect()
+}
+
+async fn of_file(file: &Path) -> Result<Report, Error> {
+    let bytes =
+        fs::read(file).map_err(|source| Error::ReadFile { path: file.to_owned(), source })?;
+    let mut source = SegmentSource::open(&file.display().to_string(), bytes)?;
+    let (position, link) = source.begin();
+    let bar = progress_bar(verify::Source::end(&source));
+    let trust = Trust { position, link, ..Trust::default() };
+    let report = verify::run(&mut source, trust, &|at| bar.set_position(at.0)).await;
+    bar.finish_and_clear();
+    Ok(report?)
+}
+
+fn progress_bar(end: Position) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} events, {per_sec}, {eta} left");
+    let bar = ProgressBar::new(end.0);
+    match style {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+fn tell(report: &Report, is_json: bool) -> String {
+    let keys: Vec<String> = report.keys.iter().map(ToString::to_string).collect();
+    if is_json {
+        let wrong = report.fault.as_ref();
+        let wrong = wrong.map(|it| json!({ "position": it.position.0, "problem": it.to_string() }));
+        return json!({
+            "ok": report.fault.is_none(),
+            "first": report.after.next().0,
+            "last": report.last.0,
+            "events": report.events(),
+            "batches": report.batches,
+            "link": hex::encode(report.link),
+            "checkpoints": report.checkpoints,
+            "publicKeys": keys,
+            "fault": wrong,
+        })
+        .to_string();
+    }
+    match &report.fault {
+        Some(fault) => format!(
+            "WRONG at position {}: {fault}; what is before it holds (from position {} on)",
+            fault.position,
+            report.after.next()
+        ),
+        None => format!(
+            "ok: {} events in {} batches, positions {} to {}; {} checkpoints agree{}",
+            report.events(),
+            report.batches,
+            report.after.next(),
+            report.last,
+            report.checkpoints,
+            if keys.is_empty() {
+                String::new()
+            } else {
+                format!(", signed by {}", keys.join(", "))
+            }
+        ),
+    }
+}
+
+/// Damage is a result; anything else, such as a place that cannot be reached, is an error.
+fn damage(failure: &Error) -> Option<String> {
+    let problem = if let Error::Archive(problem) = failure {
+        problem
+    } else if let Error::Log(projections::event_store::Error::Archive(problem)) = failure {
+        problem.as_ref()
+    } else {
+        return None;
+    };
+    let is_damage = matches!(
+        problem,
+        archive::Error::Damaged { .. }
+            | archive::Error::Missing { .. }
+            | archive::Error::Hole { .. }
+    );
+    is_damage.then(|| problem.to_string())
+}
+
+fn tell_damage(problem: &str, is_json: bool) -> String {
+    if is_json {
+        let fault = json!({ "position": null, "problem": problem });
+        return json!({ "ok": false, "fault": fault }).to_string();
+    }
+    format!("WRONG: {problem}")
+}

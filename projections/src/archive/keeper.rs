@@ -1,0 +1,139 @@
+//! What the node that holds the lease does for its log now and then: sign checkpoints, and move
+//! what is old to the archive.
+
+use std::sync::Arc;
+
+use domain::{log::Position, units::Timestamp};
+use tracing::info;
+
+use super::{Archive, ArchivedStore, Error, Place, Policy, SEGMENT_EVENTS, ShortSegments, run};
+use crate::{
+    checkpoint::{CheckpointKey, EVENTS_PER_CHECKPOINT},
+    event_store::{self, EventStore, HotLog, READ_EVENTS_MAX},
+};
+
+/// What an archive is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// It must be there.
+    Read,
+    /// It is begun where it is missing.
+    Write,
+}
+
+/// Joins a database's log with its archive: the one that is named, or the one that its events
+/// were moved to. A log that has none is given back as it is.
+///
+/// # Errors
+/// What is wrong with the archive.
+pub async fn join(
+    hot: Arc<dyn EventStore>,
+    tables: Arc<dyn HotLog>,
+    (location, s3_endpoint): (Option<&str>, Option<&str>),
+    purpose: Purpose,
+) -> Result<(Arc<dyn EventStore>, Option<Arc<Archive>>), Error> {
+    let floor = tables.floor().await?;
+    let known = Some(floor.archive.as_str()).filter(|archive| !archive.is_empty());
+    let Some(location) = location.or(known) else { return Ok((hot, None)) };
+    let log = tables.identity().await?;
+    let archive = match purpose {
+        Purpose::Read => {
+            let place = Place::open(location, s3_endpoint)?;
+            let archive = Archive::of_log(place, log).await?;
+            if archive.manifest().end().0 == Position(0) {
+                return Err(Error::NoArchive { location: location.to_owned() });
+            }
+            archive
+        }
+        Purpose::Write => Archive::of_log(Place::create(location, s3_endpoint)?, log).await?,
+    };
+    let archive = Arc::new(archive);
+    archive.reach(floor.position).await?;
+    let store = ArchivedStore::new(hot, tables, Arc::clone(&archive));
+    Ok((Arc::new(store), Some(archive)))
+}
+
+/// Keeps a log.
+#[derive(Debug)]
+pub struct Keeper {
+    hot: Arc<dyn EventStore>,
+    tables: Arc<dyn HotLog>,
+    key: CheckpointKey,
+    /// Where to, and how many of the newest events stay; `None` moves nothing.
+    archive: Option<(Arc<Archive>, u64)>,
+    /// The newest checkpoint; `None` before it was looked up.
+    signed: Option<Position>,
+}
+
+impl Keeper {
+    /// A keeper of a database's log; `archive` is where to and how many of the newest events stay.
+    #[must_use]
+    pub fn new(
+        hot: Arc<dyn EventStore>,
+        tables: Arc<dyn HotLog>,
+        key: CheckpointKey,
+        archive: Option<(Arc<Archive>, u64)>,
+    ) -> Self {
+        Self { hot, tables, key, archive, signed: None }
+    }
+
+    /// Does what is due.
+    ///
+    /// # Errors
+    /// What failed; it is tried again the next time.
+    pub async fn step(&mut self, now: Timestamp) -> Result<(), Error> {
+        let head = self.hot.head().await?.position;
+        let signed = self.signed().await?;
+        // A new life of the log is vouched for at once: its old checkpoints name the one before.
+        let is_new_life = signed == Position(0);
+        if is_new_life || head.0 >= signed.0.saturating_add(EVENTS_PER_CHECKPOINT) {
+            self.sign(now).await?;
+        }
+        let Some((archive, keep_events)) = &self.archive else { return Ok(()) };
+        let policy = Policy {
+            keep_events: *keep_events,
+            before: None,
+            segment_events: SEGMENT_EVENTS,
+            short_segments: ShortSegments::Wait,
+        };
+        let moved = run(Arc::clone(&self.hot), self.tables.as_ref(), archive, policy).await?;
+        if moved.segments > 0 {
+            info!(events = moved.events, floor = %moved.floor, "Moved events to the archive.");
+        }
+        Ok(())
+    }
+
+    /// Signs the head, unless that was done.
+    ///
+    /// # Errors
+    /// When the log cannot be read or the checkpoint not be kept.
+    pub async fn sign(&mut self, now: Timestamp) -> Result<(), event_store::Error> {
+        let head = self.hot.head().await?;
+        if head.position == Position(0) || self.signed().await? == head.position {
+            return Ok(());
+        }
+        let log = self.tables.identity().await?;
+        self.tables.save_checkpoint(&self.key.checkpoint(log, &head, now)).await?;
+        self.signed = Some(head.position);
+        Ok(())
+    }
+
+    /// The newest checkpoint of this life of the log.
+    async fn signed(&mut self) -> Result<Position, event_store::Error> {
+        if let Some(signed) = self.signed {
+            return Ok(signed);
+        }
+        let incarnation = self.tables.identity().await?.incarnation;
+        let mut after = Position(0);
+        let mut signed = Position(0);
+        loop {
+            let page = self.tables.checkpoints(after, READ_EVENTS_MAX).await?;
+            let Some(last) = page.last() else { break };
+            after = last.position;
+            let ours = page.iter().filter(|checkpoint| checkpoint.incarnation == incarnation);
+            signed = ours.map(|checkpoint| checkpoint.position).max().unwrap_or(signed);
+        }
+        self.signed = Some(signed);
+        Ok(signed)
+    }
+}

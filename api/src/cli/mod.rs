@@ -7,6 +7,7 @@
 //! Decides nothing and knows no stored form: whatever it shows, any other client could.
 
 mod at;
+mod backup;
 mod cells;
 pub mod client;
 mod crash;
@@ -17,9 +18,12 @@ mod log;
 mod logs;
 mod lrp;
 mod lrp_file;
+mod progress_bar;
 mod replay;
+mod restore;
 mod routes;
 mod spec_options;
+mod stats;
 pub mod storage;
 mod subscription;
 mod table;
@@ -27,6 +31,7 @@ mod target;
 mod task;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod wish;
 
 use std::{io, path::PathBuf, process::ExitCode};
@@ -35,7 +40,7 @@ use clap::{Args, Subcommand};
 
 use self::{
     instant::Instant,
-    target::{Print, Target},
+    target::{Answer, Print, Target},
 };
 use crate::{forgetting, output};
 
@@ -73,6 +78,12 @@ pub enum Command {
     Replay(Question<replay::Options>),
     /// Master keys, and forgetting what was sealed under them.
     Keys(Noun<keys::Command>),
+    /// Copies the log and all beside it into a folder, also while a node runs on it.
+    #[command(after_help = backup::EXAMPLES)]
+    Backup(Local<backup::Options>),
+    /// Puts a backup into a new database.
+    #[command(after_help = restore::EXAMPLES)]
+    Restore(Local<restore::Options>),
 }
 
 /// A noun with verbs.
@@ -91,6 +102,16 @@ pub struct Question<O: Args> {
     options: O,
     #[command(flatten)]
     target: Target,
+}
+
+/// A command that works on the database itself and asks no control plane.
+#[derive(Debug, Args)]
+pub struct Local<O: Args> {
+    #[command(flatten)]
+    options: O,
+    /// Answer in JSON, for programs.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Why a command failed.
@@ -121,6 +142,25 @@ pub(crate) enum Error {
     /// Secrets cannot be forgotten.
     #[error(transparent)]
     Forget(#[from] forgetting::Error),
+    /// A log was not exported or taken in.
+    #[error(transparent)]
+    Transfer(#[from] projections::transfer::Error),
+    /// A backup was not made or not restored.
+    #[error(transparent)]
+    Backup(#[from] projections::backup::Error),
+    /// The log cannot be counted.
+    #[error("cannot count the log")]
+    Stats(#[from] projections::log_stats::Error),
+    /// The data folder of a restore holds something.
+    #[error(
+        "{folder} is not empty: it holds {name}; name a new folder (only its keys may be there)"
+    )]
+    FolderNotEmpty {
+        /// The folder.
+        folder: PathBuf,
+        /// The first thing found.
+        name: String,
+    },
     /// A file of a wish cannot be used.
     #[error(transparent)]
     File(#[from] lrp_file::Error),
@@ -198,6 +238,12 @@ async fn perform(command: Command, print: Print) -> Result<Outcome, Error> {
         }
         Command::Keys(noun) => keys::run(noun.verb, &noun.target.open(print)?).await?,
         Command::Diff(asked) => diff::run(&asked.options, &asked.target.open(print)?).await?,
+        Command::Backup(asked) => {
+            backup::run(asked.options, &Answer::new(asked.json, print)).await?;
+        }
+        Command::Restore(asked) => {
+            restore::run(asked.options, &Answer::new(asked.json, print)).await?;
+        }
     }
     Ok(Outcome::Done)
 }

@@ -39,7 +39,7 @@ impl Target {
             None => self.token,
         };
         let client = Client::new(&self.api, token.as_deref(), self.ca_file.as_deref())?;
-        Ok(Session { client, is_json: self.json, print })
+        Ok(Session { client, answer: Answer::new(self.json, print) })
     }
 }
 
@@ -49,11 +49,40 @@ pub(super) type Print = Box<dyn Fn(&str) -> io::Result<()> + Send + Sync>;
 /// A way to a control plane, and the form of answers.
 pub(super) struct Session {
     pub(super) client: Client,
+    pub(super) answer: Answer,
+}
+
+impl Session {
+    /// See [`Answer::show`].
+    pub(super) fn show(
+        &self,
+        answer: &Value,
+        lines: impl FnOnce() -> Vec<String>,
+    ) -> Result<(), Error> {
+        self.answer.show(answer, lines)
+    }
+
+    /// See [`Answer::show_item`].
+    pub(super) fn show_item(
+        &self,
+        item: &Value,
+        line: impl FnOnce() -> String,
+    ) -> Result<(), Error> {
+        self.answer.show_item(item, line)
+    }
+}
+
+/// The form of answers, and where they go.
+pub(super) struct Answer {
     is_json: bool,
     print: Print,
 }
 
-impl Session {
+impl Answer {
+    pub(super) fn new(is_json: bool, print: Print) -> Self {
+        Self { is_json, print }
+    }
+
     /// Shows an answer: the JSON as it is, or the lines for people.
     pub(super) fn show(
         &self,

@@ -12,6 +12,7 @@ pub mod conformance;
 mod encoding;
 mod error;
 mod hot_log;
+mod import;
 pub mod keys;
 mod known;
 pub mod memory;
@@ -38,6 +39,7 @@ pub use batch::{
 pub use encoding::Row;
 pub use error::{AppendError, CLOCK_DISTANCE_MAX_MS, Error};
 pub use hot_log::{Floor, HotLog, LogIdentity, StreamRow};
+pub use import::{ImportError, ImportLog, StoredBatch, readable};
 pub use known::{NewestOfType, check_known};
 pub use subscription::{RING_EVENTS, Subscription};
 
@@ -61,7 +63,8 @@ pub struct Head {
 }
 
 /// Which log: drawn when it is made, kept by a restore, another in every other database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
 pub struct LogId(pub uuid::Uuid);
 
 impl std::fmt::Display for LogId {

@@ -172,7 +172,7 @@ impl Node {
         // Before anything is written: a snapshot may pass over what a newer version wrote.
         event_store::check_known(store.as_ref()).await?;
         let keyring = open_keyring(data_dir, &storage).await?;
-        let keeper =
+        let log_keeper =
             log_keeper::open(&storage, archive, &settings.archive, &data_dir.join("keys"))?;
         let observations = open_observations(data_dir)?;
         let head = store.head().await?;

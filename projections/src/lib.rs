@@ -11,8 +11,11 @@
 //! - [`history`]: the world at any position
 //! - [`snapshot`]: shards of folded state, so that a start need not read the whole log
 //! - [`leases`]: which of several nodes runs the loops
+//! - [`log_stats`]: what a log is made of
 //! - [`observations`]: log lines and metrics, which are not events
 //! - [`presence`]: which cell was heard when
+//! - [`transfer`]: exports of the log, and what takes them in again
+//! - [`backup`]: a log and all beside it in a folder, and its restore
 //! - [`data_dir`]: the lock on a data folder; [`private_file`]: files that hold secrets
 //! - [`storage`]: the database that holds it all, opened as one
 //! - `testing`: a Postgres server for tests
@@ -23,6 +26,7 @@
 pub mod app_status;
 pub mod archive;
 pub mod auction_queue;
+pub mod backup;
 pub mod cell_assignments;
 pub mod cell_capacity;
 pub mod checkpoint;
@@ -30,6 +34,7 @@ pub mod data_dir;
 pub mod event_store;
 pub mod history;
 pub mod leases;
+pub mod log_stats;
 pub mod observations;
 pub mod presence;
 pub mod private_file;
@@ -39,6 +44,7 @@ pub mod snapshot;
 pub mod storage;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod transfer;
 pub mod verify;
 pub mod view;
 pub mod worker;

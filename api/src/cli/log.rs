@@ -14,9 +14,11 @@ use super::{
     Error,
     client::Client,
     instant::parse_position,
+    stats,
     subscription::{Step, follow},
     table,
     target::Session,
+    transfer,
 };
 use crate::output;
 
@@ -45,6 +47,15 @@ pub enum Command {
         #[arg(long, default_value_t = 20)]
         limit: u32,
     },
+    /// Writes the log into a file, as it is in the database.
+    #[command(after_help = transfer::EXPORT_EXAMPLES)]
+    Export(transfer::ExportOptions),
+    /// Takes an export into a new log, with the same positions and hashes.
+    #[command(after_help = transfer::IMPORT_EXAMPLES)]
+    Import(transfer::ImportOptions),
+    /// Counts the log: events by type and owner, batches, sizes, and how fast it grows.
+    #[command(after_help = stats::EXAMPLES)]
+    Stats(stats::Options),
     /// Shows one event with its payload.
     #[command(after_help = "Example: diario log show @42")]
     Show {
@@ -139,6 +150,9 @@ pub(super) async fn run(command: Command, session: &Session) -> Result<(), Error
             if is_following { tail(session, after, filter).await } else { Ok(()) }
         }
         Command::Show { position } => show(session, position).await,
+        Command::Export(options) => transfer::export(options, &session.answer).await,
+        Command::Import(options) => transfer::import(options, &session.answer).await,
+        Command::Stats(options) => stats::run(options, &session.answer).await,
     }
 }
 

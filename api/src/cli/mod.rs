@@ -8,6 +8,7 @@
 
 pub mod archive;
 mod at;
+mod backup;
 mod cells;
 pub mod client;
 mod crash;
@@ -18,9 +19,12 @@ mod log;
 mod logs;
 mod lrp;
 mod lrp_file;
+mod progress_bar;
 mod replay;
+mod restore;
 mod routes;
 mod spec_options;
+mod stats;
 pub mod storage;
 mod subscription;
 mod table;
@@ -28,6 +32,7 @@ mod target;
 mod task;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod verify;
 mod wish;
 
@@ -37,7 +42,7 @@ use clap::{Args, Subcommand};
 
 use self::{
     instant::Instant,
-    target::{Print, Target},
+    target::{Answer, Print, Target},
 };
 use crate::{forgetting, output};
 
@@ -81,6 +86,12 @@ pub enum Command {
     /// The older part of the log, outside of the database: move, look at, drop.
     #[command(subcommand)]
     Archive(archive::Command),
+    /// Copies the log and all beside it into a folder, also while a node runs on it.
+    #[command(after_help = backup::EXAMPLES)]
+    Backup(Local<backup::Options>),
+    /// Puts a backup into a new database.
+    #[command(after_help = restore::EXAMPLES)]
+    Restore(Local<restore::Options>),
 }
 
 /// A noun with verbs.
@@ -99,6 +110,16 @@ pub struct Question<O: Args> {
     options: O,
     #[command(flatten)]
     target: Target,
+}
+
+/// A command that works on the database itself and asks no control plane.
+#[derive(Debug, Args)]
+pub struct Local<O: Args> {
+    #[command(flatten)]
+    options: O,
+    /// Answer in JSON, for programs.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Why a command failed.
@@ -145,6 +166,25 @@ pub(crate) enum Error {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// A log was not exported or taken in.
+    #[error(transparent)]
+    Transfer(#[from] projections::transfer::Error),
+    /// A backup was not made or not restored.
+    #[error(transparent)]
+    Backup(#[from] projections::backup::Error),
+    /// The log cannot be counted.
+    #[error("cannot count the log")]
+    Stats(#[from] projections::log_stats::Error),
+    /// The data folder of a restore holds something.
+    #[error(
+        "{folder} is not empty: it holds {name}; name a new folder (only its keys may be there)"
+    )]
+    FolderNotEmpty {
+        /// The folder.
+        folder: PathBuf,
+        /// The first thing found.
+        name: String,
     },
     /// A file of a wish cannot be used.
     #[error(transparent)]
@@ -234,6 +274,12 @@ async fn perform(command: Command, print: Print) -> Result<Outcome, Error> {
         Command::Verify(options) => return verify::run(options, &print).await,
         Command::Archive(command) => return archive::run(command, &print).await,
         Command::Diff(asked) => diff::run(&asked.options, &asked.target.open(print)?).await?,
+        Command::Backup(asked) => {
+            backup::run(asked.options, &Answer::new(asked.json, print)).await?;
+        }
+        Command::Restore(asked) => {
+            restore::run(asked.options, &Answer::new(asked.json, print)).await?;
+        }
     }
     Ok(Outcome::Done)
 }

@@ -2,7 +2,12 @@
 //!
 //! The password of an address is never shown.
 
-use std::{convert::Infallible, path::PathBuf};
+use std::{
+    convert::Infallible,
+    fs, io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use domain::{log::Incarnation, sealed::PlainText};
@@ -47,6 +52,14 @@ pub enum Error {
     /// The data folder holds no log.
     #[error("{} holds no log; name the folder of a control plane with --data-dir", .0.display())]
     NoLog(PathBuf),
+    /// The data folder cannot be made.
+    #[error("cannot make the data folder {folder}")]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The log cannot be opened.
     #[error(transparent)]
     Store(#[from] event_store::Error),
@@ -101,6 +114,24 @@ impl StorageOptions {
         Ok(OpenStorage { storage, _lock: None })
     }
 
+    /// Opens a log to read and write, and makes it where there is none: for what fills a new one.
+    ///
+    /// # Errors
+    /// What is wrong with the options, who uses the log, or why it cannot be opened.
+    pub async fn open_or_make(&self) -> Result<OpenStorage, Error> {
+        let location = self.location()?;
+        let lock = match &location {
+            Location::Sqlite { .. } => {
+                make_private_folder(&self.data_dir)?;
+                let lock = DataDirLock::acquire(&self.data_dir);
+                Some(lock.map_err(|source| Error::InUse { source })?)
+            }
+            Location::Postgres { .. } => None,
+        };
+        let storage = open_at(&location, Incarnation(clock::new_uuid())).await?;
+        Ok(OpenStorage { storage, _lock: lock })
+    }
+
     /// Where the log is; a missing one is never made by a command of operators.
     fn existing(&self) -> Result<Location, Error> {
         let location = self.location()?;
@@ -109,4 +140,21 @@ impl StorageOptions {
             Location::Sqlite { .. } | Location::Postgres { .. } => Ok(location),
         }
     }
+}
+
+/// Opens a database to read and write, or makes it.
+pub(super) async fn open_at(
+    location: &Location,
+    new_incarnation: Incarnation,
+) -> Result<Storage, Error> {
+    Ok(Storage::open(location, new_incarnation).await?)
+}
+
+/// Makes a data folder that is nobody else's business; one that is there is left as it is.
+pub(super) fn make_private_folder(folder: &Path) -> Result<(), Error> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|source| Error::Folder { folder: folder.to_owned(), source })
 }

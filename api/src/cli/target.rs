@@ -46,7 +46,7 @@ impl Target {
         if let Some(at_least) = self.at_least {
             client.read_at_least(at_least.trim_start_matches('@').to_owned());
         }
-        Ok(Session { client, is_json: self.json, print })
+        Ok(Session { client, answer: Answer::new(self.json, print) })
     }
 }
 
@@ -56,11 +56,40 @@ pub(super) type Print = Box<dyn Fn(&str) -> io::Result<()> + Send + Sync>;
 /// A way to a control plane, and the form of answers.
 pub(super) struct Session {
     pub(super) client: Client,
+    pub(super) answer: Answer,
+}
+
+impl Session {
+    /// See [`Answer::show`].
+    pub(super) fn show(
+        &self,
+        answer: &Value,
+        lines: impl FnOnce() -> Vec<String>,
+    ) -> Result<(), Error> {
+        self.answer.show(answer, lines)
+    }
+
+    /// See [`Answer::show_item`].
+    pub(super) fn show_item(
+        &self,
+        item: &Value,
+        line: impl FnOnce() -> String,
+    ) -> Result<(), Error> {
+        self.answer.show_item(item, line)
+    }
+}
+
+/// The form of answers, and where they go.
+pub(super) struct Answer {
     is_json: bool,
     print: Print,
 }
 
-impl Session {
+impl Answer {
+    pub(super) fn new(is_json: bool, print: Print) -> Self {
+        Self { is_json, print }
+    }
+
     /// Shows an answer: the JSON as it is, or the lines for people.
     pub(super) fn show(
         &self,

@@ -16,10 +16,11 @@ use domain::{
 };
 
 use super::{
-    AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Head, Leaf, LogId,
-    NewestOfType, Order, READ_EVENTS_MAX, Row, Subscription, Turn,
+    AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Head, ImportError, ImportLog,
+    Leaf, LogId, NewestOfType, Order, READ_EVENTS_MAX, Row, StoredBatch, Subscription, Turn,
     chain::GENESIS,
-    commit,
+    commit::{self, Commit},
+    import,
     subscription::{Feed, Source},
     turn::FreeTurn,
 };
@@ -27,6 +28,7 @@ use super::{
 /// A log without IO and without async.
 #[derive(Debug, Clone)]
 pub struct MemoryLog {
+    log_id: LogId,
     head: Head,
     events: Vec<Arc<Recorded<Event>>>,
     rows: Vec<(Row, Leaf)>,
@@ -42,6 +44,7 @@ impl MemoryLog {
         let head =
             Head { position: Position(0), recorded_at: Timestamp(0), incarnation, link: GENESIS };
         Self {
+            log_id: LogId(incarnation.0),
             head,
             events: Vec::new(),
             rows: Vec::new(),
@@ -71,6 +74,10 @@ impl MemoryLog {
             }
         }
         let commit = commit::place(&self.head, versions, batch)?;
+        Ok(self.apply(commit))
+    }
+
+    fn apply(&mut self, commit: Commit) -> Vec<Recorded<Event>> {
         for event in &commit.events {
             let index = self.events.len();
             self.streams.entry(event.stream.clone()).or_default().push(index);
@@ -80,7 +87,31 @@ impl MemoryLog {
         self.rows.extend(commit.rows);
         self.batches.push(commit.batch);
         self.head = commit.head;
-        Ok(commit.events)
+        commit.events
+    }
+
+    /// Takes batches as another log wrote them; see [`ImportLog::import`].
+    ///
+    /// # Errors
+    /// [`ImportError`]; nothing was written.
+    pub fn import(
+        &mut self,
+        log_id: LogId,
+        batches: Vec<StoredBatch>,
+    ) -> Result<Head, ImportError> {
+        import::check_log(&self.head, self.log_id, log_id)?;
+        let mut versions = BTreeMap::new();
+        for stream in import::streams(&batches)? {
+            if let Some(events) = self.streams.get(&stream) {
+                let version = u64::try_from(events.len()).unwrap_or(u64::MAX);
+                versions.insert(stream, StreamVersion(version));
+            }
+        }
+        for commit in import::place(self.head, versions, batches)? {
+            self.apply(commit);
+        }
+        self.log_id = log_id;
+        Ok(self.head)
     }
 
     /// The events behind a position, in order, at most `limit`.
@@ -245,7 +276,7 @@ impl EventStore for MemoryStore {
     }
 
     async fn log_id(&self) -> Result<LogId, Error> {
-        Ok(LogId(self.log().head().incarnation.0))
+        Ok(self.log().log_id)
     }
 
     async fn append(&self, batch: Batch) -> Result<Vec<Recorded<Event>>, AppendError> {
@@ -341,6 +372,13 @@ impl EventStore for MemoryStore {
 
     fn subscribe(&self, after: Position) -> Subscription {
         self.feed.subscribe(Arc::new(MemorySource(self.log.clone())), after)
+    }
+}
+
+#[async_trait]
+impl ImportLog for MemoryStore {
+    async fn import(&self, log_id: LogId, batches: Vec<StoredBatch>) -> Result<Head, ImportError> {
+        self.log().import(log_id, batches)
     }
 }
 

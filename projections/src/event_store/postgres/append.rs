@@ -93,6 +93,20 @@ pub(super) async fn append(
     Ok(Answer::Refused(AppendError::HeadMoved { head }))
 }
 
+/// Writes a commit that is already checked, within a transaction.
+pub(super) async fn write_as_it_is(
+    connection: &mut PgConnection,
+    head: &Head,
+    before: &BTreeMap<StreamId, StreamVersion>,
+    commit: &Commit,
+) -> Result<(), sqlx::Error> {
+    let row = call(head, before, commit, None).fetch_one(connection).await?;
+    match row.try_get(0)? {
+        WRITTEN => Ok(()),
+        code => Err(sqlx::Error::Protocol(format!("diario_append answered with code {code}"))),
+    }
+}
+
 pub(super) async fn read_head(connection: &mut PgConnection) -> Result<Head, sqlx::Error> {
     let row = sqlx::query(rows::SELECT_HEAD).fetch_one(connection).await?;
     rows::head(&row, 0)

@@ -56,7 +56,7 @@ struct Inner {
     readers: PgPool,
     writers: PgPool,
     wall_clock: WallClock,
-    log_id: LogId,
+    log_id: std::sync::Mutex<LogId>,
     opened_at: Head,
     closing: CancellationToken,
     workers: Mutex<Vec<JoinHandle<()>>>,
@@ -130,7 +130,7 @@ impl Database {
             readers,
             writers,
             wall_clock,
-            log_id,
+            log_id: std::sync::Mutex::new(log_id),
             opened_at,
             closing,
             workers,
@@ -171,7 +171,13 @@ impl Database {
     }
 
     pub(super) fn log_id(&self) -> LogId {
-        self.inner.log_id
+        *self.inner.log_id.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The empty log here became another one.
+    pub(super) fn became(&self, log_id: LogId) {
+        let mut own = self.inner.log_id.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *own = log_id;
     }
 
     pub(super) fn opened_at(&self) -> Head {

@@ -8,6 +8,7 @@ mod appender;
 mod beside;
 mod database;
 mod failure;
+mod import;
 mod migrate;
 mod read;
 mod rows;
@@ -30,8 +31,8 @@ use sqlx::Row as _;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Head, Leaf, LogId,
-    NewestOfType, Order, Row, Subscription, Turn, subscription::Source,
+    AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Head, ImportError, ImportLog,
+    Leaf, LogId, NewestOfType, Order, Row, StoredBatch, Subscription, Turn, subscription::Source,
 };
 use appender::Appender;
 use database::SELECT_CLOCK;
@@ -173,6 +174,22 @@ impl EventStore for PostgresStore {
     fn subscribe(&self, after: Position) -> Subscription {
         let source = PostgresSource(self.database.clone());
         self.shared.feed.subscribe(Arc::new(source), after)
+    }
+}
+
+#[async_trait]
+impl ImportLog for PostgresStore {
+    async fn import(&self, log_id: LogId, batches: Vec<StoredBatch>) -> Result<Head, ImportError> {
+        let head = self
+            .database
+            .transaction("import into the log", move |connection| {
+                Box::pin(import::write(connection, log_id, batches))
+            })
+            .await;
+        let head = head.map_err(ImportError::Failed)??;
+        self.database.became(log_id);
+        self.shared.saw_head(head);
+        Ok(head)
     }
 }
 

@@ -81,7 +81,10 @@ async fn check_lease(
     Err(AppendError::LeasePassed { lease_epoch })
 }
 
-async fn insert(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), sqlx::Error> {
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    commit: &Commit,
+) -> Result<(), sqlx::Error> {
     insert_events(connection, &commit.rows).await?;
     upsert_streams(connection, &commit.versions, commit.head.position).await?;
     insert_batch(connection, &commit.batch).await?;
@@ -93,8 +96,16 @@ async fn versions(
     connection: &mut SqliteConnection,
     batch: &Batch,
 ) -> Result<BTreeMap<StreamId, StreamVersion>, sqlx::Error> {
+    versions_of(connection, batch.events.iter().map(|event| &event.stream)).await
+}
+
+/// The versions of streams; one that is new is left out.
+pub(super) async fn versions_of<'a>(
+    connection: &mut SqliteConnection,
+    streams: impl Iterator<Item = &'a StreamId>,
+) -> Result<BTreeMap<StreamId, StreamVersion>, sqlx::Error> {
     let by_text: BTreeMap<String, &StreamId> =
-        batch.events.iter().map(|event| (event.stream.to_string(), &event.stream)).collect();
+        streams.map(|stream| (stream.to_string(), stream)).collect();
     let texts: Vec<&String> = by_text.keys().collect();
     let found = sqlx::query(
         "SELECT stream, version FROM streams WHERE stream IN (SELECT value FROM json_each(?))",

@@ -8,6 +8,7 @@ mod beside;
 #[cfg(any(test, feature = "testing"))]
 mod by_hand;
 mod database;
+mod import;
 mod read;
 mod rows;
 mod tail;
@@ -27,8 +28,9 @@ use domain::{
 use sqlx::SqlitePool;
 
 use super::{
-    AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Floor, Head, HotLog, Leaf,
-    LogId, LogIdentity, NewestOfType, Order, Row, StreamRow, Subscription, Turn,
+    AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Floor, Head, HotLog,
+    ImportError, ImportLog, Leaf, LogId, LogIdentity, NewestOfType, Order, Row, StoredBatch,
+    StreamRow, Subscription, Turn,
     chain::Fault,
     subscription::{Feed, Source},
     turn::FreeTurn,
@@ -182,6 +184,13 @@ impl HotLog for SqliteStore {
 
     async fn misfit(&self) -> Result<Option<Fault>, Error> {
         beside::misfit(self.database.readers()).await
+    }
+}
+
+#[async_trait]
+impl ImportLog for SqliteStore {
+    async fn import(&self, log_id: LogId, batches: Vec<StoredBatch>) -> Result<Head, ImportError> {
+        import::import(&self.database, log_id, batches).await
     }
 }
 

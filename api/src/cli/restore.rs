@@ -1,0 +1,213 @@
+//! `diario restore`: a backup into a new database, checked before and after.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use domain::log::Incarnation;
+use projections::{
+    backup::{
+        self, Endpoint, Manifest, Restored,
+        key_file::{ForgottenKeys, read_forgotten},
+        restore::Keys,
+    },
+    data_dir::DataDirLock,
+    storage::{Location, SQLITE_FILE, Storage},
+};
+use serde_json::json;
+
+use super::{
+    Error,
+    progress_bar::EventsBar,
+    storage::{self, StorageOptions},
+    target::Answer,
+};
+use crate::{clock, output};
+
+pub(super) const EXAMPLES: &str = "Examples:\n  \
+    diario restore --from /backups/monday --data-dir /var/lib/diario-new\n  \
+    diario restore --from /backups/monday --keys /safe/keys.ndjson --forgotten /safe/forgotten.json \\\n    \
+    --database-url postgres://db/diario_new\n\n\
+    The database must be new. The log keeps its id and gets a new incarnation: cursors of the old \
+    one are refused by name. Keys on the list of forgotten ones are left out, so that what was \
+    forgotten since the backup stays forgotten.";
+
+/// Where the keys of a data folder are.
+const KEYS_FOLDER: &str = "keys";
+
+/// Where a data folder keeps the list of forgotten keys.
+const FORGOTTEN_FILE: &str = "forgotten.json";
+
+/// Where a SQLite log is restored before it gets its name.
+const RESTORING_FILE: &str = "diario.db.restoring";
+
+/// Options of `diario restore`.
+#[derive(Debug, Args)]
+pub struct Options {
+    #[command(flatten)]
+    storage: StorageOptions,
+    /// The backup's folder.
+    #[arg(long, value_name = "FOLDER")]
+    from: PathBuf,
+    /// The file of wrapped data keys, where it is not in the backup's folder.
+    #[arg(long, value_name = "FILE", conflicts_with = "without_keys")]
+    keys: Option<PathBuf>,
+    /// Restore without the wrapped data keys: no secret of the log can ever be read again.
+    #[arg(long)]
+    without_keys: bool,
+    /// The list of keys that were forgotten since; keys/forgotten.json of the new data folder
+    /// where that is there.
+    #[arg(long, value_name = "FILE")]
+    forgotten: Option<PathBuf>,
+}
+
+pub(super) async fn run(options: Options, answer: &Answer) -> Result<(), Error> {
+    let manifest = Manifest::read(&options.from)?;
+    let keys = match (&options.keys, options.without_keys) {
+        (_, true) => Keys::GivenUp,
+        (Some(path), false) => Keys::File(path.clone()),
+        (None, false) => Keys::Beside,
+    };
+    let list = forgotten_list(&options);
+    let forgotten = list.as_deref().map(read_forgotten).transpose()?;
+    let data_dir = options.storage.data_dir.as_path();
+    let restored = match options.storage.location()? {
+        Location::Sqlite { .. } => {
+            let _lock = empty_folder(data_dir)?;
+            into_folder(&options, &keys, forgotten.as_deref(), &manifest, data_dir).await?
+        }
+        location @ Location::Postgres { .. } => {
+            into_database(&options, &keys, forgotten.as_deref(), &manifest, &location).await?
+        }
+    };
+    if forgotten.is_none() && manifest.data_keys > 0 && keys != Keys::GivenUp {
+        output::progress(
+            "warning: no list of forgotten keys was given (--forgotten): what was forgotten since \
+             the backup can be read again; forget it again with `diario keys forget`",
+        );
+    }
+    show(answer, &restored, &options)
+}
+
+fn forgotten_list(options: &Options) -> Option<PathBuf> {
+    let beside = options.storage.data_dir.join(KEYS_FOLDER).join(FORGOTTEN_FILE);
+    options.forgotten.clone().or_else(|| beside.exists().then_some(beside))
+}
+
+/// Locks a data folder in which nothing but keys may be.
+fn empty_folder(data_dir: &Path) -> Result<DataDirLock, Error> {
+    let failed = |source| backup::Error::Read { path: data_dir.to_owned(), source };
+    match fs::read_dir(data_dir) {
+        Err(failure) if failure.kind() == io::ErrorKind::NotFound => {}
+        Err(failure) => return Err(failed(failure).into()),
+        Ok(entries) => {
+            for entry in entries {
+                let name = entry.map_err(failed)?.file_name();
+                let name = name.to_string_lossy();
+                let is_ours = name == KEYS_FOLDER || name == "lock";
+                if !is_ours && !name.starts_with(RESTORING_FILE) {
+                    let (folder, name) = (data_dir.to_owned(), name.into_owned());
+                    return Err(Error::FolderNotEmpty { folder, name });
+                }
+            }
+        }
+    }
+    storage::make_private_folder(data_dir)?;
+    DataDirLock::acquire(data_dir).map_err(|source| storage::Error::InUse { source }.into())
+}
+
+/// Restores under another name, so that a restore that is broken off leaves no log that a node
+/// would start on.
+async fn into_folder(
+    options: &Options,
+    keys: &Keys,
+    forgotten: Option<&[ForgottenKeys]>,
+    manifest: &Manifest,
+    data_dir: &Path,
+) -> Result<Restored, Error> {
+    let restoring = data_dir.join(RESTORING_FILE);
+    let failed = |source| backup::Error::Write { path: restoring.clone(), source };
+    for suffix in ["", "-wal", "-shm"] {
+        match fs::remove_file(data_dir.join(format!("{RESTORING_FILE}{suffix}"))) {
+            Err(failure) if failure.kind() != io::ErrorKind::NotFound => {
+                return Err(failed(failure).into());
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    let location = Location::Sqlite { file: restoring.clone() };
+    let restored = into_database(options, keys, forgotten, manifest, &location).await?;
+    // The last connection folds the write-ahead log into the file; what is left there would be lost.
+    let log = data_dir.join(format!("{RESTORING_FILE}-wal"));
+    if fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0) {
+        let left = io::Error::other("its write-ahead log was not folded in; restore again");
+        return Err(failed(left).into());
+    }
+    fs::rename(&restoring, data_dir.join(SQLITE_FILE)).map_err(failed)?;
+    fs::File::open(data_dir).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    Ok(restored)
+}
+
+async fn into_database(
+    options: &Options,
+    keys: &Keys,
+    forgotten: Option<&[ForgottenKeys]>,
+    manifest: &Manifest,
+    location: &Location,
+) -> Result<Restored, Error> {
+    let incarnation = Incarnation(clock::new_uuid());
+    let storage = storage::open_at(location, incarnation).await?;
+    let bar = EventsBar::new("restore", manifest.events);
+    let progress = |events| bar.at(events);
+    let restored = restore_into(&storage, options, keys, forgotten, &progress).await;
+    storage.close().await;
+    Ok(restored?)
+}
+
+async fn restore_into(
+    storage: &Storage,
+    options: &Options,
+    keys: &Keys,
+    forgotten: Option<&[ForgottenKeys]>,
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> Result<Restored, backup::Error> {
+    let endpoint = Endpoint::of(storage);
+    let forgotten = forgotten.unwrap_or_default();
+    backup::restore(&options.from, keys, forgotten, endpoint.as_target(), progress).await
+}
+
+fn show(answer: &Answer, restored: &Restored, options: &Options) -> Result<(), Error> {
+    let Restored { manifest, head, data_keys, keys_forgotten, owners_forgotten } = restored;
+    let told = json!({
+        "position": head.position,
+        "link": hex::encode(head.link),
+        "logId": manifest.log_id.to_string(),
+        "incarnation": head.incarnation.0.to_string(),
+        "incarnationBefore": manifest.incarnation.0.to_string(),
+        "events": manifest.events,
+        "blobs": manifest.blobs,
+        "dataKeys": data_keys,
+        "keysForgotten": keys_forgotten,
+        "ownersForgotten": owners_forgotten,
+    });
+    let master = options.storage.data_dir.join(KEYS_FOLDER).join("master.key");
+    answer.show(&told, || {
+        vec![
+            format!("restored {} events up to @{}; every hash holds", manifest.events, head.position),
+            format!("link         {}", hex::encode(head.link)),
+            format!("log          {}", manifest.log_id),
+            format!("incarnation  {} (before: {})", head.incarnation.0, manifest.incarnation.0),
+            format!(
+                "keys         {data_keys} put back, {keys_forgotten} of {owners_forgotten} owners left out as forgotten"
+            ),
+            String::new(),
+            "What to do next:".to_owned(),
+            format!("  1. put the master key that the keys were wrapped by at {}, mode 600", master.display()),
+            "  2. see that nothing runs on the log that this is a copy of".to_owned(),
+            "  3. start it: diario serve with the same --data-dir or --database-url".to_owned(),
+            "Clients begin anew: a cursor of the old incarnation is refused.".to_owned(),
+        ]
+    })
+}

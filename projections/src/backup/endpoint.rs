@@ -1,0 +1,51 @@
+//! A database as an end of a transfer: its log, to be read and to be written as it was, and what
+//! stands beside it.
+
+use std::sync::Arc;
+
+use super::{Beside, restore, take};
+use crate::{
+    event_store::{EventStore, HotLog, ImportLog, sqlite::SqliteStore},
+    storage::{Backend, Storage},
+};
+
+/// The parts of an open database that a backup, a restore, an export or an import need.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// The log as readers see it.
+    pub store: Arc<dyn EventStore>,
+    /// The log, to be written as it was.
+    pub log: Arc<dyn ImportLog>,
+    /// Its floor and checkpoints.
+    pub hot: Arc<dyn HotLog>,
+    /// Keys and evidence.
+    pub beside: Arc<dyn Beside>,
+}
+
+impl Endpoint {
+    /// The parts of an open storage.
+    #[must_use]
+    pub fn of(storage: &Storage) -> Self {
+        let store = Arc::clone(&storage.store);
+        match &storage.backend {
+            Backend::Sqlite(database) => {
+                let log = Arc::new(SqliteStore::new(database.clone()));
+                Self { store, log: log.clone(), hot: log, beside: Arc::new(database.clone()) }
+            }
+        }
+    }
+
+    /// To take a backup from.
+    #[must_use]
+    pub fn as_source(&self) -> take::From<'_> {
+        let (store, hot, beside) = (&*self.store, &*self.hot, &*self.beside);
+        take::From { store, hot, beside }
+    }
+
+    /// To restore a backup into.
+    #[must_use]
+    pub fn as_target(&self) -> restore::Into<'_> {
+        let (store, log) = (&*self.store, &*self.log);
+        restore::Into { store, log, hot: &*self.hot, beside: &*self.beside }
+    }
+}

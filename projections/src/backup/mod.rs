@@ -1,0 +1,46 @@
+//! A folder that holds a log as it was at a position, with everything beside it that it cannot be
+//! read without, but for the master key.
+//!
+//! - [`manifest`]: what the folder holds, by size and digest
+//! - [`beside`]: wrapped keys, sealed evidence and checkpoints, as databases give and take them
+//! - [`take`]: from a database, also one that is in use; [`restore`]: into an empty one
+//!
+//! The wrapped keys are in a file of their own, so that they can be kept apart. A master key never
+//! gets here.
+
+pub mod beside;
+mod endpoint;
+mod error;
+pub mod key_file;
+pub mod manifest;
+mod records;
+pub mod restore;
+pub mod take;
+
+#[cfg(test)]
+mod tests;
+
+pub use beside::Beside;
+pub use endpoint::Endpoint;
+pub use error::Error;
+pub use manifest::Manifest;
+pub use restore::{Restored, restore};
+pub use take::take;
+
+/// The version of backups that this program writes, and the newest that it reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// The log in a backup: an export in the compact form.
+pub const LOG_FILE: &str = "log.diario";
+
+/// The sealed evidence in a backup.
+pub const BLOBS_FILE: &str = "blobs.diario";
+
+/// The signed checkpoints in a backup.
+pub const CHECKPOINTS_FILE: &str = "checkpoints.diario";
+
+/// The wrapped data keys of a backup, which may be kept elsewhere.
+pub const KEYS_FILE: &str = "keys.ndjson";
+
+/// What a backup's folder says of itself.
+pub const MANIFEST_FILE: &str = "manifest.json";

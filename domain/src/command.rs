@@ -59,6 +59,7 @@ impl Command {
             Self::FreshnessDomain(freshness_domain::Command::Upsert { .. }) => {
                 "freshness_domain.upsert"
             }
+            Self::Secrets(secrets::Command::Forget { .. }) => "secrets.forget",
         }
     }
 }

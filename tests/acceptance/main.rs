@@ -11,4 +11,5 @@ mod lrps;
 mod readme;
 mod replay;
 mod restart;
+mod secrets;
 mod tasks;

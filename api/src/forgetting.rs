@@ -205,3 +205,38 @@ async fn leave_out_what_is_gone(
     forgotten.retain(|it| it.key_ids.iter().any(|key_id| !gone.contains(key_id)));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::sealed::PlainText;
+
+    use super::*;
+    use crate::testing::InMemory;
+
+    #[tokio::test]
+    async fn what_a_crash_left_between_event_and_deletion_is_done_at_the_next_start() {
+        let inner = InMemory::start(1);
+        let control_plane = &inner.control_plane;
+        let owner: Owner = "task/t".parse().unwrap();
+        let secret = PlainText("s".to_owned());
+        let sealed = control_plane.keyring.seal(&owner, &secret).await.unwrap();
+        let command =
+            secrets::Command::Forget { owner: owner.clone(), key_ids: vec![sealed.key_id] };
+        let actor =
+            Actor { kind: ActorKind::User, name: "ann".to_owned(), via: "graphql".to_owned() };
+        let wish = Wish { actor, command_id: None, command: command.into() };
+        control_plane.submit(wish).await.unwrap();
+        assert!(control_plane.keyring.open_sealed(&owner, &sealed).await.is_ok());
+
+        let mut keeper = Keeper::default();
+        assert!(keeper.step(control_plane).await.unwrap());
+
+        let refused = control_plane.keyring.open_sealed(&owner, &sealed).await;
+        assert!(matches!(refused, Err(keys::Error::Forgotten { .. })));
+        let later = control_plane.keyring.seal(&owner, &secret).await.unwrap();
+        for mut keeper in [keeper, Keeper::default()] {
+            assert!(keeper.step(control_plane).await.unwrap());
+        }
+        assert!(control_plane.keyring.open_sealed(&owner, &later).await.is_ok());
+    }
+}

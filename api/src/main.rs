@@ -143,6 +143,11 @@ fn start_traces(command: &Command, runtime: &Handle) -> Result<Option<Traces>, t
 }
 
 fn start_logging(filter: EnvFilter, format: LogFormat, traces: Option<&Traces>) {
+    // At `trace` it prints whole messages, and messages may hold secrets.
+    let filter = match "tungstenite=info".parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    };
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match format {
         LogFormat::Text => lines.with_filter(filter).boxed(),

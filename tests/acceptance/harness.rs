@@ -50,6 +50,7 @@ pub(crate) struct Server {
     /// The folder of its cell, where it has one; nothing of it may be left at the end.
     cell: Option<PathBuf>,
     lines: mpsc::Receiver<String>,
+    token: Option<String>,
     /// Where the API is.
     pub(crate) api: String,
     /// Where the router is.
@@ -69,9 +70,18 @@ impl Server {
 
     /// The same on a chosen API port.
     pub(crate) fn start_on(arguments: &[&str], data_dir: &Path, port: u16) -> Self {
+        Self::start_command(diario(), arguments, data_dir, port)
+    }
+
+    /// The same of a command that was prepared.
+    pub(crate) fn start_command(
+        mut command: Command,
+        arguments: &[&str],
+        data_dir: &Path,
+        port: u16,
+    ) -> Self {
         let cell = arguments.contains(&"dev").then(|| cell_of(data_dir));
         let port = port.to_string();
-        let mut command = diario();
         command.args(arguments).args(["--port", &port, "--router-port", "0", "--data-dir"]);
         Self::spawn(command.arg(data_dir), cell)
     }
@@ -80,7 +90,8 @@ impl Server {
     pub(crate) fn spawn(command: &mut Command, cell: Option<PathBuf>) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let lines = lines_of(&mut child);
-        let mut server = Self { child, cell, lines, api: String::new(), router: String::new() };
+        let (token, api, router) = (None, String::new(), String::new());
+        let mut server = Self { child, cell, lines, token, api, router };
         while server.api.is_empty() || server.router.is_empty() {
             let line = server.lines.recv_timeout(PATIENCE).expect("it ended before it listened");
             let url = line.split_whitespace().find(|word| word.starts_with("http"));
@@ -94,6 +105,11 @@ impl Server {
         server
     }
 
+    /// Gives a token to all operator's commands from now on.
+    pub(crate) fn set_token(&mut self, token: &str) {
+        self.token = Some(token.to_owned());
+    }
+
     /// The API's port.
     pub(crate) fn port(&self) -> u16 {
         self.api.rsplit(':').next().unwrap().parse().unwrap()
@@ -101,7 +117,9 @@ impl Server {
 
     /// Runs an operator's command against it.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
-        diario().args(arguments).env("DIARIO_API", &self.api).output().unwrap()
+        let mut command = diario();
+        command.args(arguments).env("DIARIO_API", &self.api);
+        command.envs(self.token.iter().map(|token| ("DIARIO_TOKEN", token))).output().unwrap()
     }
 
     /// Runs an operator's command that must succeed, and reads its JSON.
@@ -206,7 +224,18 @@ pub(crate) struct Cell(Child);
 impl Cell {
     /// `cell-1` of a control plane, in a folder of its own, with more options.
     pub(crate) fn start(api: &str, token_file: &Path, data_dir: &Path, more: &[&str]) -> Self {
-        let child = diario()
+        Self::start_command(diario(), api, token_file, data_dir, more)
+    }
+
+    /// The same of a command that was prepared.
+    pub(crate) fn start_command(
+        mut command: Command,
+        api: &str,
+        token_file: &Path,
+        data_dir: &Path,
+        more: &[&str],
+    ) -> Self {
+        let child = command
             .args(["cell", "--cell-id", "cell-1", "--api", api, "--token-file"])
             .arg(token_file)
             .arg("--data-dir")

@@ -12,4 +12,5 @@ mod nodes;
 mod readme;
 mod replay;
 mod restart;
+mod secrets;
 mod tasks;

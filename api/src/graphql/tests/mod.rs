@@ -5,6 +5,7 @@ mod golden;
 mod http;
 mod mutations;
 mod queries;
+mod secrets;
 mod sockets;
 
 use axum::http::{Method, Request as HttpRequest, StatusCode, header};

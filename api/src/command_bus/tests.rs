@@ -374,7 +374,7 @@ async fn behind_a_newer_nodes_event_the_bus_writes_nothing_and_ends() {
 
     let told = refused.to_string();
     assert!(told.contains("position 2") && told.contains("upgrade"), "{told}");
-    tokio::time::timeout(std::time::Duration::from_secs(10), bus.ended()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), bus.ended()).await.unwrap();
     assert!(bus.failure().is_some_and(|reason| told.contains(reason)));
     assert_eq!(log(&store).await.len(), 2);
 }

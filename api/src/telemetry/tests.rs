@@ -22,7 +22,12 @@ use tracing::{Instrument as _, trace_span};
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::{SPANS, traces::Traces};
-use crate::{cell_gateway::CellTokens, clock, edge, http::Access, node::Node};
+use crate::{
+    cell_gateway::CellTokens,
+    clock, edge,
+    http::Access,
+    node::{Node, Settings},
+};
 
 /// What no trace and no metric may hold: what a user gave.
 const CANARY: &str = "canary-71c4";
@@ -42,7 +47,7 @@ impl Harness {
     async fn start(access: Access) -> Self {
         drop(rustls::crypto::ring::default_provider().install_default());
         let folder = tempfile::tempdir().unwrap();
-        let node = Node::start(folder.path(), "test").await.unwrap();
+        let node = Node::start(Settings::in_folder(folder.path(), "test")).await.unwrap();
         let tokens = Arc::new(CellTokens::default());
         let address = listen(edge::api(node.control_plane.clone(), access, tokens)).await;
         Self { node, address, client: reqwest::Client::new(), _folder: folder }

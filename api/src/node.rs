@@ -461,7 +461,7 @@ mod tests {
     async fn a_newer_event_stops_a_start_also_from_a_snapshot_behind_it() {
         let folder = tempfile::tempdir().unwrap();
         let file = left_by_a_newer_version(folder.path()).await;
-        let before = (std::fs::read(&file).unwrap(), files_in(folder.path()));
+        let before = (fs::read(&file).unwrap(), files_in(folder.path()));
 
         let refused = Node::start(Settings::in_folder(folder.path(), "test")).await.unwrap_err();
 
@@ -478,11 +478,11 @@ mod tests {
         // The snapshot from behind it was there, and would have been taken.
         assert_eq!(log.snapshots.positions().await.unwrap(), [Position(3)]);
         log.close().await;
-        assert_eq!(before, (std::fs::read(&file).unwrap(), files_in(folder.path())));
+        assert_eq!(before, (fs::read(&file).unwrap(), files_in(folder.path())));
     }
 
     fn files_in(folder: &Path) -> Vec<PathBuf> {
-        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         let mut files: Vec<PathBuf> =
             files.filter(|path| !path.to_string_lossy().contains("db-")).collect();
         files.sort();

@@ -2,7 +2,12 @@
 //!
 //! The URL's password is never shown: errors and logs name the database by [`Database::name`].
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use domain::{log::Incarnation, units::Timestamp};
 use sqlx::{
@@ -11,11 +16,7 @@ use sqlx::{
     postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
     query::Query,
 };
-use tokio::{
-    sync::{Mutex, oneshot},
-    task::JoinHandle,
-    time::timeout,
-};
+use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -162,7 +163,8 @@ impl Database {
     /// [`Error::Closed`].
     pub async fn close(&self) {
         self.inner.closing.cancel();
-        for worker in std::mem::take(&mut *self.inner.workers.lock().await) {
+        let workers = std::mem::take(&mut *self.workers());
+        for worker in workers {
             // A worker that panicked has told so.
             drop(worker.await);
         }
@@ -198,10 +200,11 @@ impl Database {
 
     /// Ends with [`Database::close`], which waits for it.
     pub(super) fn keep(&self, worker: JoinHandle<()>) {
-        // Taken only by `close`, behind which no worker is of use.
-        if let Ok(mut workers) = self.inner.workers.try_lock() {
-            workers.push(worker);
-        }
+        self.workers().push(worker);
+    }
+
+    fn workers(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.inner.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection for appends alone.

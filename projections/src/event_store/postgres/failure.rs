@@ -23,15 +23,16 @@ pub(super) fn is_refusal(failure: &sqlx::Error) -> bool {
 
 /// Whether the connection must be thrown away.
 pub(super) fn is_lost(failure: &sqlx::Error) -> bool {
-    match failure {
-        sqlx::Error::Database(_) => !is_refusal(failure),
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::WorkerCrashed => true,
-        #[expect(clippy::wildcard_enum_match_arm, reason = "sqlx adds variants at will")]
-        _ => false,
+    if matches!(failure, sqlx::Error::Database(_)) {
+        return !is_refusal(failure);
     }
+    matches!(
+        failure,
+        sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::WorkerCrashed
+    )
 }
 
 /// An operation's failure.
@@ -58,8 +59,9 @@ pub(super) fn classify(database: &str, operation: &'static str, source: sqlx::Er
 
 /// A failure while opening: what an operation's failure does not say is about the address.
 pub(super) fn at_open(database: &str, source: sqlx::Error) -> Error {
-    match classify(database, "open it", source) {
-        Error::Database { source, .. } => Error::Open { database: database.to_owned(), source },
-        other => other,
+    let failure = classify(database, "open it", source);
+    if let Error::Database { source, .. } = failure {
+        return Error::Open { database: database.to_owned(), source };
     }
+    failure
 }

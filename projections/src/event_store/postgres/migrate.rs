@@ -4,7 +4,10 @@
 use std::cmp::Ordering;
 
 use domain::log::Incarnation;
-use sqlx::{Connection as _, PgConnection, migrate::Migrator};
+use sqlx::{
+    Connection as _, PgConnection,
+    migrate::{MigrateError, Migrator},
+};
 
 use super::{
     super::{Error, chain::GENESIS},
@@ -75,16 +78,15 @@ pub(super) async fn check(name: &str, connection: &mut PgConnection) -> Result<(
     }
 }
 
-fn migration_failed(name: &str, source: sqlx::migrate::MigrateError) -> Error {
-    match source {
-        sqlx::migrate::MigrateError::Execute(source) => match at_open(name, source) {
-            Error::Open { database, source } => {
-                Error::Migrate { database, source: sqlx::migrate::MigrateError::Execute(source) }
-            }
-            passing => passing,
-        },
-        source => Error::Migrate { database: name.to_owned(), source },
-    }
+fn migration_failed(name: &str, source: MigrateError) -> Error {
+    let source = if let MigrateError::Execute(source) = source {
+        let failure = at_open(name, source);
+        let Error::Open { source, .. } = failure else { return failure };
+        MigrateError::Execute(source)
+    } else {
+        source
+    };
+    Error::Migrate { database: name.to_owned(), source }
 }
 
 /// The database's version; 0 in an empty one.

@@ -97,6 +97,9 @@ pub(super) fn batch(row: &PgRow) -> Result<BatchRow, sqlx::Error> {
 pub(super) const SELECT_HEAD: &str =
     "SELECT position, recorded_at, incarnation, link, log_id FROM log_head WHERE id = 1";
 
+pub(super) const LOCK_HEAD: &str =
+    "SELECT position, recorded_at, incarnation, link FROM log_head WHERE id = 1 FOR UPDATE";
+
 /// `position, recorded_at, incarnation, link` from a column on.
 pub(super) fn head(row: &PgRow, from: usize) -> Result<Head, sqlx::Error> {
     Ok(Head {

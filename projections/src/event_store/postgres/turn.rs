@@ -19,7 +19,7 @@ use super::{
     append::{self, Answer, NoAnswer},
     appender::{ANSWER_MAX, Events, Held, Worker},
     failure::is_refusal,
-    read,
+    read, rows,
 };
 
 /// What the holder of a turn asks for.
@@ -118,9 +118,10 @@ async fn within<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result
 
 async fn begin(connection: &mut PgConnection) -> Result<Head, sqlx::Error> {
     sqlx::query("BEGIN").execute(&mut *connection).await?;
-    // In a statement of its own: what is read behind it is as of the lock.
-    sqlx::query("SELECT 1 FROM log_head WHERE id = 1 FOR UPDATE").execute(&mut *connection).await?;
-    append::read_head(connection).await
+    // A locked row is answered as it is once the lock is had; what is read behind it, in
+    // statements of their own, is as of the lock.
+    let row = sqlx::query(rows::LOCK_HEAD).fetch_one(connection).await?;
+    rows::head(&row, 0)
 }
 
 /// Whether the transaction was ended and the connection is clean.

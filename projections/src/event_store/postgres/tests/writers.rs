@@ -47,18 +47,19 @@ async fn a_turn_keeps_other_nodes_out_and_its_batch_is_not_refused() {
     fill(&theirs, &[2]).await;
     let mut turn = ours.turn().await.unwrap();
     assert_eq!(turn.head().position, Position(2));
-    let waiting = tokio::spawn(async move {
+    let mut waiting = JoinSet::new();
+    waiting.spawn(async move {
         let result = theirs.append(next(20, Position(2), "b")).await;
         (theirs, result)
     });
 
     assert_eq!(turn.read_all(START, 9).await.unwrap().len(), 2);
     tokio::time::sleep(Duration::from_millis(200)).await;
-    assert!(!waiting.is_finished(), "kept out");
+    assert!(waiting.try_join_next().is_none(), "kept out");
     let written = turn.append(next(21, Position(2), "a")).await.unwrap();
 
     assert_eq!(written[0].position, Position(3));
-    let (theirs, refused) = soon("the other's append", waiting).await.unwrap();
+    let (theirs, refused) = soon("the other's append", waiting.join_next()).await.unwrap().unwrap();
     match refused {
         Err(AppendError::HeadMoved { head }) => assert_eq!(head, ours.head().await.unwrap()),
         other => panic!("must be refused, but is {other:?}"),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::{Beside, restore, take};
 use crate::{
-    event_store::{EventStore, HotLog, ImportLog, keys::KeyStore, sqlite::SqliteStore},
+    event_store::{
+        EventStore, HotLog, ImportLog, keys::KeyStore, postgres::PostgresStore, sqlite::SqliteStore,
+    },
     storage::{Backend, Storage},
 };
 
@@ -32,6 +34,10 @@ impl Endpoint {
         match &storage.backend {
             Backend::Sqlite(database) => {
                 let log = Arc::new(SqliteStore::new(database.clone()));
+                Self { store, log: log.clone(), hot: log, beside: Arc::new(database.clone()), keys }
+            }
+            Backend::Postgres(database) => {
+                let log = Arc::new(PostgresStore::new(database.clone()));
                 Self { store, log: log.clone(), hot: log, beside: Arc::new(database.clone()), keys }
             }
         }

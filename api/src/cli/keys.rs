@@ -88,6 +88,13 @@ pub enum Command {
         #[command(flatten)]
         storage: StorageOptions,
     },
+    /// Lists all that was ever forgotten, as `diario restore --forgotten` reads it. Only reads.
+    #[command(after_help = "Example: diario keys forgotten > /safe/forgotten.json\n\n\
+        Keep the list apart from backups, and write it anew after each `diario keys forget`.")]
+    Forgotten {
+        #[command(flatten)]
+        storage: StorageOptions,
+    },
     /// Makes all secrets that an owner has now unreadable for ever, also in the past.
     #[command(after_help = FORGET_HELP)]
     Forget {
@@ -127,6 +134,7 @@ pub(super) async fn run(command: Command, session: &Session) -> Result<(), Error
         }
         Command::Rotate { to, place: _ } => rotate(to, session).await,
         Command::Remove { label, storage } => remove(&label, &storage, session).await,
+        Command::Forgotten { storage } => forgotten(&storage, session).await,
         Command::Forget { owner, yes: false, .. } => Err(Error::Usage(format!(
             "the secrets of {owner} could never be read again; if that is meant, add --yes"
         ))),
@@ -135,6 +143,15 @@ pub(super) async fn run(command: Command, session: &Session) -> Result<(), Error
         }
         Command::Forget { owner, yes: true, wish, place: _ } => forget(&owner, wish, session).await,
     }
+}
+
+async fn forgotten(storage: &StorageOptions, session: &Session) -> Result<(), Error> {
+    let open = storage.open_to_read().await?;
+    let forgotten = open.storage.keys.forgotten().await;
+    open.storage.close().await;
+    let list = json!(forgotten?);
+    // The same for people and programs: it is a file's content.
+    session.show(&list, || vec![format!("{list:#}")])
 }
 
 async fn list(storage: &StorageOptions, session: &Session) -> Result<(), Error> {

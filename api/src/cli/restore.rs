@@ -8,12 +8,9 @@ use std::{
 use clap::Args;
 use domain::log::Incarnation;
 use projections::{
-    backup::{
-        self, Endpoint, Manifest, Restored,
-        key_file::{ForgottenKeys, read_forgotten},
-        restore::Keys,
-    },
+    backup::{self, Endpoint, Manifest, Restored, key_file::read_forgotten, restore::Keys},
     data_dir::DataDirLock,
+    event_store::keys::Forgotten,
     storage::{Location, SQLITE_FILE, Storage},
 };
 use serde_json::json;
@@ -57,7 +54,7 @@ pub struct Options {
     /// Restore without the wrapped data keys: no secret of the log can ever be read again.
     #[arg(long)]
     without_keys: bool,
-    /// The list of keys that were forgotten since; keys/forgotten.json of the new data folder
+    /// The list of keys that were forgotten since, as `diario keys forgotten` prints it; keys/forgotten.json of the new data folder
     /// where that is there.
     #[arg(long, value_name = "FILE")]
     forgotten: Option<PathBuf>,
@@ -123,7 +120,7 @@ fn empty_folder(data_dir: &Path) -> Result<DataDirLock, Error> {
 async fn into_folder(
     options: &Options,
     keys: &Keys,
-    forgotten: Option<&[ForgottenKeys]>,
+    forgotten: Option<&[Forgotten]>,
     manifest: &Manifest,
     data_dir: &Path,
 ) -> Result<Restored, Error> {
@@ -153,7 +150,7 @@ async fn into_folder(
 async fn into_database(
     options: &Options,
     keys: &Keys,
-    forgotten: Option<&[ForgottenKeys]>,
+    forgotten: Option<&[Forgotten]>,
     manifest: &Manifest,
     location: &Location,
 ) -> Result<Restored, Error> {
@@ -170,7 +167,7 @@ async fn restore_into(
     storage: &Storage,
     options: &Options,
     keys: &Keys,
-    forgotten: Option<&[ForgottenKeys]>,
+    forgotten: Option<&[Forgotten]>,
     progress: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<Restored, backup::Error> {
     let endpoint = Endpoint::of(storage);

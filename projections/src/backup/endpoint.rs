@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::{Beside, restore, take};
 use crate::{
-    event_store::{EventStore, HotLog, ImportLog, sqlite::SqliteStore},
+    event_store::{
+        EventStore, HotLog, ImportLog, keys::KeyStore, postgres::PostgresStore, sqlite::SqliteStore,
+    },
     storage::{Backend, Storage},
 };
 
@@ -20,17 +22,23 @@ pub struct Endpoint {
     pub hot: Arc<dyn HotLog>,
     /// Keys and evidence.
     pub beside: Arc<dyn Beside>,
+    /// What was forgotten.
+    pub keys: Arc<dyn KeyStore>,
 }
 
 impl Endpoint {
     /// The parts of an open storage.
     #[must_use]
     pub fn of(storage: &Storage) -> Self {
-        let store = Arc::clone(&storage.store);
+        let (store, keys) = (Arc::clone(&storage.store), Arc::clone(&storage.keys));
         match &storage.backend {
             Backend::Sqlite(database) => {
                 let log = Arc::new(SqliteStore::new(database.clone()));
-                Self { store, log: log.clone(), hot: log, beside: Arc::new(database.clone()) }
+                Self { store, log: log.clone(), hot: log, beside: Arc::new(database.clone()), keys }
+            }
+            Backend::Postgres(database) => {
+                let log = Arc::new(PostgresStore::new(database.clone()));
+                Self { store, log: log.clone(), hot: log, beside: Arc::new(database.clone()), keys }
             }
         }
     }
@@ -39,13 +47,13 @@ impl Endpoint {
     #[must_use]
     pub fn as_source(&self) -> take::From<'_> {
         let (store, hot, beside) = (&*self.store, &*self.hot, &*self.beside);
-        take::From { store, hot, beside }
+        take::From { store, hot, beside, keys: &*self.keys }
     }
 
     /// To restore a backup into.
     #[must_use]
     pub fn as_target(&self) -> restore::Into<'_> {
         let (store, log) = (&*self.store, &*self.log);
-        restore::Into { store, log, hot: &*self.hot, beside: &*self.beside }
+        restore::Into { store, log, hot: &*self.hot, beside: &*self.beside, keys: &*self.keys }
     }
 }

@@ -153,4 +153,7 @@ pub enum Error {
     /// The database failed.
     #[error(transparent)]
     Store(#[from] event_store::Error),
+    /// What was forgotten cannot be read, or not be forgotten again.
+    #[error("cannot read or repeat what was forgotten")]
+    Keys(#[from] event_store::keys::Error),
 }

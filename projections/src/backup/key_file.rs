@@ -9,13 +9,12 @@ use std::{
     path::Path,
 };
 
-use domain::{sealed::Digest, units::Timestamp};
+use domain::sealed::Digest;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use uuid::Uuid;
 
 use super::{Error, FORMAT_VERSION, beside::KeyRow};
-use crate::event_store::LogId;
+use crate::event_store::{LogId, keys::Forgotten};
 
 /// The most bytes of a line: a wrapped key has some 200.
 const LINE_BYTES_MAX: u64 = 64 << 10;
@@ -23,15 +22,13 @@ const LINE_BYTES_MAX: u64 = 64 << 10;
 /// The most bytes of a list of forgotten keys: some 100 for each.
 const FORGOTTEN_BYTES_MAX: u64 = 256 << 20;
 
-/// Data keys of an owner that are gone for ever.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ForgottenKeys {
-    /// Whose.
-    pub owner: String,
-    /// Which.
-    pub key_ids: Vec<Uuid>,
-    /// When.
-    pub forgotten_at: Timestamp,
+/// What stands in a file of keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// A wrapped key.
+    Key(KeyRow),
+    /// Keys that were forgotten before the file was made.
+    Forgotten(Forgotten),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -43,6 +40,7 @@ enum Line {
         log_id: LogId,
     },
     Key(KeyRow),
+    Forgotten(Forgotten),
     End {
         keys: u64,
         sha256: Digest,
@@ -73,6 +71,10 @@ impl<W: Write> Writer<W> {
     pub(super) fn key(&mut self, key: KeyRow) -> io::Result<()> {
         self.keys = self.keys.saturating_add(1);
         self.line(&Line::Key(key))
+    }
+
+    pub(super) fn forgotten(&mut self, forgotten: Forgotten) -> io::Result<()> {
+        self.line(&Line::Forgotten(forgotten))
     }
 
     /// Gives back what it wrote to, and how many keys were written.
@@ -137,16 +139,17 @@ impl<'a> Reader<'a> {
         Ok(Some(line))
     }
 
-    /// The next key; nothing once the end was seen and fits.
-    pub(super) fn next(&mut self) -> Result<Option<KeyRow>, Error> {
+    /// The next entry; nothing once the end was seen and fits.
+    pub(super) fn next(&mut self) -> Result<Option<Entry>, Error> {
         match self.read()? {
             Some(Line::Key(key)) => {
                 if hex::decode(&key.wrapped).is_err() {
                     return Err(self.malformed("a wrapped key must be hexadecimal"));
                 }
                 self.keys = self.keys.saturating_add(1);
-                Ok(Some(key))
+                Ok(Some(Entry::Key(key)))
             }
+            Some(Line::Forgotten(forgotten)) => Ok(Some(Entry::Forgotten(forgotten))),
             Some(Line::End { keys, sha256 }) => {
                 let found = Digest(self.hasher.clone().finalize().into());
                 if keys != self.keys || sha256 != found {
@@ -160,11 +163,11 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Reads a list of forgotten keys: a JSON array.
+/// Reads a list of forgotten keys: a JSON array, as `diario keys forgotten` prints it.
 ///
 /// # Errors
-/// [`Error::Read`], [`Error::MalformedManifest`].
-pub fn read_forgotten(path: &Path) -> Result<Vec<ForgottenKeys>, Error> {
+/// [`Error::Read`], [`Error::MalformedForgotten`].
+pub fn read_forgotten(path: &Path) -> Result<Vec<Forgotten>, Error> {
     let failed = |source| Error::Read { path: path.to_owned(), source };
     let mut text = Vec::new();
     let file = File::open(path).map_err(failed)?;

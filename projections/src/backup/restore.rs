@@ -12,13 +12,16 @@ use uuid::Uuid;
 use super::{
     BLOBS_FILE, Beside, CHECKPOINTS_FILE, Error, KEYS_FILE, LOG_FILE,
     beside::{BlobRow, KeyRow},
-    key_file::{self, ForgottenKeys},
+    key_file::{self, Entry},
     manifest::Manifest,
     records::Records,
     take::CheckpointRecord,
 };
 use crate::{
-    event_store::{EventStore, Head, HotLog, ImportLog, chain},
+    event_store::{
+        EventStore, Head, HotLog, ImportLog, chain,
+        keys::{Forgotten, KeyStore},
+    },
     transfer::{self, Progress},
 };
 
@@ -36,6 +39,8 @@ pub struct Into<'a> {
     pub hot: &'a dyn HotLog,
     /// Keys and evidence.
     pub beside: &'a dyn Beside,
+    /// What was forgotten.
+    pub keys: &'a dyn KeyStore,
 }
 
 /// Where the wrapped keys come from.
@@ -103,7 +108,7 @@ fn keys_path(folder: &Path, keys: &Keys, manifest: &Manifest) -> Result<Option<P
 pub async fn restore(
     folder: &Path,
     keys: &Keys,
-    forgotten: &[ForgottenKeys],
+    forgotten: &[Forgotten],
     into: Into<'_>,
     progress: Progress<'_>,
 ) -> Result<Restored, Error> {
@@ -116,6 +121,9 @@ pub async fn restore(
     if let Some(path) = keys_path(folder, keys, &manifest)? {
         put = put_keys(&path, &manifest, &ids, into).await?;
     }
+    let mut noted = put.noted;
+    noted.extend_from_slice(forgotten);
+    into.keys.reapply_forgotten(noted).await?;
     let imported = transfer::import(&folder.join(LOG_FILE), into.log, into.store, progress).await?;
     let mut checkpoints = Records::open(&folder.join(CHECKPOINTS_FILE))?;
     while let Some(record) = checkpoints.next::<CheckpointRecord>()? {
@@ -164,6 +172,8 @@ struct PutKeys {
     put: u64,
     left_out: u64,
     owners_left_out: BTreeSet<String>,
+    /// Forgotten before the backup.
+    noted: Vec<Forgotten>,
 }
 
 async fn put_keys(
@@ -175,7 +185,14 @@ async fn put_keys(
     let mut done = PutKeys::default();
     let mut reader = key_file::Reader::open(path, manifest.log_id)?;
     let mut page: Vec<KeyRow> = Vec::new();
-    while let Some(key) = reader.next()? {
+    while let Some(entry) = reader.next()? {
+        let key = match entry {
+            Entry::Key(key) => key,
+            Entry::Forgotten(forgotten) => {
+                done.noted.push(forgotten);
+                continue;
+            }
+        };
         if forgotten.contains(&key.key_id) {
             done.left_out = done.left_out.saturating_add(1);
             done.owners_left_out.insert(key.owner);

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     checkpoint::{Checkpoint, PublicKey},
-    event_store::{EventStore, HotLog},
+    event_store::{EventStore, HotLog, keys::KeyStore},
     transfer::{self, Format, NewFile, Progress, Range, write::Origin},
 };
 
@@ -39,6 +39,8 @@ pub struct From<'a> {
     pub hot: &'a dyn HotLog,
     /// Keys and evidence.
     pub beside: &'a dyn Beside,
+    /// What was forgotten.
+    pub keys: &'a dyn KeyStore,
 }
 
 /// A checkpoint as a backup holds it.
@@ -118,6 +120,10 @@ pub async fn take(
             for key in page {
                 writer.key(key).map_err(failed)?;
             }
+        }
+        // Last, so that no key is here that was forgotten meanwhile and is not on the list.
+        for forgotten in from.keys.forgotten().await? {
+            writer.forgotten(forgotten).map_err(failed)?;
         }
         writer.end().map(|(_, keys)| keys).map_err(failed)
     })

@@ -14,7 +14,6 @@ use uuid::Uuid;
 
 use super::{
     BLOBS_FILE, Endpoint, Error, KEYS_FILE, LOG_FILE, MANIFEST_FILE, Manifest, Restored,
-    key_file::ForgottenKeys,
     restore::{self, Keys},
 };
 use crate::{
@@ -22,7 +21,9 @@ use crate::{
     event_store::{
         LogIdentity, chain,
         conformance::samples::{INCARNATION, fill},
-        keys::{Keyring, MasterKey, SeededEntropy},
+        keys::{
+            Forgotten, KeyLabel, Keyring, MasterKey, MasterKeySource, MasterKeys, SeededEntropy,
+        },
     },
     storage::{Location, Storage},
     transfer::write::Origin,
@@ -47,7 +48,8 @@ async fn keyring(
     master: u8,
 ) -> Result<Keyring, crate::event_store::keys::Error> {
     let entropy = Box::new(SeededEntropy::new(5));
-    Keyring::open(MasterKey::from_bytes([master; 32]), storage.keys.clone(), entropy).await
+    let keys = MasterKeys::only(KeyLabel::default(), MasterKey::from_bytes([master; 32]));
+    Keyring::open(MasterKeySource::Given(keys), storage.keys.clone(), entropy).await
 }
 
 /// Eleven events, two owners with a secret each, a piece of evidence and a checkpoint.
@@ -88,7 +90,7 @@ impl Source {
         &self,
         name: &str,
         keys: &Keys,
-        forgotten: &[ForgottenKeys],
+        forgotten: &[Forgotten],
     ) -> Result<(Storage, Restored), Error> {
         let folder = tempfile::tempdir_in(self.folder.path()).unwrap().keep();
         let storage = opened(&folder.join("diario.db"), LATER).await;
@@ -169,7 +171,7 @@ async fn what_was_forgotten_since_stays_forgotten() {
     source.backed_up("backup").await.unwrap();
     let (gone, sealed) = &source.owners[1];
     let key_ids = vec![sealed.key_id];
-    let list = [ForgottenKeys { owner: gone.to_string(), key_ids, forgotten_at: Timestamp(1) }];
+    let list = [Forgotten { owner: gone.clone(), key_ids, forgotten_at: Timestamp(1) }];
 
     let (storage, restored) = source.restored("backup", &Keys::Beside, &list).await.unwrap();
 

@@ -19,6 +19,8 @@ pub struct KeyRow {
     pub owner: String,
     /// Its id, which sealed values name.
     pub key_id: Uuid,
+    /// Which master key it is encrypted by.
+    pub label: String,
     /// The key encrypted by the master key, in hexadecimal.
     pub wrapped: String,
     /// When it was made, in seconds since 1970.

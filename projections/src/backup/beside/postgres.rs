@@ -9,12 +9,13 @@ use super::{Beside, BlobRow, KeyRow, decoded, failed};
 use crate::event_store::{Error, postgres::Database};
 
 fn key_row(row: &PgRow) -> Result<KeyRow, sqlx::Error> {
-    let wrapped: Vec<u8> = row.try_get(2)?;
+    let wrapped: Vec<u8> = row.try_get(3)?;
     Ok(KeyRow {
         owner: row.try_get(0)?,
         key_id: decoded(Uuid::from_slice(row.try_get(1)?))?,
+        label: row.try_get(2)?,
         wrapped: hex::encode(wrapped),
-        created_at: row.try_get(3)?,
+        created_at: row.try_get(4)?,
     })
 }
 
@@ -30,11 +31,13 @@ fn blob_row(row: &PgRow) -> Result<BlobRow, sqlx::Error> {
 
 async fn insert_key(connection: &mut PgConnection, key: KeyRow) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO data_keys (owner, key_id, wrapped, created_at) VALUES ($1, $2, $3, $4) \
+        "INSERT INTO data_keys (owner, key_id, label, wrapped, created_at) \
+         VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT DO NOTHING",
     )
     .bind(key.owner)
     .bind(key.key_id.as_bytes().to_vec())
+    .bind(key.label)
     .bind(decoded(hex::decode(key.wrapped))?)
     .bind(key.created_at)
     .execute(connection)
@@ -62,7 +65,7 @@ impl Beside for Database {
         let after = after.clone();
         let query = || {
             sqlx::query(
-                "SELECT owner, key_id, wrapped, created_at FROM data_keys \
+                "SELECT owner, key_id, label, wrapped, created_at FROM data_keys \
                  WHERE (owner, key_id) > ($1, $2) ORDER BY owner, key_id LIMIT $3",
             )
             .bind(after.0.clone())

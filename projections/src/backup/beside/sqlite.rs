@@ -9,12 +9,13 @@ use super::{Beside, BlobRow, KeyRow, decoded, failed};
 use crate::event_store::{Error, sqlite::Database};
 
 fn key_row(row: &SqliteRow) -> Result<KeyRow, sqlx::Error> {
-    let wrapped: Vec<u8> = row.try_get(2)?;
+    let wrapped: Vec<u8> = row.try_get(3)?;
     Ok(KeyRow {
         owner: row.try_get(0)?,
         key_id: decoded(Uuid::from_slice(row.try_get(1)?))?,
+        label: row.try_get(2)?,
         wrapped: hex::encode(wrapped),
-        created_at: row.try_get(3)?,
+        created_at: row.try_get(4)?,
     })
 }
 
@@ -30,11 +31,12 @@ fn blob_row(row: &SqliteRow) -> Result<BlobRow, sqlx::Error> {
 
 async fn insert_key(connection: &mut SqliteConnection, key: KeyRow) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "INSERT INTO data_keys (owner, key_id, wrapped, created_at) VALUES (?, ?, ?, ?) \
+        "INSERT INTO data_keys (owner, key_id, label, wrapped, created_at) VALUES (?, ?, ?, ?, ?) \
          ON CONFLICT DO NOTHING",
     )
     .bind(key.owner)
     .bind(key.key_id.as_bytes().to_vec())
+    .bind(key.label)
     .bind(decoded(hex::decode(key.wrapped))?)
     .bind(key.created_at)
     .execute(connection)
@@ -60,7 +62,7 @@ async fn insert_blob(connection: &mut SqliteConnection, blob: BlobRow) -> Result
 impl Beside for Database {
     async fn keys_after(&self, after: &(String, Uuid), limit: u32) -> Result<Vec<KeyRow>, Error> {
         sqlx::query(
-            "SELECT owner, key_id, wrapped, created_at FROM data_keys \
+            "SELECT owner, key_id, label, wrapped, created_at FROM data_keys \
              WHERE (owner, key_id) > (?, ?) ORDER BY owner, key_id LIMIT ?",
         )
         .bind(after.0.clone())

@@ -46,7 +46,10 @@ impl Look {
         match stream {
             StreamId::DesiredLrp(process_guid) => add_routes(world, process_guid, &mut things),
             StreamId::ActualLrp(key) => add_routes(world, &key.process_guid, &mut things),
-            StreamId::Task(_) | StreamId::Cell(_) | StreamId::FreshnessDomain(_) => {}
+            StreamId::Task(_)
+            | StreamId::Cell(_)
+            | StreamId::FreshnessDomain(_)
+            | StreamId::Secrets(_) => {}
         }
         Self(things)
     }
@@ -81,6 +84,7 @@ pub fn flat(aggregate: &Aggregate) -> Flat {
         Aggregate::Task(task) => fields::flat(task),
         Aggregate::Cell(cell) => fields::flat(cell),
         Aggregate::FreshnessDomain(domain) => fields::flat(domain),
+        Aggregate::Secrets(secrets) => fields::flat(secrets),
     }
 }
 

@@ -11,7 +11,7 @@ mod signals;
 use std::{ffi::OsStr, path::Path, process::ExitCode};
 
 use api::{
-    cli, output,
+    bench, cli, output,
     telemetry::traces::{self, Traces},
 };
 use clap::{Parser, Subcommand};
@@ -58,6 +58,9 @@ enum Command {
     Serve(serve::Options),
     /// Starts a cell, which runs containers for a control plane.
     Cell(cell_command::Options),
+    /// Measures how fast this machine runs it, beside peers.
+    #[command(subcommand)]
+    Bench(bench::Command),
     #[command(flatten)]
     Operator(cli::Command),
 }
@@ -67,7 +70,7 @@ impl Command {
     fn log_level(&self) -> &'static str {
         match self {
             Self::Dev(options) if options.shows_the_demo() => "warn",
-            Self::Operator(_) => "warn",
+            Self::Operator(_) | Self::Bench(_) => "warn",
             Self::Dev(_) | Self::Serve(_) | Self::Cell(_) => "info",
         }
     }
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
             Command::Dev(options) => Box::pin(dev::run(options)).await,
             Command::Serve(options) => Box::pin(serve::run(options)).await,
             Command::Cell(options) => Box::pin(cell_command::run(options)).await,
+            Command::Bench(command) => Box::pin(bench::run(command)).await,
             Command::Operator(command) => Box::pin(cli::run(command)).await,
         }
     });
@@ -136,7 +140,7 @@ fn start_traces(command: &Command, runtime: &Handle) -> Result<Option<Traces>, t
     let (options, node) = match command {
         Command::Dev(options) => (&options.traces, "dev"),
         Command::Serve(options) => (&options.traces, "serve"),
-        Command::Cell(_) | Command::Operator(_) => return Ok(None),
+        Command::Cell(_) | Command::Bench(_) | Command::Operator(_) => return Ok(None),
     };
     let Some(endpoint) = &options.otlp_endpoint else { return Ok(None) };
     Traces::start(endpoint, node, runtime.clone()).map(Some)

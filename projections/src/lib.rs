@@ -13,6 +13,7 @@
 //! - [`leases`]: which of several nodes runs the loops
 //! - [`log_stats`]: what a log is made of
 //! - [`observations`]: log lines and metrics, which are not events
+//! - [`peers`]: what the benches run beside us
 //! - [`presence`]: which cell was heard when
 //! - [`transfer`]: exports of the log, and what takes them in again
 //! - [`backup`]: a log and all beside it in a folder, and its restore
@@ -36,6 +37,7 @@ pub mod history;
 pub mod leases;
 pub mod log_stats;
 pub mod observations;
+pub mod peers;
 pub mod presence;
 pub mod private_file;
 pub mod projector;

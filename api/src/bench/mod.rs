@@ -1,0 +1,173 @@
+//! `diario bench log`: how fast the log is, beside peers in the same run, on the user's machine.
+//!
+//! - `measure`: rows, goals, medians; `load`: clients and their latencies; `place`: logs to bench
+//! - the other files each fill some rows
+//!
+//! Works only in a temporary folder of its own, which it removes. Every figure is of the product's
+//! own parts: the command bus, the stores, the views, a real node.
+
+mod durable;
+mod load;
+mod measure;
+mod past;
+mod place;
+mod replay;
+mod several_nodes;
+mod size;
+mod subscribers;
+#[cfg(test)]
+mod tests;
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::{Args, Subcommand};
+use projections::{event_store, history, peers};
+
+use crate::{command_bus, node, output};
+use measure::Report;
+use place::Place;
+
+/// Benches that users can run.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// How fast the log is, beside pgbench and SQLite's library; ends within 20 minutes.
+    #[command(after_help = EXAMPLES)]
+    Log(Options),
+}
+
+const EXAMPLES: &str = "Examples:
+  diario bench log
+  diario bench log --only durable/sqlite --json
+Rows: durable/postgres, durable/sqlite, nodes/postgres, bytes, replay, past, start, subscribers.
+Needs the Debian package postgresql for the rows of Postgres; the bench starts a server of its own.
+Use a release build. Figures swing with the disk; ratios against the peer of the same run hold.";
+
+/// Options of `diario bench log`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Print one JSON object a line, a row each, instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Only the rows whose names begin with this.
+    #[arg(long, value_name = "NAME", default_value = "")]
+    only: String,
+    /// Only see whether every row can be measured: tiny sizes, figures without meaning.
+    #[arg(long)]
+    smoke: bool,
+}
+
+/// Why a bench cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A peer cannot run.
+    #[error(transparent)]
+    Peer(#[from] peers::Error),
+    /// A log failed.
+    #[error(transparent)]
+    Store(#[from] event_store::Error),
+    /// A batch was not written.
+    #[error("cannot append to the bench's log")]
+    Append(#[from] event_store::AppendError),
+    /// A command that must be accepted was not.
+    #[error("a command of the bench was not accepted")]
+    Bus(#[from] command_bus::Error),
+    /// The past cannot be shown.
+    #[error(transparent)]
+    History(#[from] history::Error),
+    /// A node does not start.
+    #[error(transparent)]
+    Node(#[from] node::Error),
+    /// A folder or a process of the bench cannot be used.
+    #[error("cannot {what}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Something that must happen did not.
+    #[error("{0}")]
+    Unexpected(String),
+}
+
+/// How much is done for each row.
+#[derive(Debug, Clone, Copy)]
+struct Effort {
+    /// How many times a row is measured.
+    rounds: usize,
+    /// How long a load lasts.
+    load: Duration,
+    /// The client counts among which the peer's best is looked for.
+    peer_clients: &'static [usize],
+    /// The sizes of the large logs, in events, ten-fold apart.
+    events: [u64; 3],
+    /// How many events there are to one LRP in a large log.
+    events_per_lrp: u64,
+    /// How many subscribers follow one app each, and how many follow everything.
+    subscribers: (usize, usize),
+    /// How many events a second those are shown.
+    subscribed_per_second: u64,
+    /// Whether this program may be started as a node, which a test's program is not.
+    starts_nodes: bool,
+}
+
+const WHOLE: Effort = Effort {
+    rounds: 5,
+    load: Duration::from_secs(2),
+    peer_clients: &[16, 32, 64, 128],
+    events: [100_000, 1_000_000, 10_000_000],
+    events_per_lrp: 40,
+    subscribers: (1_000, 20),
+    subscribed_per_second: 2_000,
+    starts_nodes: true,
+};
+
+const SMOKE: Effort = Effort {
+    rounds: 1,
+    load: Duration::from_millis(200),
+    peer_clients: &[16],
+    events: [100, 1_000, 10_000],
+    events_per_lrp: 40,
+    subscribers: (10, 2),
+    subscribed_per_second: 100,
+    starts_nodes: true,
+};
+
+/// Runs a bench: 0 when every goal was met, 1 when one was missed.
+///
+/// # Errors
+/// Why a row could not be measured.
+pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let Command::Log(options) = command;
+    let mut report = Report::new(options.json, &options.only);
+    let effort = if options.smoke { SMOKE } else { WHOLE };
+    // Ctrl-C drops what runs: servers and folders go with it.
+    tokio::select! {
+        done = log(&mut report, effort) => done?,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            anyhow::bail!("the bench was interrupted")
+        }
+    }
+    if report.rows() == 0 {
+        anyhow::bail!("no row's name begins with {:?}; see --help for the names", options.only);
+    }
+    report.finish();
+    let is_met = options.smoke || report.is_met();
+    Ok(if is_met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn log(report: &mut Report, effort: Effort) -> Result<(), Error> {
+    if cfg!(debug_assertions) {
+        output::progress("This is not a release build: its figures say little.");
+    }
+    let place = Place::new()?;
+    durable::sqlite(report, &place, effort).await?;
+    durable::postgres(report, &place, effort).await?;
+    several_nodes::postgres(report, &place, effort).await?;
+    size::hot(report, &place, effort).await?;
+    replay::all(report, &place, effort).await?;
+    past::all(report, &place, effort).await?;
+    subscribers::all(report, &place, effort).await?;
+    Ok(())
+}

@@ -226,7 +226,7 @@ impl Node {
         let clock = Arc::clone(&control_plane.clock);
         loops.spawn("log keeper", log_keeper::run(log_keeper, clock, loops.shutdown.clone()));
         let keeper = start_keeper(keeper, &loops);
-        let snapshotter = start_snapshotter(snapshotter, &loops);
+        let snapshotter = start_snapshotter(snapshotter, control_plane.bus.lease().clone(), &loops);
         Ok(Self { control_plane, storage, loops, keeper, snapshotter, _lock: lock })
     }
 
@@ -258,7 +258,10 @@ impl Node {
         self.loops.running.close();
         within("end the loops", self.loops.running.wait()).await;
         if let Some(Ok(mut snapshotter)) = within("end the snapshotter", self.snapshotter).await {
-            within("take a last snapshot", snapshotter.save()).await;
+            // Of several nodes only one takes them.
+            if self.control_plane.bus.lease().epoch().is_some() {
+                within("take a last snapshot", snapshotter.save()).await;
+            }
         }
         if let Some(Ok(keeper)) = within("end the lease's keeper", self.keeper).await {
             within("give up the lease", keeper.release()).await;
@@ -382,9 +385,11 @@ fn start_keeper(mut keeper: Keeper, loops: &Loops) -> oneshot::Receiver<Keeper> 
     handed_back
 }
 
-/// Runs the snapshotter until the node stops, then hands it back for the last snapshot.
+/// Runs the snapshotter, whenever this node has the lease, until the node stops; then hands it back
+/// for the last snapshot.
 fn start_snapshotter(
     mut snapshotter: Snapshotter,
+    lease: Lease,
     loops: &Loops,
 ) -> oneshot::Receiver<Snapshotter> {
     let (hand_back, handed_back) = oneshot::channel();
@@ -392,12 +397,26 @@ fn start_snapshotter(
     let run = async move {
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = snapshotter.run() => {}
+            () = run_under(&lease, &mut snapshotter) => {}
         }
         drop(hand_back.send(snapshotter));
     };
     loops.spawn("snapshotter", run);
     handed_back
+}
+
+/// Runs the snapshotter while the lease is held, until the world is followed no longer.
+async fn run_under(lease: &Lease, snapshotter: &mut Snapshotter) {
+    loop {
+        let (mut taken, mut lost) = (lease.changed(), lease.changed());
+        if taken.wait_for(Option::is_some).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            _ = lost.wait_for(Option::is_none) => {}
+            () = snapshotter.run() => return,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! connection or was refused in words. Never logs a body: definitions hold secrets.
 
 use std::fmt::Debug;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -134,6 +134,8 @@ pub struct HttpControlPlane {
     bases: Vec<String>,
     /// Which of them answered last.
     current: AtomicUsize,
+    /// The newest position that a node told: another that is behind it is waited for.
+    seen: AtomicU64,
     /// Of which life of the log the last list was.
     incarnation: Mutex<Option<Incarnation>>,
     cell_id: CellId,
@@ -175,6 +177,7 @@ impl HttpControlPlane {
             client: client(config)?,
             bases: config.urls.iter().map(base).collect(),
             current: AtomicUsize::new(0),
+            seen: AtomicU64::new(0),
             incarnation: Mutex::default(),
             cell_id,
             token: config.token.clone(),
@@ -226,6 +229,7 @@ impl HttpControlPlane {
         let is_other = known.is_some() && *known != found;
         *known = found;
         if is_other {
+            self.seen.store(0, Ordering::Relaxed);
             return Err(Error::Refused {
                 operation,
                 code: EPOCH_PASSED.to_owned(),
@@ -340,16 +344,23 @@ fn root_cause<'a>(
 impl ControlPlane for HttpControlPlane {
     async fn register(&self, request: &RegisterRequest) -> Result<RegisterAnswer, Error> {
         let json = |post: RequestBuilder| post.json(request);
-        self.ask("register the cell", Method::POST, "register", json).await
+        let answer: RegisterAnswer =
+            self.ask("register the cell", Method::POST, "register", json).await?;
+        self.seen.store(answer.head.0, Ordering::Relaxed);
+        Ok(answer)
     }
 
     async fn heartbeat(&self, request: &HeartbeatRequest) -> Result<HeartbeatAnswer, Error> {
         let json = |post: RequestBuilder| post.json(request);
-        self.ask("send a heartbeat", Method::POST, "heartbeat", json).await
+        let answer: HeartbeatAnswer =
+            self.ask("send a heartbeat", Method::POST, "heartbeat", json).await?;
+        self.seen.fetch_max(answer.head.0, Ordering::Relaxed);
+        Ok(answer)
     }
 
     async fn assignment(&self, after: Position, epoch: CellEpoch) -> Result<Assignment, Error> {
-        let path = format!("assignment?after={after}&epoch={}", epoch.0);
+        let seen = self.seen.load(Ordering::Relaxed);
+        let path = format!("assignment?after={after}&epoch={}&seen={seen}", epoch.0);
         let operation = "fetch the assignment";
         let long = |get: RequestBuilder| get.timeout(LONG_POLL_TIMEOUT);
         let assigned: Assigned = self.ask(operation, Method::GET, &path, long).await?;
@@ -417,7 +428,7 @@ mod tests {
         let (asked, answered) =
             ask(answer, async |plane| plane.assignment(Position(7), CellEpoch(2)).await).await;
 
-        let line = "GET /cell/v1/assignment?after=7&epoch=2 HTTP/1.1\r\n";
+        let line = "GET /cell/v1/assignment?after=7&epoch=2&seen=0 HTTP/1.1\r\n";
         assert!(asked.starts_with(line), "{asked}");
         assert!(asked.contains("authorization: Bearer hunter2\r\n"), "{asked}");
         assert!(asked.contains("x-diario-cell: cell-1\r\n"), "{asked}");

@@ -201,6 +201,9 @@ async fn heartbeat(
 struct AssignmentQuery {
     after: u64,
     epoch: u64,
+    /// The newest position that the cell was told by any node.
+    #[serde(default)]
+    seen: u64,
 }
 
 /// A list, and of which life of the log its position is.
@@ -222,7 +225,7 @@ async fn assignment(
     let _held = gateway.held.try_acquire().map_err(|_| Error::Busy)?;
     let after = Position(query.after);
     // An older list than the cell has would only be ignored.
-    gateway.see(after).await?;
+    gateway.see(after.max(Position(query.seen))).await?;
     let assignment = assignments::wait(&gateway.control_plane.now, &cell_id, after).await?;
     recent::lock(&gateway.recent)
         .note(&cell_id, assignment.work.iter().map(|work| &work.reference));

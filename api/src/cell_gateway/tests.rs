@@ -16,7 +16,7 @@ use projections::observations::{Query, RecordNumber};
 use serde_json::Value;
 
 use super::*;
-use crate::testing::InMemory;
+use crate::{command_bus, testing::InMemory};
 
 const TOKEN: &str = "a token of the cell one";
 
@@ -160,6 +160,25 @@ async fn a_cell_is_heard_for_its_own_containers_only_also_after_their_end() {
     let head = harness.inner.control_plane.store.head().await.unwrap().position;
     assert!(harness.inner.control_plane.now.reach(head).await);
     assert_eq!(harness.push(6, &[("web", &mine)]).await.len(), 3);
+
+    // Another node, or the next process, knows no ended container: the log does.
+    let tokens = Arc::clone(&harness.gateway.tokens);
+    let gateway = Gateway::new(harness.inner.control_plane.clone(), tokens);
+    let another = Harness { inner: harness.inner, gateway };
+    let kept = another.push(7, &[("web", &mine), ("web", &foreign), ("other", &mine)]).await;
+    assert_eq!(kept.len(), 4);
+}
+
+#[tokio::test]
+async fn a_list_is_not_given_by_a_node_that_is_behind_what_the_cell_has() {
+    let (harness, _) = Harness::start().await;
+    let head = harness.inner.control_plane.store.head().await.unwrap().position;
+
+    assert!(harness.gateway.see(head).await.is_ok());
+    // Of another life of the log; the cell learns of it by the answer.
+    assert!(harness.gateway.see(Position(head.0 + 1000)).await.is_ok());
+    let passed = harness.gateway.hear(&cell("cell-1"), CellEpoch(9)).await.unwrap_err();
+    assert!(matches!(passed, Error::Bus(command_bus::Error::Rejected(_))), "{passed}");
 }
 
 #[tokio::test]

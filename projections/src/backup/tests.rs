@@ -72,8 +72,8 @@ async fn source() -> Source {
     }
     let evidence = keyring.put_sealed_blob(&owners[0].0, b"what it wrote last").await.unwrap();
     let head = storage.store.head().await.unwrap();
-    let log_id = storage.store.log_id().await.unwrap().0;
-    let log = LogIdentity { log_id: crate::event_store::LogId(log_id), incarnation: INCARNATION };
+    let log_id = storage.store.log_id().await.unwrap();
+    let log = LogIdentity { log_id, incarnation: INCARNATION };
     let signed = CheckpointKey::from_bytes([7; 32]).checkpoint(log, &head, Timestamp(9));
     Endpoint::of(&storage).hot.save_checkpoint(&signed).await.unwrap();
     Source { folder, storage, owners, evidence }
@@ -144,10 +144,8 @@ async fn a_backup_of_a_growing_log_is_restored_as_it_was() {
     }
     assert!(keyring.get_blob(source.evidence).await.unwrap().is_some());
     let checkpoints = Endpoint::of(&storage).hot.checkpoints(start, 9).await.unwrap();
-    let log_id = storage.store.log_id().await.unwrap().0;
-    assert!(checkpoints.iter().all(|it| {
-        it.holds(LogIdentity { log_id: crate::event_store::LogId(log_id), incarnation: LATER })
-    }));
+    let log_id = storage.store.log_id().await.unwrap();
+    assert!(checkpoints.iter().all(|it| it.holds(LogIdentity { log_id, incarnation: LATER })));
     assert_eq!(checkpoints.len(), 1);
     // It goes on by itself.
     fill(storage.store.as_ref(), &[2]).await;

@@ -51,6 +51,42 @@ async fn malformed_requests_are_refused_with_a_status_and_a_code() {
 }
 
 #[tokio::test]
+async fn a_question_says_how_far_the_view_must_be() {
+    let harness = Harness::start().await;
+    let asked = async |header: Option<&str>, extension: Option<&str>| {
+        let extensions = extension.map(|at_least| json!({ "atLeast": at_least }));
+        let body = json!({ "query": "{ now { position } }", "extensions": extensions });
+        let mut request = harness.post(body.to_string());
+        if let Some(header) = header {
+            let header = HeaderValue::from_str(header).unwrap();
+            request.headers_mut().insert("diario-at-least", header);
+        }
+        harness.send(request).await
+    };
+    let wish = "mutation { upsertFreshnessDomain(name: \"d\", ttlSeconds: 0) { position cursor } }";
+    let told = harness.send(harness.post(query(wish))).await.body;
+    let told = &told["data"]["upsertFreshnessDomain"];
+    let (position, cursor) = (told["position"].as_str().unwrap(), told["cursor"].as_str().unwrap());
+
+    for (header, extension) in
+        [(Some(position), None), (Some(cursor), None), (None, Some(position)), (None, Some(cursor))]
+    {
+        let answer = asked(header, extension).await;
+        assert_eq!(answer.body["data"]["now"]["position"], position, "{}", answer.body);
+    }
+    let other = format!("00000000000000000000000000000009.{position}");
+    for (at_least, expected) in [
+        ("x", "INVALID"),
+        ("-1", "INVALID"),
+        ("99999", "AHEAD_OF_HEAD"),
+        (other.as_str(), "CURSOR_OF_ANOTHER_LOG"),
+    ] {
+        assert_eq!(code(&asked(Some(at_least), None).await), expected);
+        assert_eq!(code(&asked(None, Some(at_least)).await), expected);
+    }
+}
+
+#[tokio::test]
 async fn a_document_that_cannot_be_executed_has_no_data() {
     let harness = Harness::start().await;
     let deep =

@@ -33,6 +33,22 @@ async fn what_runs_is_taken_up_again_and_nothing_is_run_twice() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_older_list_of_a_node_that_is_behind_is_not_obeyed() {
+    let cell = Cell::started();
+    let work = lrp("a");
+    cell.plane.place(&work, app());
+    cell.until_reported(&work, "healthy").await;
+
+    let left_out = cell.plane.fall_behind();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(cell.has_container(&work));
+
+    cell.plane.catch_up(left_out);
+    cell.plane.want_stop(&work);
+    cell.until_reported(&work, "ended").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_end_that_nobody_watched_is_told_with_its_evidence() {
     let mut cell = Cell::started();
     let (work, also) = (lrp("a"), task("t"));

@@ -143,6 +143,24 @@ impl FakePlane {
         self.lock().work.iter().any(|placed| placed.reference == work.reference)
     }
 
+    /// Answers as a node that has not seen the last changes, and has no work for the cell.
+    pub(crate) fn fall_behind(&self) -> Vec<Work> {
+        let mut state = self.lock();
+        state.position -= 1;
+        let work = std::mem::take(&mut state.work);
+        drop(state);
+        self.changed.notify_waiters();
+        work
+    }
+
+    /// Answers as a node that has caught up.
+    pub(crate) fn catch_up(&self, work: Vec<Work>) {
+        self.change(|state| {
+            state.position += 1;
+            state.work = work;
+        });
+    }
+
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.lock();
         change(&mut state);

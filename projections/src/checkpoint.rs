@@ -240,7 +240,7 @@ mod tests {
             Checkpoint { link: [4; 32], ..signed.clone() },
             Checkpoint { signed_at: Timestamp(12), ..signed.clone() },
             Checkpoint { key: CheckpointKey::from_bytes([1; 32]).public_key(), ..signed.clone() },
-            Checkpoint { signature: [5; 64], ..signed.clone() },
+            Checkpoint { signature: [5; 64], ..signed },
         ] {
             assert!(!altered.holds(log), "{altered:?}");
         }

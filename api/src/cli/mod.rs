@@ -217,10 +217,10 @@ pub(crate) enum Error {
 
 impl From<projections::archive::Error> for Error {
     fn from(failure: projections::archive::Error) -> Self {
-        match failure {
-            projections::archive::Error::Log(inner) => Self::Log(inner),
-            failure => Self::Archive(failure),
+        if let projections::archive::Error::Log(inner) = failure {
+            return Self::Log(inner);
         }
+        Self::Archive(failure)
     }
 }
 

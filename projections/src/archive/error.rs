@@ -125,9 +125,9 @@ impl Error {
 
 impl From<Error> for event_store::Error {
     fn from(failure: Error) -> Self {
-        match failure {
-            Error::Log(inner) => inner,
-            failure => Self::Archive(Box::new(failure)),
+        if let Error::Log(inner) = failure {
+            return inner;
         }
+        Self::Archive(Box::new(failure))
     }
 }

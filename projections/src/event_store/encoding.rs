@@ -167,7 +167,7 @@ pub struct RowRef<'a> {
 impl RowRef<'_> {
     /// The row with texts of its own.
     #[must_use]
-    pub fn to_row(&self) -> Row {
+    pub fn to_row(self) -> Row {
         Row {
             position: self.position,
             stream: self.stream.to_owned(),

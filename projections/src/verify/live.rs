@@ -108,7 +108,8 @@ async fn once(
     let log = live.tables.identity().await?;
     let begin = live.begin(floor);
     let until = options.to.map_or(head.position, |to| to.min(head.position));
-    let from = options.from.unwrap_or(begin.0.next()).max(begin.0.next());
+    let first = begin.0.next();
+    let from = options.from.map_or(first, |from| from.max(first));
     // Segments are checked whole, faster than row by row, and with their own digests.
     let archive = live.archive.as_ref().filter(|_| from <= floor.position);
     let archived = archive

@@ -81,8 +81,8 @@ pub(super) fn owner_text(stream: &str) -> String {
 
 /// Which streams are an owner's.
 pub(super) struct Streams {
-    /// One stream's whole text.
-    pub(super) whole: String,
+    /// The whole text of its own stream, and of that of its secrets.
+    pub(super) whole: [String; 2],
     /// What every other one begins with, and its length in characters.
     pub(super) prefix: Option<(String, i64)>,
 }
@@ -100,7 +100,8 @@ pub(super) fn streams(owner: &Owner) -> Streams {
         let characters = i64::try_from(prefix.chars().count()).unwrap_or(i64::MAX);
         (prefix, characters)
     };
-    Streams { whole: whole.to_string(), prefix: prefix.map(counted) }
+    let whole = [whole, StreamId::Secrets(owner.clone())].map(|stream| stream.to_string());
+    Streams { whole, prefix: prefix.map(counted) }
 }
 
 #[cfg(test)]

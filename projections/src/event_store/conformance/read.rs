@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     super::{BatchId, EventStore, Filter, Order, chain},
-    samples::{START, actor, batch, cell_stream, command, fill, lost, upserted},
+    samples::{START, actor, batch, cell_stream, command, fill, forgotten, lost, upserted},
 };
 
 pub(super) async fn batches_and_commands_are_found_again(store: &dyn EventStore) {
@@ -60,6 +60,12 @@ pub(super) async fn filters_let_through_what_they_name(store: &dyn EventStore) {
     check(of_another, 0, 10, Order::OldestFirst, &[4]).await;
     let until = Filter { until: Some(Position(2)), ..types(&["cell.lost"]) };
     check(until, 0, 10, Order::NewestFirst, &[1]).await;
+
+    let gone = cell_stream("a").owner();
+    store.append(batch(6, Position(5), 6, vec![forgotten(&gone)])).await.expect("an append");
+    let found = store.read_filtered(&owner(gone), Position(0), 10, Order::OldestFirst).await;
+    let found: Vec<u64> = found.expect("a page").iter().map(|it| it.position.0).collect();
+    assert_eq!(found, [1, 4, 6], "that an owner's secrets were forgotten is the owner's history");
 }
 
 pub(super) async fn a_time_has_a_position(store: &dyn EventStore) {

@@ -4,7 +4,8 @@ use domain::{
     bbs::{cell, freshness_domain},
     event::Event,
     id::{CellId, CommandId, FreshnessDomainName},
-    log::{Actor, ActorKind, Incarnation, Position, Recorded, StreamId},
+    log::{Actor, ActorKind, Incarnation, Owner, Position, Recorded, StreamId},
+    secrets,
     units::Timestamp,
 };
 use uuid::Uuid;
@@ -57,6 +58,13 @@ pub fn upserted(name: &str) -> NewEvent {
     let stream = StreamId::FreshnessDomain(FreshnessDomainName::new(name).expect("a name"));
     let event = freshness_domain::Upserted { fresh_until: None };
     new_event(stream, freshness_domain::Event::from(event).into())
+}
+
+/// An owner's secrets were forgotten.
+#[must_use]
+pub fn forgotten(owner: &Owner) -> NewEvent {
+    let event = secrets::Forgotten { key_ids: vec![Uuid::from_u128(7)] };
+    new_event(StreamId::Secrets(owner.clone()), secrets::Event::from(event).into())
 }
 
 fn new_event(stream: StreamId, event: Event) -> NewEvent {

@@ -194,7 +194,9 @@ fn select_filtered(
     if let Some(owner) = &filter.owner {
         let streams = packed::streams(owner);
         query.push(" AND owner_hash = ").push_bind(packed::hash(&owner.to_string()));
-        query.push(" AND (stream = ").push_bind(streams.whole);
+        let [own, secrets] = streams.whole;
+        query.push(" AND (stream IN (").push_bind(own);
+        query.push(", ").push_bind(secrets).push(")");
         if let Some((prefix, _)) = streams.prefix {
             query.push(" OR starts_with(stream, ").push_bind(prefix).push(")");
         }

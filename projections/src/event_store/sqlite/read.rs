@@ -165,7 +165,9 @@ pub(super) async fn filtered(
     if let Some(owner) = &filter.owner {
         let streams = packed::streams(owner);
         query.push(" AND owner_hash = ").push_bind(packed::hash(&owner.to_string()));
-        query.push(" AND (stream = ").push_bind(streams.whole);
+        let [own, secrets] = streams.whole;
+        query.push(" AND (stream IN (").push_bind(own);
+        query.push(", ").push_bind(secrets).push(")");
         if let Some((prefix, characters)) = streams.prefix {
             query.push(" OR substr(stream, 1, ").push_bind(characters);
             query.push(") = ").push_bind(prefix);

@@ -40,7 +40,8 @@ struct Source {
 }
 
 async fn opened(file: &Path, incarnation: Incarnation) -> Storage {
-    Storage::open(&Location::Sqlite { file: file.to_owned() }, incarnation).await.unwrap()
+    let location = Location::Sqlite { file: file.to_owned() };
+    Storage::open(&location, incarnation, crate::testing::postgres::wall_clock()).await.unwrap()
 }
 
 async fn keyring(
@@ -82,7 +83,7 @@ impl Source {
         let endpoint = Endpoint::of(&self.storage);
         let log_id = self.storage.store.log_id().await.unwrap();
         let origin =
-            Origin { log_id, program_version: "0.0.0".to_owned(), created_at: Timestamp(5) };
+            Origin { log_id, program_version: "0.0.0".to_owned(), created_at: Timestamp(5), floor: (Position(0), chain::GENESIS) };
         super::take(endpoint.as_source(), origin, &self.path(name), &|_| {}).await
     }
 

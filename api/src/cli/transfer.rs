@@ -18,8 +18,8 @@ use projections::{
 use serde_json::{Value, json};
 
 use super::{
-    Error, archive::PlaceOptions, instant::parse_position, progress_bar::EventsBar, storage::StorageOptions,
-    target::Answer,
+    Error, archive::PlaceOptions, instant::parse_position, progress_bar::EventsBar,
+    storage::StorageOptions, target::Answer,
 };
 use crate::clock::Clock;
 
@@ -28,7 +28,7 @@ const STDOUT: &str = "-";
 
 /// The form of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ExportFormat {
+pub(super) enum ExportFormat {
     /// One JSON object a line, for people and other programs.
     Ndjson,
     /// Compressed records, for machines.

@@ -57,7 +57,7 @@ struct Inner {
     readers: PgPool,
     writers: PgPool,
     wall_clock: WallClock,
-    log_id: std::sync::Mutex<LogId>,
+    log_id: Mutex<LogId>,
     opened_at: Head,
     closing: CancellationToken,
     workers: Mutex<Vec<JoinHandle<()>>>,
@@ -131,7 +131,7 @@ impl Database {
             readers,
             writers,
             wall_clock,
-            log_id: std::sync::Mutex::new(log_id),
+            log_id: Mutex::new(log_id),
             opened_at,
             closing,
             workers,
@@ -173,12 +173,12 @@ impl Database {
     }
 
     pub(super) fn log_id(&self) -> LogId {
-        *self.inner.log_id.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        *self.inner.log_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The empty log here became another one.
     pub(super) fn became(&self, log_id: LogId) {
-        let mut own = self.inner.log_id.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut own = self.inner.log_id.lock().unwrap_or_else(PoisonError::into_inner);
         *own = log_id;
     }
 

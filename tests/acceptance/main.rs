@@ -14,3 +14,4 @@ mod replay;
 mod restart;
 mod secrets;
 mod tasks;
+mod transfer;

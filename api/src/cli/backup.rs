@@ -4,17 +4,22 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use projections::backup::{self, Endpoint, KEYS_FILE, manifest::folder_bytes};
+use projections::backup::{self, KEYS_FILE, manifest::folder_bytes};
 use serde_json::json;
 
 use super::{
-    Error, progress_bar::EventsBar, storage::StorageOptions, target::Answer, transfer::origin,
+    Error,
+    archive::PlaceOptions,
+    progress_bar::EventsBar,
+    storage::StorageOptions,
+    target::Answer,
+    transfer::{origin, source},
 };
 
 pub(super) const EXAMPLES: &str = "Examples:\n  \
     diario backup --to /backups/monday\n  \
     diario backup --to /backups/monday --database-url postgres://db/diario\n\n\
-    Works beside a running node. The wrapped data keys are in keys.ndjson, which can be kept \
+    Works beside a running node; events in an archive are copied too. The wrapped data keys are in keys.ndjson, which can be kept \
     elsewhere; the master key (keys/master.key in the data folder) is NOT in a backup: without it \
     no secret can ever be read. Keep it, and the list of forgotten keys, apart from backups.";
 
@@ -23,6 +28,8 @@ pub(super) const EXAMPLES: &str = "Examples:\n  \
 pub struct Options {
     #[command(flatten)]
     storage: StorageOptions,
+    #[command(flatten)]
+    place: PlaceOptions,
     /// The folder to make; its parent must be there.
     #[arg(long, value_name = "FOLDER")]
     to: PathBuf,
@@ -30,7 +37,7 @@ pub struct Options {
 
 pub(super) async fn run(options: Options, answer: &Answer) -> Result<(), Error> {
     let open = options.storage.open_to_read().await?;
-    let endpoint = Endpoint::of(&open.storage);
+    let endpoint = source(&open.storage, &options.place).await?;
     let origin = origin(&endpoint).await?;
     let head = endpoint.store.head().await.map_err(backup::Error::Store)?;
     let bar = EventsBar::new("backup", head.position.0);

@@ -2,13 +2,15 @@
 
 use clap::Args;
 use projections::{
-    backup::Endpoint,
     event_store::Error as StoreError,
     log_stats::{self, Contents, Counted, Depth, LogStats},
 };
 use serde_json::{Value, json};
 
-use super::{Error, progress_bar::EventsBar, storage::StorageOptions, target::Answer};
+use super::{
+    Error, archive::PlaceOptions, progress_bar::EventsBar, storage::StorageOptions, target::Answer,
+    transfer::source,
+};
 use crate::clock::Clock;
 
 pub(super) const EXAMPLES: &str = "Examples:\n  \
@@ -26,6 +28,8 @@ const DAY_S: f64 = 86_400.0;
 pub struct Options {
     #[command(flatten)]
     storage: StorageOptions,
+    #[command(flatten)]
+    place: PlaceOptions,
     /// How many types and owners to name.
     #[arg(long, default_value_t = 10)]
     top: usize,
@@ -36,7 +40,7 @@ pub struct Options {
 
 pub(super) async fn run(options: Options, answer: &Answer) -> Result<(), Error> {
     let open = options.storage.open_to_read().await?;
-    let endpoint = Endpoint::of(&open.storage);
+    let endpoint = source(&open.storage, &options.place).await?;
     let failed = |source: StoreError| Error::Stats(source.into());
     let head = endpoint.store.head().await.map_err(failed)?;
     let bar = EventsBar::new("count", head.position.0);

@@ -4,19 +4,22 @@
 use std::{
     io::{self, BufWriter},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use clap::{Args, ValueEnum};
 use domain::log::Position;
 use projections::{
+    archive::{self, Purpose},
     backup::Endpoint,
+    storage::Storage,
     transfer::{self, End, Format, Header, NewFile, Range, write::Origin},
 };
 use serde_json::{Value, json};
 
 use super::{
-    Error, instant::parse_position, progress_bar::EventsBar, storage::StorageOptions,
-    target::Answer,
+    Error, archive::PlaceOptions, instant::parse_position, progress_bar::EventsBar,
+    storage::StorageOptions, target::Answer,
 };
 use crate::clock::Clock;
 
@@ -25,7 +28,7 @@ const STDOUT: &str = "-";
 
 /// The form of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ExportFormat {
+pub(super) enum ExportFormat {
     /// One JSON object a line, for people and other programs.
     Ndjson,
     /// Compressed records, for machines.
@@ -37,6 +40,8 @@ pub enum ExportFormat {
 pub struct ExportOptions {
     #[command(flatten)]
     storage: StorageOptions,
+    #[command(flatten)]
+    place: PlaceOptions,
     /// Begin with the batch that holds this position.
     #[arg(long, value_parser = parse_position, value_name = "POSITION")]
     from: Option<Position>,
@@ -76,13 +81,23 @@ pub(super) const IMPORT_EXAMPLES: &str = "Examples:\n  \
 /// Where an export comes from, as its header tells.
 pub(super) async fn origin(endpoint: &Endpoint) -> Result<Origin, Error> {
     let log_id = endpoint.store.log_id().await.map_err(transfer::Error::Store)?;
+    let floor = endpoint.hot.floor().await.map_err(transfer::Error::Store)?;
     let program_version = env!("CARGO_PKG_VERSION").to_owned();
-    Ok(Origin { log_id, program_version, created_at: Clock::default().now() })
+    let created_at = Clock::default().now();
+    Ok(Origin { log_id, program_version, created_at, floor: (floor.position, floor.link) })
+}
+
+/// An open log to read from, with the archive that holds its older part where it has one.
+pub(super) async fn source(storage: &Storage, place: &PlaceOptions) -> Result<Endpoint, Error> {
+    let mut endpoint = Endpoint::of(storage);
+    let (hot, tables) = (Arc::clone(&endpoint.store), Arc::clone(&endpoint.hot));
+    endpoint.store = archive::join(hot, tables, place.named(), Purpose::Read).await?.0;
+    Ok(endpoint)
 }
 
 pub(super) async fn export(options: ExportOptions, answer: &Answer) -> Result<(), Error> {
     let open = options.storage.open_to_read().await?;
-    let endpoint = Endpoint::of(&open.storage);
+    let endpoint = source(&open.storage, &options.place).await?;
     let origin = origin(&endpoint).await?;
     let head = endpoint.store.head().await.map_err(transfer::Error::Store)?.position;
     let range = Range { from: options.from, to: options.to };

@@ -87,8 +87,12 @@ impl Source {
     async fn backed_up(&self, name: &str) -> Result<Manifest, Error> {
         let endpoint = Endpoint::of(&self.storage);
         let log_id = self.storage.store.log_id().await.unwrap();
-        let origin =
-            Origin { log_id, program_version: "0.0.0".to_owned(), created_at: Timestamp(5) };
+        let origin = Origin {
+            log_id,
+            program_version: "0.0.0".to_owned(),
+            created_at: Timestamp(5),
+            floor: (Position(0), chain::GENESIS),
+        };
         super::take(endpoint.as_source(), origin, &self.path(name), &|_| {}).await
     }
 

@@ -110,6 +110,17 @@ pub enum Error {
         /// Where the log ends.
         head: Position,
     },
+    /// The range begins with what is not in the database.
+    #[error(
+        "the log here begins at position {first}, behind {from}: what was before is in an archive \
+         (name it with --archive) or was pruned; --from @{first} takes the rest"
+    )]
+    BelowFloor {
+        /// Where the range should begin.
+        from: Position,
+        /// Where the log begins.
+        first: Position,
+    },
     /// A range ends before it begins.
     #[error("the range ends at position {to}, before its start {from}")]
     Backwards {

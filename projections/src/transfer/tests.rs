@@ -37,7 +37,12 @@ async fn sample() -> MemoryStore {
 
 fn origin() -> Origin {
     let log_id = LogId(INCARNATION.0);
-    Origin { log_id, program_version: "0.0.0".to_owned(), created_at: Timestamp(5) }
+    Origin {
+        log_id,
+        program_version: "0.0.0".to_owned(),
+        created_at: Timestamp(5),
+        floor: (Position(0), chain::GENESIS),
+    }
 }
 
 /// A folder, and a file in it.

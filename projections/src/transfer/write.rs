@@ -52,6 +52,8 @@ pub struct Origin {
     pub program_version: String,
     /// Now.
     pub created_at: Timestamp,
+    /// The last event that is not in the database any more, and the link there.
+    pub floor: (Position, [u8; 32]),
 }
 
 /// Where records go.
@@ -120,7 +122,7 @@ async fn header(store: &dyn EventStore, origin: Origin, range: Range) -> Result<
     {
         return Err(Error::Backwards { from, to });
     }
-    let (first, link_before) = start(store, range.from).await?;
+    let (first, link_before) = start(store, range.from, origin.floor).await?;
     let last = end(store, &head, range.to).await?;
     Ok(Header {
         format_version: FORMAT_VERSION,
@@ -138,16 +140,33 @@ async fn header(store: &dyn EventStore, origin: Origin, range: Range) -> Result<
 async fn start(
     store: &dyn EventStore,
     from: Option<Position>,
+    floor: (Position, [u8; 32]),
 ) -> Result<(Position, [u8; 32]), Error> {
-    let Some(from) = from.filter(|from| from.0 > 1) else { return Ok((Position(1), GENESIS)) };
-    let (mut first, mut link, mut before) = (Position(1), GENESIS, GENESIS);
+    let from = from.unwrap_or(Position(1)).max(Position(1));
+    // What is known to stand before the first batch that is looked at.
+    let mut before = None;
+    let mut found = None;
     for batch in batches_around(store, from).await? {
-        if batch.first > from {
+        if batch.first > from && (found.is_some() || batch.first.0 > 1) {
             break;
         }
-        (first, before, link) = (batch.first, link, batch.link);
+        before = match batch.first {
+            Position(1) => Some(GENESIS),
+            first if first == floor.0.next() => Some(floor.1),
+            _ => before,
+        };
+        found = before.map(|before| (batch.first, before));
+        before = Some(batch.link);
     }
-    Ok((first, before))
+    match found {
+        Some(found) => Ok(found),
+        None if store.head().await?.position == Position(0) => Ok((Position(1), GENESIS)),
+        None => {
+            let batches = store.read_batches(Position(0), 1).await?;
+            let first = batches.first().map_or(floor.0.next(), |batch| batch.first);
+            Err(Error::BelowFloor { from, first })
+        }
+    }
 }
 
 /// The last position of the batch that holds one.

@@ -198,7 +198,7 @@ async fn a_planted_difference_is_found_in_its_view_and_nothing_else_is() {
         assert!(found.hint.contains("behind byte 0"), "{}", found.hint);
         assert!(views::dump(&world, name).is_some());
     }
-    let mut fewer = digests.clone();
+    let mut fewer = digests;
     fewer.pop();
     assert_eq!(views::first_difference(&world, &fewer).unwrap().view, "desired_vs_actual");
     assert_eq!(views::dump(&world, "weather"), None);

@@ -22,13 +22,15 @@ use domain::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use projections::{
+    archive,
     event_store::{self, EventStore},
     history::{self, Stepper, predicate, predicate::Predicate, views},
     snapshot::SnapshotStore,
 };
 
 use super::{
-    Error as CommandError, Outcome, instant::Instant, storage::StorageOptions, target::Session,
+    Error as CommandError, Outcome, archive::PlaceOptions, instant::Instant,
+    storage::StorageOptions, target::Session,
 };
 
 /// Examples and the predicates, for the help text.
@@ -55,7 +57,9 @@ const PROGRESS_FROM_EVENTS: u64 = 20_000;
 pub struct Options {
     #[command(flatten)]
     storage: StorageOptions,
-    /// Begin behind this instant.
+    #[command(flatten)]
+    archive: PlaceOptions,
+    /// Begin behind this instant; by default with the log's first event.
     #[arg(long, allow_hyphen_values = true, default_value = "@0")]
     from: Instant,
     /// End with this instant.
@@ -138,11 +142,18 @@ async fn replay(
     session: &Session,
     storage: &projections::storage::Storage,
 ) -> Result<Outcome, CommandError> {
-    let (store, snapshots) = (Arc::clone(&storage.store), Arc::clone(&storage.snapshots));
+    let (hot, tables) = (Arc::clone(&storage.store), Arc::clone(&storage.tables));
+    let (store, _) =
+        archive::join(hot, tables, options.archive.named(), archive::Purpose::Read).await?;
+    let snapshots = Arc::clone(&storage.snapshots);
     if options.verify_views {
         return verify::run(session, store, snapshots, options.offline).await;
     }
-    let from = position_of(options.from, store.as_ref()).await?;
+    let from = match position_of(options.from, store.as_ref()).await? {
+        // The start of a log whose first part was pruned is where it begins now.
+        Position(0) => store.pruned(),
+        from => from,
+    };
     let to = position_of(options.to, store.as_ref()).await?;
     if from > to {
         let told = format!("--from @{from} is behind --to @{to}");

@@ -23,7 +23,6 @@ const LINES_MAX: usize = 16;
 const LINE_BYTES_MAX: usize = 1_000;
 
 /// The lines of standard input as they come.
-#[expect(clippy::disallowed_methods, reason = "a read of a terminal blocks for ever: no task may")]
 pub(super) fn lines_of_stdin() -> mpsc::Receiver<String> {
     let (send, lines) = mpsc::channel(LINES_MAX);
     // Not waited for: the process ends while it reads.

@@ -24,6 +24,7 @@ use serde_json::Value;
 use super::*;
 use crate::{
     cli::{Command, perform, target::Target},
+    clock::wall_clock,
     graphql,
     http::Access,
     node::{Node, Settings},
@@ -57,10 +58,8 @@ async fn replay(folder: &Path, arguments: &[&str]) -> (Vec<String>, Result<Outco
 /// A log in a folder: the one instance of `web` comes to run.
 async fn written(folder: &Path) -> Storage {
     let location = Location::in_folder(folder);
-    let storage =
-        Storage::open(&location, Incarnation(uuid::Uuid::nil()), crate::clock::wall_clock())
-            .await
-            .unwrap();
+    let incarnation = Incarnation(uuid::Uuid::nil());
+    let storage = Storage::open(&location, incarnation, wall_clock()).await.unwrap();
     for recorded in running_story().recorded {
         let number = recorded.position.0;
         let event = NewEvent {

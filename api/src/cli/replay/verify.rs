@@ -100,12 +100,13 @@ async fn offline(
     })
 }
 
-/// Folds the log from its start, whatever snapshots there are.
+/// Folds the log from its start, whatever snapshots there are; a pruned log from the signed state
+/// that it begins with.
 async fn fold_afresh(store: &Arc<dyn EventStore>, to: Position) -> Result<World, Error> {
     let none = Arc::new(MemorySnapshotStore::default());
-    let start = Position(0);
+    let start = store.pruned();
     let mut stepper = Stepper::open(Arc::clone(store), none, start, false).await?;
-    let bar = progress(to.0);
+    let bar = progress(to.0.saturating_sub(start.0));
     while stepper.world().position() < to {
         let Some(recorded) = stepper.fold().await? else {
             let head = stepper.world().position();

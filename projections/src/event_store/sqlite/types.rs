@@ -28,8 +28,10 @@ pub(super) async fn newest_of_each(readers: &SqlitePool) -> Result<Vec<NewestOfT
             position: Position(u64::try_from(position).unwrap_or(0)),
         })
     };
-    found.and_then(|found| found.iter().map(read).collect()).map_err(|source| match source {
-        sqlx::Error::PoolClosed => Error::Closed,
-        source => Error::Database { operation: "list the types of events", source },
+    found.and_then(|found| found.iter().map(read).collect()).map_err(|source| {
+        if matches!(source, sqlx::Error::PoolClosed) {
+            return Error::Closed;
+        }
+        Error::Database { operation: "list the types of events", source }
     })
 }

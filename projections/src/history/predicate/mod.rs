@@ -214,9 +214,9 @@ fn of_payload(path: &[String], recorded: &Recorded<Event>) -> Option<Value> {
     let payload = recorded.event.payload().ok()?;
     let mut value: &serde_json::Value = &serde_json::from_slice(&payload).ok()?;
     for name in path {
-        value = match value {
-            serde_json::Value::Array(items) => items.get(name.parse::<usize>().ok()?)?,
-            other => other.get(name)?,
+        value = match value.as_array() {
+            Some(items) => items.get(name.parse::<usize>().ok()?)?,
+            None => value.get(name)?,
         };
     }
     match value {

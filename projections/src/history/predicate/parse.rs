@@ -152,7 +152,7 @@ struct Parser {
 
 impl Parser {
     fn take(&mut self) -> Token {
-        let token = self.tokens.get(self.next).or(self.tokens.last()).cloned();
+        let token = self.tokens.get(self.next).or_else(|| self.tokens.last()).cloned();
         self.next += 1;
         token.unwrap_or(Token { kind: Kind::End, column: 1 })
     }

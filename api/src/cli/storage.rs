@@ -147,7 +147,7 @@ pub(super) async fn open_at(
     location: &Location,
     new_incarnation: Incarnation,
 ) -> Result<Storage, Error> {
-    Ok(Storage::open(location, new_incarnation).await?)
+    Ok(Storage::open(location, new_incarnation, clock::wall_clock()).await?)
 }
 
 /// Makes a data folder that is nobody else's business; one that is there is left as it is.

@@ -57,7 +57,10 @@ async fn replay(folder: &Path, arguments: &[&str]) -> (Vec<String>, Result<Outco
 /// A log in a folder: the one instance of `web` comes to run.
 async fn written(folder: &Path) -> Storage {
     let location = Location::in_folder(folder);
-    let storage = Storage::open(&location, Incarnation(uuid::Uuid::nil())).await.unwrap();
+    let storage =
+        Storage::open(&location, Incarnation(uuid::Uuid::nil()), crate::clock::wall_clock())
+            .await
+            .unwrap();
     for recorded in running_story().recorded {
         let number = recorded.position.0;
         let event = NewEvent {

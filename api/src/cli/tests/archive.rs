@@ -39,7 +39,10 @@ async fn a_log_is_moved_proven_pruned_and_a_damage_is_told_with_exit_code_1() {
     let archive = folder.path().join("archive");
     let (data, archive) = (data_dir.to_str().unwrap(), archive.to_str().unwrap());
     let location = Location::in_folder(&data_dir);
-    let storage = Storage::open(&location, Incarnation(Uuid::from_u128(1))).await.unwrap();
+    let storage =
+        Storage::open(&location, Incarnation(Uuid::from_u128(1)), crate::clock::wall_clock())
+            .await
+            .unwrap();
     samples::fill(storage.store.as_ref(), &[30, 20, 40, 10]).await;
     storage.close().await;
     let missing = run(&["archive", "status", "--data-dir", data, "--archive", archive]).await.1;

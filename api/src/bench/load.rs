@@ -68,7 +68,7 @@ async fn client(
     loop {
         let envelope = desire();
         let sent = Stopwatch::start();
-        match bus.submit(envelope).await {
+        match bus.submit_new(envelope).await {
             Ok(_) => {}
             Err(command_bus::Error::Busy) => {
                 tokio::time::sleep(BUSY_PAUSE).await;

@@ -6,6 +6,7 @@
 //! Works only in a temporary folder of its own, which it removes. Every figure is of the product's
 //! own parts: the command bus, the stores, the views, a real node.
 
+mod archived;
 mod durable;
 mod load;
 mod measure;
@@ -21,7 +22,7 @@ mod tests;
 use std::{process::ExitCode, time::Duration};
 
 use clap::{Args, Subcommand};
-use projections::{event_store, history, peers};
+use projections::{archive, event_store, history, peers};
 
 use crate::{command_bus, node, output};
 use measure::Report;
@@ -38,7 +39,7 @@ pub enum Command {
 const EXAMPLES: &str = "Examples:
   diario bench log
   diario bench log --only durable/sqlite --json
-Rows: durable/postgres, durable/sqlite, nodes/postgres, bytes, replay, past, start, subscribers.
+Rows: durable/postgres, durable/sqlite, nodes/postgres, bytes, replay, past, start, subscribers, verify.
 Needs the Debian package postgresql for the rows of Postgres; the bench starts a server of its own.
 Use a release build. Figures swing with the disk; ratios against the peer of the same run hold.";
 
@@ -71,6 +72,9 @@ pub enum Error {
     /// A command that must be accepted was not.
     #[error("a command of the bench was not accepted")]
     Bus(#[from] command_bus::Error),
+    /// The archive failed.
+    #[error(transparent)]
+    Archive(#[from] archive::Error),
     /// The past cannot be shown.
     #[error(transparent)]
     History(#[from] history::Error),
@@ -169,5 +173,7 @@ async fn log(report: &mut Report, effort: Effort) -> Result<(), Error> {
     replay::all(report, &place, effort).await?;
     past::all(report, &place, effort).await?;
     subscribers::all(report, &place, effort).await?;
+    // Last: the large log's events leave the database.
+    archived::all(report, &place, effort).await?;
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::{
 use domain::log::{Incarnation, LeaseEpoch};
 use projections::{
     event_store::{
-        EventStore,
+        EventStore, HotLog,
         postgres::{self, PostgresStore},
         sqlite::{self, SqliteStore},
     },
@@ -25,7 +25,8 @@ use projections::{
 use super::Error;
 use crate::{
     clock::{self, Clock},
-    command_bus::CommandBus,
+    command_bus::{CommandBus, Writers},
+    lease::Lease,
 };
 
 /// A folder that is removed with the bench.
@@ -57,6 +58,8 @@ pub(super) struct OpenLog {
     pub(super) store: Arc<dyn EventStore>,
     /// Its snapshots.
     pub(super) snapshots: Arc<dyn SnapshotStore>,
+    /// The log's tables, for moving events to an archive.
+    pub(super) tables: Arc<dyn HotLog>,
     database: Database,
 }
 
@@ -144,8 +147,10 @@ pub(super) async fn open(location: &Location) -> Result<OpenLog, Error> {
     match location {
         Location::Sqlite { file } => {
             let database = sqlite::Database::open(file, incarnation).await?;
+            let store = Arc::new(SqliteStore::new(database.clone()));
             Ok(OpenLog {
-                store: Arc::new(SqliteStore::new(database.clone())),
+                tables: Arc::clone(&store) as Arc<dyn HotLog>,
+                store,
                 snapshots: Arc::new(SqliteSnapshotStore::new(database.clone())),
                 database: Database::Sqlite(database),
             })
@@ -154,8 +159,10 @@ pub(super) async fn open(location: &Location) -> Result<OpenLog, Error> {
             let clock = Clock::default();
             let wall_clock: postgres::WallClock = Arc::new(move || clock.now());
             let database = postgres::Database::open(url, incarnation, wall_clock).await?;
+            let store = Arc::new(PostgresStore::new(database.clone()));
             Ok(OpenLog {
-                store: Arc::new(PostgresStore::new(database.clone())),
+                tables: Arc::clone(&store) as Arc<dyn HotLog>,
+                store,
                 snapshots: Arc::new(PostgresSnapshotStore::new(database.clone())),
                 database: Database::Postgres(database),
             })
@@ -168,6 +175,11 @@ pub(super) async fn open_with_bus(location: &Location) -> Result<BenchLog, Error
     let storage = open(location).await?;
     let store: Arc<dyn EventStore> = Arc::clone(&storage.store);
     let clock = Arc::new(Clock::default());
-    let bus = CommandBus::start(store, &World::empty(), clock, LeaseEpoch(1));
+    let writers = match location {
+        Location::Sqlite { .. } => Writers::This,
+        Location::Postgres { .. } => Writers::Several,
+    };
+    let lease = Lease::held(LeaseEpoch(1));
+    let bus = CommandBus::start_under(store, &World::empty(), clock, lease, writers);
     Ok(BenchLog { storage, bus })
 }

@@ -212,7 +212,7 @@ async fn a_snapshot_of_another_format_is_passed_over_and_that_is_known() {
     let whole = load(store.as_ref(), snapshots.as_ref(), Position(9)).await.unwrap();
     take_snapshot(&snapshots, whole).await;
     let stamp = Stamp { position: Position(12), recorded_at: Timestamp(0) };
-    let dirty = vec![(ShardId::new(0).unwrap(), b"of another program".to_vec())];
+    let dirty = vec![(snapshot::ShardId::new(0).unwrap(), b"of another program".to_vec())];
     let newer = snapshot::NewSnapshot { stamp, format_version: 4_000, base: None, dirty };
     snapshots.save(newer).await.unwrap();
 
@@ -238,10 +238,7 @@ struct Damaged {
 
 #[async_trait::async_trait]
 impl SnapshotStore for Damaged {
-    async fn save(
-        &self,
-        _: crate::snapshot::NewSnapshot,
-    ) -> Result<crate::snapshot::Manifest, snapshot::Error> {
+    async fn save(&self, _: snapshot::NewSnapshot) -> Result<snapshot::Manifest, snapshot::Error> {
         unreachable!("nothing is saved here")
     }
 
@@ -249,14 +246,14 @@ impl SnapshotStore for Damaged {
         &self,
         position: Position,
         format_version: u32,
-    ) -> Result<Option<crate::snapshot::Manifest>, snapshot::Error> {
+    ) -> Result<Option<snapshot::Manifest>, snapshot::Error> {
         self.kept.newest_at_or_before(position, format_version).await
     }
 
     async fn load_shard(
         &self,
-        manifest: &crate::snapshot::Manifest,
-        shard: crate::snapshot::ShardId,
+        manifest: &snapshot::Manifest,
+        shard: snapshot::ShardId,
     ) -> Result<Option<Vec<u8>>, snapshot::Error> {
         if manifest.position < self.newest || shard.number() != self.shard {
             return self.kept.load_shard(manifest, shard).await;

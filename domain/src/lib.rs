@@ -6,7 +6,7 @@
 //! - [`auction`] which cell takes what waits; [`convergence`] what makes actual equal desired
 //! - [`rep`] the assignment a cell follows, the reports it makes, and its pure plan
 //! - [`secrets`] which of an owner's data keys were forgotten
-//! - [`log`], [`id`], [`units`], [`sealed`] the words that all of them share
+//! - [`log`], [`id`], [`units`], [`sealed`], [`hash_index`] the words that all of them share
 //! - [`action`], [`check`], [`routes`] what runs, how its health is seen, how it is reached
 //! - [`workload`] a long history from a seed, for benches
 
@@ -22,6 +22,7 @@ pub mod convergence;
 pub mod decide;
 pub mod event;
 pub mod exit;
+pub mod hash_index;
 pub mod id;
 pub mod invalid;
 pub mod log;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::{
     aggregates::Aggregates,
     bbs::task,
+    hash_index::HashIndex,
     id::{CellId, InstanceGuid},
     log::{CellEpoch, Position, StreamId},
     rep::{Assignment, Wanted, Work, WorkKind, WorkReference},
@@ -19,7 +20,7 @@ use crate::view::View;
 #[derive(Debug, Clone, Default)]
 pub struct CellAssignments {
     lists: BTreeMap<CellId, BTreeMap<InstanceGuid, Listed>>,
-    placed: BTreeMap<StreamId, (CellId, InstanceGuid)>,
+    placed: HashIndex<StreamId, (CellId, InstanceGuid)>,
     changed_at: BTreeMap<CellId, Position>,
     changed: BTreeSet<CellId>,
 }

@@ -7,6 +7,7 @@ use domain::{
     aggregates::Aggregates,
     auction::CellState,
     bbs::{actual_lrp, task},
+    hash_index::HashIndex,
     id::{CellId, ProcessGuid},
     log::StreamId,
 };
@@ -17,7 +18,7 @@ use crate::view::View;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CellCapacity {
     cells: BTreeMap<CellId, Load>,
-    counted: BTreeMap<StreamId, (CellId, Share)>,
+    counted: HashIndex<StreamId, (CellId, Share)>,
 }
 
 /// What one cell holds.
@@ -126,8 +127,12 @@ impl View for CellCapacity {
     const NAME: &'static str = "cell_capacity";
 
     fn touch(&mut self, aggregates: &Aggregates, stream: &StreamId) {
+        let found = share_of(aggregates, stream);
+        if self.counted.get(stream) == found.as_ref() {
+            return;
+        }
         self.discount(stream);
-        if let Some((cell_id, share)) = share_of(aggregates, stream) {
+        if let Some((cell_id, share)) = found {
             self.count(stream, cell_id, share);
         }
     }

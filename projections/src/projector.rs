@@ -4,19 +4,21 @@
 //! what is being folded, never ahead of it: only committed events get here.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
-use domain::{id::CellId, log::Position};
+use domain::{
+    id::CellId,
+    log::{Owner, Position},
+};
 use tokio::sync::watch;
 use tracing::error;
 
 use crate::{
     event_store::{self, EventStore, Subscription},
-    history::shards_changed_by,
-    snapshot::ShardId,
+    history::note_owner,
     worker,
     world::World,
 };
@@ -38,7 +40,7 @@ struct Shared {
     world: RwLock<World>,
     cells: Mutex<HashMap<CellId, watch::Sender<Position>>>,
     // Changed only under the world's write lock.
-    dirty: Mutex<BTreeSet<ShardId>>,
+    dirty: Mutex<HashSet<Owner>>,
     // Why the log is followed no longer.
     failure: OnceLock<event_store::Error>,
 }
@@ -49,9 +51,9 @@ impl Now {
     pub fn follow(store: Arc<dyn EventStore>, world: World) -> Self {
         let (moved, position) = watch::channel(world.position());
         let shared = Arc::new(Shared {
-            world: RwLock::new(world),
+            world: RwLock::new(world.with_views()),
             cells: Mutex::new(HashMap::new()),
-            dirty: Mutex::new(BTreeSet::new()),
+            dirty: Mutex::new(HashSet::new()),
             failure: OnceLock::new(),
         });
         drop(worker::spawn("projector", follow(store, Arc::clone(&shared), moved)));
@@ -63,8 +65,9 @@ impl Now {
         look(&self.shared.world.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The shards that were touched since this was asked last.
-    pub(crate) fn take_dirty_shards(&self) -> BTreeSet<ShardId> {
+    /// The owners of whom events were folded since this was asked last, but for cells and
+    /// freshness domains.
+    pub(crate) fn take_dirty_owners(&self) -> HashSet<Owner> {
         std::mem::take(&mut self.shared.dirty.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -126,15 +129,13 @@ async fn follow_until_failure(
 ) -> Result<(), event_store::Error> {
     loop {
         let events = subscription.next_batch(FOLD_MAX).await?;
-        let mut changed = BTreeSet::new();
-        let position = {
+        let (changed, position) = {
             let mut world = shared.world.write().unwrap_or_else(PoisonError::into_inner);
             let mut dirty = shared.dirty.lock().unwrap_or_else(PoisonError::into_inner);
             for recorded in &events {
-                changed.extend(world.apply(recorded));
-                dirty.extend(shards_changed_by(recorded));
+                note_owner(&mut dirty, recorded);
             }
-            world.position()
+            (world.apply_all(events.iter().map(Arc::as_ref)), world.position())
         };
         moved.send_replace(position);
         let cells = shared.cells.lock().unwrap_or_else(PoisonError::into_inner);

@@ -70,7 +70,12 @@ impl Query {
             }
         };
         let history = &state(ctx)?.control_plane.history;
-        let world = history.at(instant.into()).await.map_err(|failure| of_history(&failure))?;
+        let scope = Scope::of(ctx).map_err(|failure| invalid_field("at", failure.message))?;
+        let world = match scope.owners() {
+            Some(owners) => history.owners_at(&owners, instant.into()).await,
+            None => history.at(instant.into()).await,
+        };
+        let world = world.map_err(|failure| of_history(&failure))?;
         let instant = time.map_or_else(|| world.recorded_at(), |Time(time)| time);
         Ok(World { world, instant })
     }

@@ -1,4 +1,5 @@
-//! How much of the present one `now` needs, read off the query before it is answered.
+//! How much of the present one `now` needs, or of the past one `at`, read off the query before it
+//! is answered.
 //!
 //! The present moves while a query is answered. So all that one `now` shows is copied out of it
 //! under one lock, at one position: a few streams where the query names them, else the whole
@@ -13,7 +14,7 @@ use async_graphql::{Context, SelectionField, ServerResult, Value};
 use domain::{
     aggregates::Aggregate,
     id::{ProcessGuid, TaskGuid},
-    log::Stamp,
+    log::{Owner, Stamp},
 };
 use projections::{projector::Now, world::World};
 
@@ -41,6 +42,15 @@ impl Scope {
             }
         }
         Ok(scope)
+    }
+
+    /// The owners that are enough; `None` when more than owners are asked for.
+    pub(super) fn owners(&self) -> Option<Vec<Owner>> {
+        if self.is_whole || self.freshness_domains {
+            return None;
+        }
+        let processes = self.processes.iter().cloned().map(Owner::Process);
+        Some(processes.chain(self.tasks.iter().cloned().map(Owner::Task)).collect())
     }
 
     fn add(&mut self, field: &SelectionField<'_>) -> ServerResult<()> {
@@ -96,7 +106,7 @@ impl Present {
         let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
         now.read(|world| match &*whole {
             Some(copy) if copy.position() == world.position() => Arc::clone(copy),
-            Some(_) | None => Arc::clone(whole.insert(Arc::new(world.clone()))),
+            Some(_) | None => Arc::clone(whole.insert(Arc::new(world.without_views()))),
         })
     }
 }
@@ -106,11 +116,10 @@ fn part_of(world: &World, scope: &Scope) -> World {
     let aggregates = world.aggregates();
     let mut part: Vec<Aggregate> = Vec::new();
     for process_guid in &scope.processes {
-        part.extend(aggregates.desired_lrp(process_guid).cloned().map(Aggregate::DesiredLrp));
-        part.extend(aggregates.slots_of(process_guid).cloned().map(Aggregate::ActualLrp));
+        part.extend(aggregates.of_owner(&Owner::Process(process_guid.clone())));
     }
     for task_guid in &scope.tasks {
-        part.extend(aggregates.task(task_guid).cloned().map(Aggregate::Task));
+        part.extend(aggregates.of_owner(&Owner::Task(task_guid.clone())));
     }
     if scope.freshness_domains {
         let domains = aggregates.freshness_domains().cloned();

@@ -103,11 +103,14 @@ impl Subscription {
         let process_guid: Option<ProcessGuid> =
             process_guid.map(|text| parse_id("processGuid", &text)).transpose()?;
         let (keys, position) = control_plane.now.read(|world| {
-            let slots = world.aggregates().slots().map(|slot| &slot.key);
-            (
-                slots.filter(|key| is_of(key, process_guid.as_ref())).cloned().collect(),
-                world.position(),
-            )
+            let aggregates = world.aggregates();
+            let keys = match &process_guid {
+                Some(process_guid) => {
+                    aggregates.slots_of(process_guid).map(|slot| slot.key.clone()).collect()
+                }
+                None => aggregates.slots().map(|slot| slot.key.clone()).collect(),
+            };
+            (keys, world.position())
         });
         let subscription = Some(control_plane.store.subscribe(position));
         let start = Slots {

@@ -241,7 +241,7 @@ impl Plane {
     pub(super) fn keep_snapshot(&mut self) -> Result<(), Violation> {
         let stamp =
             Stamp { position: self.world.position(), recorded_at: self.world.recorded_at() };
-        let encoded = encode(self.world.aggregates(), &ShardId::all().collect());
+        let encoded = encode(self.world.aggregates());
         let shards = encoded.map_err(|failure| Violation {
             invariant: "a snapshot can be written",
             detail: failure.to_string(),

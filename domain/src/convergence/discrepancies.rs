@@ -13,6 +13,7 @@ use crate::{
         placement::Placement,
         task::{self, Task},
     },
+    hash_index::HashIndex,
     id::{ActualLrpKey, CellId, FreshnessDomainName, ProcessGuid, TaskGuid},
     log::StreamId,
     rep::WorkKind,
@@ -25,7 +26,7 @@ pub struct Discrepancies {
     slots: BTreeMap<ActualLrpKey, SlotDiscrepancy>,
     tasks: BTreeMap<TaskGuid, TaskDiscrepancy>,
     due: BTreeSet<(Timestamp, WorkKind)>,
-    cell_of: BTreeMap<WorkKind, CellId>,
+    cell_of: HashIndex<WorkKind, CellId>,
     placed_on: BTreeMap<CellId, BTreeSet<WorkKind>>,
     fresh_until: BTreeMap<FreshnessDomainName, Option<Timestamp>>,
 }

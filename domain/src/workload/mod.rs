@@ -47,15 +47,6 @@ impl Default for Shape {
 /// About 2,000 events fall into a second of its time. Events of one command share command id,
 /// time and actor and follow each other; 24 bytes or so of memory are kept per event that is
 /// asked for at a time, and about 200 per LRP.
-///
-/// ```
-/// use domain::workload::{Shape, Workload};
-///
-/// let mut workload = Workload::new(Shape { seed: 7, lrps: 100 });
-/// let first: Vec<_> = workload.by_ref().take(1000).collect();
-/// assert_eq!(first[999].position.0, 1000);
-/// assert_eq!(workload.next().map(|event| event.position.0), Some(1001));
-/// ```
 #[derive(Debug)]
 pub struct Workload {
     cluster: Cluster,

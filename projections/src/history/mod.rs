@@ -4,7 +4,10 @@
 
 pub mod changes;
 pub mod fields;
+mod load;
+mod playback;
 pub mod predicate;
+mod shards;
 mod snapshotter;
 mod stepper;
 #[cfg(test)]
@@ -12,37 +15,34 @@ mod tests;
 pub mod views;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use domain::{
-    aggregates::{Aggregate, Aggregates},
-    command::ReportNumber,
-    event::Event,
-    log::{Owner, Position, Recorded, Stamp},
+    aggregates::{Aggregate, shard_of},
+    log::{Owner, Position, Stamp},
     units::Timestamp,
 };
 use tokio::sync::{OnceCell, Semaphore};
-use tracing::warn;
 
 use crate::{
-    event_store::{self, EventStore},
-    snapshot::{self, ShardId, SnapshotStore, load_whole_at_or_before},
+    event_store::{self, EventStore, Filter, Order},
+    snapshot::{self, SnapshotStore},
     world::World,
 };
 
-pub use snapshotter::Snapshotter;
+pub(crate) use load::note_owner;
+pub use load::{Dirty, Loaded, load};
+pub use playback::Playback;
+pub use shards::{SHARD_FORMAT, ShardError, decode, encode};
+pub use snapshotter::{SPACING_EVENTS, Snapshotter};
 pub use stepper::{Step, Stepper};
-
-/// What the bytes of a shard mean: the aggregates of its owners, in postcard. Raised whenever an
-/// aggregate's shape changes; older snapshots are passed over then.
-const SHARD_FORMAT: u32 = 1;
 
 /// How many past worlds are kept open.
 const OPEN_WORLDS_MAX: usize = 8;
 /// How many past worlds are loaded at a time; whoever asks for one more waits.
-const LOADS_MAX: usize = 4;
+const LOADS_MAX: usize = 2;
 const READ_PAGE: usize = 5000;
 
 /// Why the past cannot be shown.
@@ -83,87 +83,6 @@ pub enum Instant {
     Time(Timestamp),
 }
 
-/// A loaded world, and what differs from the snapshot that it came from.
-#[derive(Debug)]
-pub struct Loaded {
-    /// The world.
-    pub world: World,
-    /// The snapshot, where there was one.
-    pub base: Option<Position>,
-    /// The shards that were touched behind it.
-    pub dirty: BTreeSet<ShardId>,
-}
-
-/// Loads the world at a position that the log has reached.
-///
-/// # Errors
-/// When log or snapshots cannot be read. A snapshot that is damaged or of another format costs
-/// only time.
-pub async fn load(
-    store: &dyn EventStore,
-    snapshots: &dyn SnapshotStore,
-    position: Position,
-) -> Result<Loaded, Error> {
-    let floor = store.pruned();
-    if position < floor {
-        let source = event_store::Error::Pruned { position, floor };
-        return Err(Error::Log { position, source });
-    }
-    let (mut world, mut base) = newest_snapshot(snapshots, position).await?;
-    if world.position() < floor
-        && let Some(state) = store.base().await.map_err(|source| Error::Log { position, source })?
-    {
-        world = World::from_aggregates(state.aggregates, state.stamp);
-        base = None;
-    }
-    let mut dirty = BTreeSet::new();
-    if base.is_none() {
-        dirty.extend(ShardId::all());
-    }
-    while world.position() < position {
-        let page = store
-            .read_all(world.position(), READ_PAGE)
-            .await
-            .map_err(|source| Error::Log { position, source })?;
-        if page.is_empty() {
-            let head = world.position();
-            return Err(Error::AheadOfHead { position, head });
-        }
-        for recorded in page.iter().take_while(|recorded| recorded.position <= position) {
-            dirty.extend(shards_changed_by(recorded));
-            world.apply(recorded);
-        }
-    }
-    Ok(Loaded { world, base, dirty })
-}
-
-async fn newest_snapshot(
-    snapshots: &dyn SnapshotStore,
-    position: Position,
-) -> Result<(World, Option<Position>), Error> {
-    let mut before = position;
-    loop {
-        let found = load_whole_at_or_before(snapshots, before, SHARD_FORMAT)
-            .await
-            .map_err(|source| Error::Snapshots { position, source })?;
-        let Some((manifest, shards)) = found else { return Ok((World::empty(), None)) };
-        match decode(&shards) {
-            Ok(aggregates) => {
-                let world = World::from_aggregates(aggregates, manifest.stamp());
-                return Ok((world, Some(manifest.position)));
-            }
-            Err(failure) => {
-                warn!(position = %manifest.position, error = %failure,
-                    "A snapshot cannot be decoded; the one before it is tried.");
-                let Some(older) = manifest.position.0.checked_sub(1) else {
-                    return Ok((World::empty(), None));
-                };
-                before = Position(older);
-            }
-        }
-    }
-}
-
 /// The newest snapshot that a load up to a position would have begun with, were it not of another
 /// format or damaged; `base` is the one that it began with. It cost only time.
 ///
@@ -178,43 +97,6 @@ pub async fn newest_passed_over(
     let positions = positions.map_err(|source| Error::Snapshots { position, source })?;
     let newest = positions.into_iter().filter(|at| *at <= position).max();
     Ok(newest.filter(|newest| Some(*newest) > base))
-}
-
-/// The aggregates in some shards' bytes.
-///
-/// # Errors
-/// When the bytes are not what [`encode`] writes.
-pub fn decode(shards: &[(ShardId, Vec<u8>)]) -> Result<Vec<Aggregate>, postcard::Error> {
-    let mut aggregates = Vec::new();
-    for (_, bytes) in shards {
-        aggregates.extend(postcard::from_bytes::<Vec<Aggregate>>(bytes)?);
-    }
-    Ok(aggregates)
-}
-
-/// The bytes of some shards: whole, in the order of the aggregates.
-///
-/// # Errors
-/// Only when an aggregate's own types cannot be written, which is a defect.
-pub fn encode(
-    aggregates: &Aggregates,
-    shards: &BTreeSet<ShardId>,
-) -> Result<Vec<(ShardId, Vec<u8>)>, postcard::Error> {
-    let mut by_shard: BTreeMap<ShardId, Vec<Aggregate>> =
-        shards.iter().map(|shard| (*shard, Vec::new())).collect();
-    for aggregate in aggregates.all() {
-        if let Some(members) = by_shard.get_mut(&ShardId::of(&aggregate.stream().owner())) {
-            members.push(aggregate);
-        }
-    }
-    by_shard
-        .into_iter()
-        .map(|(shard, members)| {
-            let bytes =
-                if members.is_empty() { Vec::new() } else { postcard::to_stdvec(&members)? };
-            Ok((shard, bytes))
-        })
-        .collect()
 }
 
 /// A past world that is open or being loaded: the first who asks loads it, the others wait.
@@ -238,7 +120,10 @@ impl History {
     }
 
     /// The position that an instant stands for.
-    async fn position_of(&self, instant: Instant) -> Result<Position, Error> {
+    ///
+    /// # Errors
+    /// When it is ahead of the head, or the log cannot be read.
+    pub async fn position_of(&self, instant: Instant) -> Result<Position, Error> {
         let log_error = |source| Error::Log { position: Position(0), source };
         match instant {
             Instant::Time(time) => self.store.position_at(time).await.map_err(log_error),
@@ -280,6 +165,89 @@ impl History {
         Ok(found.map(|manifest| manifest.stamp()))
     }
 
+    /// What one owner had at an instant, as a world that holds nothing else: one shard of the
+    /// nearest snapshot and the owner's own events. For a cell or a freshness domain, whose
+    /// records other events change too, the whole world is folded.
+    ///
+    /// # Errors
+    /// As [`History::at`].
+    pub async fn owner_at(&self, owner: &Owner, instant: Instant) -> Result<Arc<World>, Error> {
+        self.owners_at(std::slice::from_ref(owner), instant).await
+    }
+
+    /// What several owners had at an instant, as [`History::owner_at`].
+    ///
+    /// # Errors
+    /// As [`History::at`].
+    pub async fn owners_at(&self, owners: &[Owner], instant: Instant) -> Result<Arc<World>, Error> {
+        let position = self.position_of(instant).await?;
+        let is_own = |owner: &Owner| matches!(owner, Owner::Process(_) | Owner::Task(_));
+        if !owners.iter().all(is_own) {
+            return self.at(Instant::Position(position)).await;
+        }
+        if let Some(world) = self.opened(position) {
+            return Ok(world);
+        }
+        let mut members = Vec::new();
+        for owner in owners {
+            members.extend(self.members_at(owner, position).await?);
+        }
+        let recorded_at = self.recorded_at(position).await?;
+        Ok(Arc::new(World::from_aggregates(members, Stamp { position, recorded_at })))
+    }
+
+    async fn members_at(&self, owner: &Owner, position: Position) -> Result<Vec<Aggregate>, Error> {
+        let log_error = |source| Error::Log { position, source };
+        let found = load::shard_at(self.snapshots.as_ref(), position, shard_of(owner)).await;
+        let found = found.map_err(|source| Error::Snapshots { position, source })?;
+        let (mut after, members) = match found {
+            None => (Position(0), Vec::new()),
+            Some((manifest, decoded)) => (manifest.position, decoded.members),
+        };
+        if after < self.store.pruned() {
+            // What was pruned is known only from the base state, which is whole.
+            let whole = self.at(Instant::Position(position)).await?;
+            return Ok(whole.aggregates().of_owner(owner));
+        }
+        let members = members.into_iter().filter(|it| it.stream().owner() == *owner);
+        let start = Stamp { position: after, recorded_at: Timestamp(0) };
+        let mut world = World::from_aggregates(members, start);
+        let filter =
+            Filter { owner: Some(owner.clone()), until: Some(position), ..Filter::default() };
+        loop {
+            let page = self.store.read_filtered(&filter, after, READ_PAGE, Order::OldestFirst);
+            let page = page.await.map_err(log_error)?;
+            world.apply_all(&page);
+            match page.last() {
+                Some(last) if page.len() >= READ_PAGE => after = last.position,
+                Some(_) | None => return Ok(world.aggregates().of_owner(owner)),
+            }
+        }
+    }
+
+    /// When the event at a position was recorded.
+    async fn recorded_at(&self, position: Position) -> Result<Timestamp, Error> {
+        let Some(before) = position.0.checked_sub(1) else { return Ok(Timestamp(0)) };
+        let found = self.store.read_all(Position(before), 1).await;
+        let found = found.map_err(|source| Error::Log { position, source })?;
+        Ok(found.first().map_or(Timestamp(0), |recorded| recorded.recorded_at))
+    }
+
+    /// A world that is open already.
+    fn opened(&self, position: Position) -> Option<Arc<World>> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.iter().find(|(of, _)| *of == position).and_then(|(_, slot)| slot.get().cloned())
+    }
+
+    /// Goes on from the world at an instant, event by event.
+    ///
+    /// # Errors
+    /// As [`History::at`].
+    pub async fn playback(&self, from: Instant) -> Result<Playback, Error> {
+        let world = self.at(from).await?;
+        Ok(Playback::new(Arc::clone(&self.store), world.without_views()))
+    }
+
     fn slot(&self, position: Position) -> Slot {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, slot)) = open.iter().find(|(of, _)| *of == position) {
@@ -297,13 +265,6 @@ impl History {
         open.push_back((position, Arc::clone(&slot)));
         slot
     }
-}
-
-/// The shards whose aggregates an event changes: its owner's, and for a report also its cell's,
-/// whose count of reports moves with it.
-pub(crate) fn shards_changed_by(recorded: &Recorded<Event>) -> impl Iterator<Item = ShardId> {
-    let reporter = ReportNumber::of(&recorded.command_id).map(|(cell_id, _)| Owner::Cell(cell_id));
-    [Some(recorded.stream.owner()), reporter].into_iter().flatten().map(|owner| ShardId::of(&owner))
 }
 
 /// Where and when a world is.

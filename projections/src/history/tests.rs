@@ -3,7 +3,7 @@
 use domain::{
     event::Event,
     id::CommandId,
-    log::{Actor, ActorKind, Incarnation},
+    log::{Actor, ActorKind, Incarnation, Recorded},
     testing::{Dice, given},
 };
 
@@ -212,7 +212,7 @@ async fn a_snapshot_of_another_format_is_passed_over_and_that_is_known() {
     let whole = load(store.as_ref(), snapshots.as_ref(), Position(9)).await.unwrap();
     take_snapshot(&snapshots, whole).await;
     let stamp = Stamp { position: Position(12), recorded_at: Timestamp(0) };
-    let dirty = vec![(ShardId::new(0).unwrap(), b"of another program".to_vec())];
+    let dirty = vec![(snapshot::ShardId::new(0).unwrap(), b"of another program".to_vec())];
     let newer = snapshot::NewSnapshot { stamp, format_version: 4_000, base: None, dirty };
     snapshots.save(newer).await.unwrap();
 
@@ -225,4 +225,139 @@ async fn a_snapshot_of_another_format_is_passed_over_and_that_is_known() {
     let passed_over = |at, base| newest_passed_over(snapshots.as_ref(), at, base);
     assert_eq!(passed_over(head, loaded.base).await.unwrap(), Some(Position(12)));
     assert_eq!(passed_over(Position(11), loaded.base).await.unwrap(), None);
+}
+
+/// Snapshots of which one shard is damaged, in a way that the store sees or does not see.
+#[derive(Debug)]
+struct Damaged {
+    kept: Arc<dyn SnapshotStore>,
+    newest: Position,
+    shard: u16,
+    is_seen: bool,
+}
+
+#[async_trait::async_trait]
+impl SnapshotStore for Damaged {
+    async fn save(&self, _: snapshot::NewSnapshot) -> Result<snapshot::Manifest, snapshot::Error> {
+        unreachable!("nothing is saved here")
+    }
+
+    async fn newest_at_or_before(
+        &self,
+        position: Position,
+        format_version: u32,
+    ) -> Result<Option<snapshot::Manifest>, snapshot::Error> {
+        self.kept.newest_at_or_before(position, format_version).await
+    }
+
+    async fn load_shard(
+        &self,
+        manifest: &snapshot::Manifest,
+        shard: snapshot::ShardId,
+    ) -> Result<Option<Vec<u8>>, snapshot::Error> {
+        if manifest.position < self.newest || shard.number() != self.shard {
+            return self.kept.load_shard(manifest, shard).await;
+        }
+        if self.is_seen {
+            return Err(snapshot::Error::ShardDamaged { position: manifest.position, shard });
+        }
+        Ok(Some(b"of another format".to_vec()))
+    }
+
+    async fn positions(&self) -> Result<Vec<Position>, snapshot::Error> {
+        self.kept.positions().await
+    }
+}
+
+#[tokio::test]
+async fn any_damaged_shard_costs_only_time() {
+    let store = random_log(7).await;
+    let head = store.head().await.unwrap().position;
+    let kept: Arc<dyn SnapshotStore> = Arc::new(MemorySnapshotStore::default());
+    let newest = Position(head.0 * 2 / 3);
+    for position in [Position(head.0 / 3), newest] {
+        let loaded = load(store.as_ref(), kept.as_ref(), position).await.unwrap();
+        take_snapshot(&kept, loaded).await;
+    }
+    let none = MemorySnapshotStore::default();
+    let whole = load(store.as_ref(), &none, head).await.unwrap().world;
+    let manifest = kept.newest_at_or_before(head, SHARD_FORMAT).await.unwrap().unwrap();
+    for shard in manifest.shards.keys() {
+        for is_seen in [true, false] {
+            let snapshots =
+                Damaged { kept: Arc::clone(&kept), newest, shard: shard.number(), is_seen };
+
+            let loaded = load(store.as_ref(), &snapshots, head).await.unwrap();
+
+            assert_eq!(loaded.world.content(), whole.content(), "without shard {shard}");
+            assert!(
+                loaded
+                    .dirty
+                    .whole
+                    .contains(&(shard.number() % (domain::aggregates::CLUSTER_SHARD + 1)))
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_owner_and_a_playback_show_what_the_whole_shows() {
+    let store = random_log(9).await;
+    let head = store.head().await.unwrap().position;
+    let kept: Arc<dyn SnapshotStore> = Arc::new(MemorySnapshotStore::default());
+    let loaded = load(store.as_ref(), kept.as_ref(), Position(head.0 / 2)).await.unwrap();
+    take_snapshot(&kept, loaded).await;
+    let history = History::new(Arc::clone(&store), kept);
+    let mut played = history.playback(Instant::Position(Position(0))).await.unwrap();
+    let all = store.read_all(Position(0), 10_000).await.unwrap();
+    for recorded in &all {
+        assert_eq!(played.step().await.unwrap().as_ref(), Some(recorded));
+        let position = recorded.position;
+        let owner = recorded.stream.owner();
+        // One that is open would be answered from.
+        let fresh = History::new(Arc::clone(&store), Arc::clone(&history.snapshots));
+
+        let part = fresh.owner_at(&owner, Instant::Position(position)).await.unwrap();
+
+        assert_eq!(part.position(), position);
+        assert_eq!(part.recorded_at(), recorded.recorded_at);
+        assert_eq!(
+            part.aggregates().of_owner(&owner),
+            played.world().aggregates().of_owner(&owner),
+            "{owner} at {position}"
+        );
+    }
+    assert_eq!(played.step().await.unwrap(), None);
+    let whole = history.at(Instant::Position(head)).await.unwrap();
+    assert_eq!(played.world().content(), whole.content());
+}
+
+#[tokio::test]
+async fn a_snapshot_of_changes_gives_what_was_saved() {
+    let store = MemoryStore::new(MemoryLog::new(Incarnation(uuid::Uuid::from_u128(1))));
+    let shape = domain::workload::Shape { seed: 4, lrps: 3000 };
+    let mut workload = domain::workload::Workload::new(shape);
+    for _ in 0..24 {
+        let events: Vec<Recorded<Event>> = workload.by_ref().take(1000).collect();
+        let recorded_at = events.last().unwrap().recorded_at;
+        let mut batch = batch(events.first().unwrap());
+        batch.recorded_at = recorded_at;
+        batch.events = events.iter().map(|it| self::batch(it).events.remove(0)).collect();
+        store.append(batch).await.unwrap();
+    }
+    let store: Arc<dyn EventStore> = Arc::new(store);
+    let kept: Arc<dyn SnapshotStore> = Arc::new(MemorySnapshotStore::default());
+    let mut with_changes = 0;
+    for position in [18_000, 18_300, 18_700, 24_000].map(Position) {
+        let loaded = load(store.as_ref(), kept.as_ref(), position).await.unwrap();
+        take_snapshot(&kept, loaded).await;
+        let manifest = kept.newest_at_or_before(position, SHARD_FORMAT).await.unwrap().unwrap();
+        assert_eq!(manifest.position, position);
+        with_changes += manifest.shards.keys().filter(|it| it.changes() == **it).count();
+        let none = MemorySnapshotStore::default();
+        let whole = load(store.as_ref(), &none, position).await.unwrap();
+        let loaded = load(store.as_ref(), kept.as_ref(), position).await.unwrap();
+        assert_eq!(loaded.world.content(), whole.world.content(), "at {position}");
+    }
+    assert!(with_changes > 50, "changes are written beside {with_changes} shards");
 }

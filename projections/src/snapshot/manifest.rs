@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use domain::{
+    aggregates::{CLUSTER_SHARD, shard_of},
     log::{Owner, Position, Stamp},
     sealed::Digest,
     units::Timestamp,
@@ -10,35 +11,43 @@ use domain::{
 
 use super::{Error, NewSnapshot, SHARD_BYTES_MAX};
 
-/// How many shards there are. Stored snapshots rest on it: another number is another format.
-pub const SHARDS: u8 = 64;
+/// How many shards there are: the whole ones of the aggregates, and for each of them one of what
+/// differs from it. Stored snapshots rest on it: another number is another format.
+pub const SHARDS: u16 = 2 * WHOLE;
 
-/// One of [`SHARDS`] parts of the owners.
+const WHOLE: u16 = CLUSTER_SHARD + 1;
+
+/// One of [`SHARDS`] parts of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ShardId(u8);
+pub struct ShardId(u16);
 
 impl ShardId {
     /// The shard of an owner: the same in every version and on every machine.
     #[must_use]
     pub fn of(owner: &Owner) -> Self {
-        let [first, ..] = Digest::of(owner.to_string().as_bytes()).0;
-        Self(first % SHARDS)
+        Self(shard_of(owner))
     }
 
-    /// All shards in order.
+    /// All whole shards in order, the cluster's last.
     pub fn all() -> impl Iterator<Item = Self> {
-        (0..SHARDS).map(Self)
+        (0..WHOLE).map(Self)
+    }
+
+    /// The shard beside a whole one that holds what has changed in it since.
+    #[must_use]
+    pub fn changes(self) -> Self {
+        Self(self.0 % WHOLE + WHOLE)
     }
 
     /// The shard with a number below [`SHARDS`].
     #[must_use]
-    pub fn new(number: u8) -> Option<Self> {
+    pub fn new(number: u16) -> Option<Self> {
         (number < SHARDS).then_some(Self(number))
     }
 
     /// Its number, from 0.
     #[must_use]
-    pub fn number(self) -> u8 {
+    pub fn number(self) -> u16 {
         self.0
     }
 }

@@ -10,6 +10,9 @@ use domain::{log::Position, sealed::Digest};
 
 use super::{Error, Manifest, NewSnapshot, ShardId, SnapshotStore, manifest, thinning};
 
+/// How many are kept: nothing tells here how many bytes the log takes.
+const MANIFESTS_MAX: usize = 64;
+
 /// Snapshots that are gone with the process.
 #[derive(Debug, Default)]
 pub struct MemorySnapshotStore {
@@ -18,8 +21,7 @@ pub struct MemorySnapshotStore {
 
 #[derive(Debug, Default)]
 struct Kept {
-    saved: u64,
-    manifests: BTreeMap<Position, (u64, Manifest)>,
+    manifests: BTreeMap<Position, Manifest>,
     blobs: BTreeMap<Digest, Vec<u8>>,
 }
 
@@ -35,14 +37,16 @@ impl SnapshotStore for MemorySnapshotStore {
         let mut kept = self.kept();
         let newest = kept.manifests.keys().next_back().copied();
         let base = snapshot.base.and_then(|base| kept.manifests.get(&base));
-        let (manifest, added) = manifest::compose(snapshot, newest, base.map(|(_, it)| it))?;
+        let (manifest, added) = manifest::compose(snapshot, newest, base)?;
         kept.blobs.extend(added);
-        kept.saved += 1;
-        let ordinal = kept.saved;
-        kept.manifests.insert(manifest.position, (ordinal, manifest.clone()));
-        kept.manifests.retain(|_, (older, _)| thinning::is_kept(*older, ordinal));
+        kept.manifests.insert(manifest.position, manifest.clone());
+        while kept.manifests.len() > MANIFESTS_MAX {
+            let positions: Vec<Position> = kept.manifests.keys().copied().collect();
+            let Some(gone) = thinning::first_to_go(&positions) else { break };
+            kept.manifests.remove(&gone);
+        }
         let named: BTreeSet<Digest> =
-            kept.manifests.values().flat_map(|(_, it)| it.shards.values().copied()).collect();
+            kept.manifests.values().flat_map(|it| it.shards.values().copied()).collect();
         kept.blobs.retain(|digest, _| named.contains(digest));
         Ok(manifest)
     }
@@ -53,7 +57,7 @@ impl SnapshotStore for MemorySnapshotStore {
         format_version: u32,
     ) -> Result<Option<Manifest>, Error> {
         let kept = self.kept();
-        let mut older = kept.manifests.range(..=position).rev().map(|(_, (_, it))| it);
+        let mut older = kept.manifests.range(..=position).rev().map(|(_, it)| it);
         Ok(older.find(|it| it.format_version == format_version).cloned())
     }
 

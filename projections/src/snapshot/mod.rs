@@ -1,10 +1,10 @@
-//! Snapshots: folded state in 64 shards by owner, so that neither a start nor a look at the past
-//! folds the whole log, and a question about one app decodes one shard.
+//! Snapshots: folded state in shards by owner, so that neither a start nor a look at the past
+//! folds the whole log, and a question about one app decodes one shard. Beside each whole shard
+//! stands what has changed in it since, so that a snapshot writes little more than what is new.
 //!
 //! Bytes only: what is in a shard is the caller's business, under its own format version. A
 //! snapshot is disposable; one that is damaged or of another format is passed over, never used.
 
-mod load;
 mod manifest;
 mod memory;
 mod postgres;
@@ -14,7 +14,6 @@ mod thinning;
 use async_trait::async_trait;
 use domain::log::{Position, Stamp};
 
-pub use load::{load_shard_at_or_before, load_whole_at_or_before};
 pub use manifest::{Manifest, SHARDS, ShardId};
 pub use memory::MemorySnapshotStore;
 pub use postgres::PostgresSnapshotStore;

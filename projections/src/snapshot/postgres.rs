@@ -116,7 +116,7 @@ async fn save(connection: &mut PgConnection, snapshot: NewSnapshot) -> Result<Ma
     let (manifest, added) = manifest::compose(snapshot, newest_position, base.as_ref())?;
     let ordinal = newest.map_or(1, |(_, ordinal)| ordinal.saturating_add(1));
     write(connection, &manifest, ordinal, added).await.map_err(failed)?;
-    thin(connection, ordinal).await.map_err(failed)?;
+    thin(connection).await.map_err(failed)?;
     Ok(manifest)
 }
 
@@ -143,7 +143,7 @@ fn read_manifest(row: &PgRow, named: &[PgRow]) -> Result<Manifest, sqlx::Error> 
         let digest: Vec<u8> = row.try_get(1)?;
         // A digest of another length matches no bytes, so the shard counts as damaged.
         let digest = Digest(digest.try_into().unwrap_or([0; 32]));
-        if let Some(shard) = u8::try_from(number).ok().and_then(ShardId::new) {
+        if let Some(shard) = u16::try_from(number).ok().and_then(ShardId::new) {
             shards.insert(shard, digest);
         }
     }
@@ -172,14 +172,20 @@ async fn write(
         .execute(&mut *connection)
         .await?;
     }
-    for (shard, digest) in &manifest.shards {
-        sqlx::query("INSERT INTO snapshot_shards (position, shard, digest) VALUES ($1, $2, $3)")
-            .bind(column(manifest.position))
-            .bind(i64::from(shard.number()))
-            .bind(digest.0.to_vec())
-            .execute(&mut *connection)
-            .await?;
-    }
+    let (numbers, digests): (Vec<i64>, Vec<Vec<u8>>) = manifest
+        .shards
+        .iter()
+        .map(|(shard, digest)| (i64::from(shard.number()), digest.0.to_vec()))
+        .unzip();
+    sqlx::query(
+        "INSERT INTO snapshot_shards (position, shard, digest) \
+         SELECT $1, shard, digest FROM unnest($2::bigint[], $3::bytea[]) AS named (shard, digest)",
+    )
+    .bind(column(manifest.position))
+    .bind(numbers)
+    .bind(digests)
+    .execute(&mut *connection)
+    .await?;
     sqlx::query(
         "INSERT INTO snapshot_manifests (position, ordinal, recorded_at, format_version) \
          VALUES ($1, $2, $3, $4)",
@@ -193,28 +199,38 @@ async fn write(
     .map(drop)
 }
 
-async fn thin(connection: &mut PgConnection, newest: i64) -> Result<(), sqlx::Error> {
-    let ordinals: Vec<(i64, i64)> =
-        sqlx::query_as("SELECT position, ordinal FROM snapshot_manifests")
+async fn thin(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let positions: Vec<i64> =
+        sqlx::query_scalar("SELECT position FROM snapshot_manifests ORDER BY position")
             .fetch_all(&mut *connection)
             .await?;
-    let newest = u64::try_from(newest).unwrap_or(0);
-    let is_dropped = |ordinal: i64| !thinning::is_kept(u64::try_from(ordinal).unwrap_or(0), newest);
-    for (at, _) in ordinals.into_iter().filter(|(_, ordinal)| is_dropped(*ordinal)) {
-        sqlx::query("DELETE FROM snapshot_manifests WHERE position = $1")
-            .bind(at)
-            .execute(&mut *connection)
-            .await?;
-        sqlx::query("DELETE FROM snapshot_shards WHERE position = $1")
-            .bind(at)
-            .execute(&mut *connection)
-            .await?;
+    let mut positions: Vec<Position> = positions.into_iter().map(position).collect();
+    loop {
+        let (bytes, log_bytes): (i64, i64) = sqlx::query_as(
+            "SELECT (SELECT coalesce(sum(octet_length(bytes)), 0)::bigint FROM snapshot_blobs), \
+             pg_total_relation_size('events')",
+        )
+        .fetch_one(&mut *connection)
+        .await?;
+        let bytes = u64::try_from(bytes).unwrap_or(0);
+        let log_bytes = u64::try_from(log_bytes).unwrap_or(0);
+        if !thinning::is_too_much(positions.len(), bytes, log_bytes) {
+            return Ok(());
+        }
+        let Some(gone) = thinning::first_to_go(&positions) else { return Ok(()) };
+        positions.retain(|position| *position != gone);
+        for statement in DROP_SNAPSHOT {
+            sqlx::query(statement).bind(column(gone)).execute(&mut *connection).await?;
+        }
     }
-    sqlx::query(
-        "DELETE FROM snapshot_blobs WHERE NOT EXISTS \
-         (SELECT 1 FROM snapshot_shards WHERE snapshot_shards.digest = snapshot_blobs.digest)",
-    )
-    .execute(connection)
-    .await
-    .map(drop)
 }
+
+/// Drops a snapshot, and of its bytes those that no other one names.
+const DROP_SNAPSHOT: [&str; 3] = [
+    "DELETE FROM snapshot_blobs WHERE digest IN \
+     (SELECT digest FROM snapshot_shards AS gone WHERE position = $1 AND NOT EXISTS \
+     (SELECT 1 FROM snapshot_shards AS kept \
+      WHERE kept.digest = gone.digest AND kept.position <> $1))",
+    "DELETE FROM snapshot_shards WHERE position = $1",
+    "DELETE FROM snapshot_manifests WHERE position = $1",
+];

@@ -1,6 +1,14 @@
 //! Snapshots in the log's database: manifests as rows, shards' bytes by digest, each kept once.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use async_trait::async_trait;
 use domain::{log::Position, sealed::Digest, units::Timestamp};
@@ -16,28 +24,86 @@ use crate::event_store::{
 #[derive(Debug, Clone)]
 pub struct SqliteSnapshotStore {
     database: Database,
+    /// Whether what an earlier process's unfinished save left behind was dropped.
+    is_swept: Arc<AtomicBool>,
 }
 
 impl SqliteSnapshotStore {
     /// The snapshots of an open database.
     #[must_use]
     pub fn new(database: Database) -> Self {
-        Self { database }
+        Self { database, is_swept: Arc::default() }
+    }
+
+    async fn write<W>(&self, work: W) -> Result<(), Error>
+    where
+        W: for<'c> FnOnce(&'c mut SqliteConnection) -> Writing<'c> + Send + 'static,
+    {
+        self.database.transaction(work, |()| {}).await.map_err(|failure| match failure {
+            Failure::NotBegun(source) | Failure::RolledBack(source) => failed(source),
+            Failure::Unknown => failed(sqlx::Error::WorkerCrashed),
+            Failure::Closed => Error::Store(event_store::Error::Closed),
+        })
+    }
+
+    /// Drops snapshots until they are few enough.
+    async fn thin(&self) -> Result<(), Error> {
+        let mut positions = self.positions().await?;
+        loop {
+            let (bytes, file_bytes) = self.sizes().await.map_err(failed)?;
+            if !thinning::is_too_much(positions.len(), bytes, file_bytes.saturating_sub(bytes)) {
+                return Ok(());
+            }
+            let Some(gone) = thinning::first_to_go(&positions) else { return Ok(()) };
+            positions.retain(|position| *position != gone);
+            self.write(move |connection| Box::pin(drop_snapshot(connection, gone))).await?;
+        }
+    }
+
+    /// The bytes of all shards, and of the database's pages that are in use.
+    async fn sizes(&self) -> Result<(u64, u64), sqlx::Error> {
+        let (bytes, file_bytes): (i64, i64) = sqlx::query_as(
+            "SELECT coalesce((SELECT sum(length(bytes)) FROM snapshot_blobs), 0), \
+             (page_count - freelist_count) * page_size \
+             FROM pragma_page_count, pragma_freelist_count, pragma_page_size",
+        )
+        .fetch_one(self.database.readers())
+        .await?;
+        Ok((u64::try_from(bytes).unwrap_or(0), u64::try_from(file_bytes).unwrap_or(0)))
     }
 }
+
+type Writing<'c> = Pin<Box<dyn Future<Output = Result<(), sqlx::Error>> + Send + 'c>>;
+
+/// How many bytes of shards are written at a time.
+const TRANSACTION_BYTES: usize = 2 << 20;
 
 #[async_trait]
 impl SnapshotStore for SqliteSnapshotStore {
     async fn save(&self, snapshot: NewSnapshot) -> Result<Manifest, Error> {
-        self.database
-            .transaction(move |connection| Box::pin(save(connection, snapshot)), |_| {})
-            .await
-            .map_err(|failure| match failure {
-                Failure::NotBegun(source) => failed(source),
-                Failure::RolledBack(failure) => failure,
-                Failure::Unknown => failed(sqlx::Error::WorkerCrashed),
-                Failure::Closed => Error::Store(event_store::Error::Closed),
-            })
+        let (manifest, ordinal, mut added) = {
+            let mut connection = self.database.readers().acquire().await.map_err(failed)?;
+            compose(&mut connection, snapshot).await?
+        };
+        if !self.is_swept.swap(true, Ordering::Relaxed) {
+            self.write(|connection| Box::pin(sweep(connection))).await?;
+        }
+        // Appends wait while one of these transactions is written, so none is long.
+        while !added.is_empty() {
+            let mut bytes = 0;
+            let within = added.iter().take_while(|(_, blob)| {
+                bytes += blob.len();
+                bytes <= TRANSACTION_BYTES
+            });
+            let rest = added.split_off(within.count().max(1));
+            let chunk = std::mem::replace(&mut added, rest);
+            self.write(move |connection| Box::pin(write_blobs(connection, chunk))).await?;
+        }
+        let written = manifest.clone();
+        self.write(move |connection| Box::pin(write_manifest(connection, written, ordinal)))
+            .await?;
+        self.thin().await?;
+        Ok(manifest)
     }
 
     async fn newest_at_or_before(
@@ -102,7 +168,10 @@ fn position(column: i64) -> Position {
     Position(u64::try_from(column).unwrap_or(0))
 }
 
-async fn save(connection: &mut SqliteConnection, snapshot: NewSnapshot) -> Result<Manifest, Error> {
+async fn compose(
+    connection: &mut SqliteConnection,
+    snapshot: NewSnapshot,
+) -> Result<(Manifest, i64, manifest::AddedBytes), Error> {
     let newest: Option<(i64, i64)> = sqlx::query_as(
         "SELECT position, ordinal FROM snapshot_manifests ORDER BY position DESC LIMIT 1",
     )
@@ -116,9 +185,7 @@ async fn save(connection: &mut SqliteConnection, snapshot: NewSnapshot) -> Resul
     let newest_position = newest.map(|(newest, _)| position(newest));
     let (manifest, added) = manifest::compose(snapshot, newest_position, base.as_ref())?;
     let ordinal = newest.map_or(1, |(_, ordinal)| ordinal.saturating_add(1));
-    write(connection, &manifest, ordinal, added).await.map_err(failed)?;
-    thin(connection, ordinal).await.map_err(failed)?;
-    Ok(manifest)
+    Ok((manifest, ordinal, added))
 }
 
 async fn manifest_at(
@@ -152,7 +219,7 @@ async fn read_manifest(
     for (number, digest) in named {
         // A digest of another length matches no bytes, so the shard counts as damaged.
         let digest = Digest(digest.try_into().unwrap_or([0; 32]));
-        if let Some(shard) = u8::try_from(number).ok().and_then(ShardId::new) {
+        if let Some(shard) = u16::try_from(number).ok().and_then(ShardId::new) {
             shards.insert(shard, digest);
         }
     }
@@ -164,11 +231,19 @@ async fn read_manifest(
     })
 }
 
-async fn write(
+async fn sweep(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "DELETE FROM snapshot_blobs WHERE NOT EXISTS \
+         (SELECT 1 FROM snapshot_shards WHERE snapshot_shards.digest = snapshot_blobs.digest)",
+    )
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+async fn write_blobs(
     connection: &mut SqliteConnection,
-    manifest: &Manifest,
-    ordinal: i64,
-    added: Vec<(Digest, Vec<u8>)>,
+    added: manifest::AddedBytes,
 ) -> Result<(), sqlx::Error> {
     for (digest, bytes) in added {
         // The same bytes may be there damaged: new ones replace them.
@@ -178,14 +253,29 @@ async fn write(
             .execute(&mut *connection)
             .await?;
     }
-    for (shard, digest) in &manifest.shards {
-        sqlx::query("INSERT INTO snapshot_shards (position, shard, digest) VALUES (?, ?, ?)")
-            .bind(column(manifest.position))
-            .bind(i64::from(shard.number()))
-            .bind(digest.0.to_vec())
-            .execute(&mut *connection)
-            .await?;
-    }
+    Ok(())
+}
+
+async fn write_manifest(
+    connection: &mut SqliteConnection,
+    manifest: Manifest,
+    ordinal: i64,
+) -> Result<(), sqlx::Error> {
+    let shards: Vec<(u16, String)> = manifest
+        .shards
+        .iter()
+        .map(|(shard, digest)| (shard.number(), digest.to_string()))
+        .collect();
+    let shards =
+        serde_json::to_string(&shards).map_err(|failure| sqlx::Error::Encode(failure.into()))?;
+    sqlx::query(
+        "INSERT INTO snapshot_shards (position, shard, digest) \
+         SELECT ?, value ->> 0, unhex(value ->> 1) FROM json_each(?)",
+    )
+    .bind(column(manifest.position))
+    .bind(shards)
+    .execute(&mut *connection)
+    .await?;
     sqlx::query(
         "INSERT INTO snapshot_manifests (position, ordinal, recorded_at, format_version) \
          VALUES (?, ?, ?, ?)",
@@ -199,28 +289,20 @@ async fn write(
     .map(drop)
 }
 
-async fn thin(connection: &mut SqliteConnection, newest: i64) -> Result<(), sqlx::Error> {
-    let ordinals: Vec<(i64, i64)> =
-        sqlx::query_as("SELECT position, ordinal FROM snapshot_manifests")
-            .fetch_all(&mut *connection)
-            .await?;
-    let newest = u64::try_from(newest).unwrap_or(0);
-    let is_dropped = |ordinal: i64| !thinning::is_kept(u64::try_from(ordinal).unwrap_or(0), newest);
-    for (at, _) in ordinals.into_iter().filter(|(_, ordinal)| is_dropped(*ordinal)) {
-        sqlx::query("DELETE FROM snapshot_manifests WHERE position = ?")
-            .bind(at)
-            .execute(&mut *connection)
-            .await?;
-        sqlx::query("DELETE FROM snapshot_shards WHERE position = ?")
-            .bind(at)
-            .execute(&mut *connection)
-            .await?;
+/// Drops a snapshot, and of its bytes those that no other one names.
+async fn drop_snapshot(
+    connection: &mut SqliteConnection,
+    position: Position,
+) -> Result<(), sqlx::Error> {
+    for statement in [
+        "DELETE FROM snapshot_blobs WHERE digest IN \
+         (SELECT digest FROM snapshot_shards AS gone WHERE position = ?1 AND NOT EXISTS \
+         (SELECT 1 FROM snapshot_shards AS kept \
+          WHERE kept.digest = gone.digest AND kept.position <> ?1))",
+        "DELETE FROM snapshot_shards WHERE position = ?1",
+        "DELETE FROM snapshot_manifests WHERE position = ?1",
+    ] {
+        sqlx::query(statement).bind(column(position)).execute(&mut *connection).await?;
     }
-    sqlx::query(
-        "DELETE FROM snapshot_blobs WHERE NOT EXISTS \
-         (SELECT 1 FROM snapshot_shards WHERE snapshot_shards.digest = snapshot_blobs.digest)",
-    )
-    .execute(connection)
-    .await
-    .map(drop)
+    Ok(())
 }

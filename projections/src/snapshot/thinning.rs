@@ -1,20 +1,29 @@
-//! Which snapshots are kept: the last 16 all, then of every older span, each twice as long as
-//! the one before, only eight. Pure.
+//! Which snapshots go: none while all of them together take fewer bytes than the log itself.
+//!
+//! Above that, the one whose neighbours lie closest together goes first, so that what is kept
+//! lies evenly over the log and no question about the past becomes much dearer than another. Pure.
 
-/// How many of the newest are all kept.
-const RECENT: u64 = 16;
+use domain::log::Position;
 
-/// Whether the snapshot with an ordinal is kept when `newest` is the newest ordinal. Ordinals
-/// count snapshots from 1. Once dropped by this rule, never wanted again: the multiples of a
-/// higher power of two are among those of every lower one.
-pub(super) fn is_kept(ordinal: u64, newest: u64) -> bool {
-    let age = newest.saturating_sub(ordinal);
-    if age < RECENT {
-        return true;
-    }
-    // Ages 16 to 31 keep every second, 32 to 63 every fourth, and so on.
-    let span = (age / RECENT).ilog2() + 1;
-    ordinal.trailing_zeros() >= span
+/// The most snapshots that are kept, however small.
+pub(super) const SNAPSHOTS_MAX: usize = 2048;
+/// How many of the newest are never dropped: a start needs one, and another if that is damaged.
+const NEWEST_KEPT: usize = 2;
+
+/// The one of these positions, oldest first, that goes next; `None` when all are to stay.
+pub(super) fn first_to_go(positions: &[Position]) -> Option<Position> {
+    let candidates = positions.len().saturating_sub(NEWEST_KEPT);
+    let start = [Position(0)];
+    let before = start.iter().chain(positions);
+    let after = positions.iter().skip(1);
+    let gaps = before.zip(after).zip(positions).take(candidates);
+    gaps.min_by_key(|((before, after), _)| after.0.saturating_sub(before.0))
+        .map(|(_, position)| *position)
+}
+
+/// Whether one has to go: of `count` snapshots with `bytes` beside a log of `log_bytes`.
+pub(super) fn is_too_much(count: usize, bytes: u64, log_bytes: u64) -> bool {
+    count > SNAPSHOTS_MAX || bytes > log_bytes
 }
 
 #[cfg(test)]
@@ -22,17 +31,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_thins_out_with_age_and_never_comes_back() {
-        let mut kept: Vec<u64> = Vec::new();
+    fn what_is_kept_lies_evenly_and_the_newest_stay() {
+        let mut kept: Vec<Position> = Vec::new();
         for newest in 1..=1000 {
-            kept.push(newest);
-            kept.retain(|ordinal| is_kept(*ordinal, newest));
-            let expected: Vec<u64> = (1..=newest).filter(|it| is_kept(*it, newest)).collect();
-            assert_eq!(kept, expected);
+            kept.push(Position(newest * 10));
+            while kept.len() > 20 {
+                let gone = first_to_go(&kept).unwrap();
+                kept.retain(|position| *position != gone);
+            }
         }
-        assert!((985..=1000).all(|ordinal| kept.contains(&ordinal)));
-        assert!(kept.len() <= 16 + 8 * 7, "{} are kept", kept.len());
-        let gaps: Vec<u64> = kept.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        assert!(gaps.is_sorted_by(|older, newer| older >= newer), "{gaps:?}");
+        assert!(kept.ends_with(&[Position(9_990), Position(10_000)]));
+        let gaps: Vec<u64> = kept.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+        assert!(gaps.iter().all(|gap| *gap <= 1280), "{gaps:?}");
+        assert_eq!(first_to_go(&kept[..2]), None);
     }
 }

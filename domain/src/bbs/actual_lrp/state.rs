@@ -1,6 +1,6 @@
 //! A slot as its events tell it.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -114,13 +114,13 @@ impl ActualLrp {
 
 /// Folds one event. Total: history is never refused.
 pub(crate) fn evolve(
-    state: &mut Option<ActualLrp>,
+    state: &mut Option<Arc<ActualLrp>>,
     key: &ActualLrpKey,
     event: &Event,
     stamp: Stamp,
 ) {
     if let Event::Created(created) = event {
-        *state = Some(ActualLrp {
+        *state = Some(Arc::new(ActualLrp {
             key: key.clone(),
             domain: created.domain.clone(),
             state: State::Unclaimed,
@@ -131,14 +131,14 @@ pub(crate) fn evolve(
             placement_error: None,
             refused_until: None,
             last_position: stamp.position,
-        });
+        }));
         return;
     }
     if matches!(event, Event::Removed(_)) {
         *state = None;
         return;
     }
-    let Some(slot) = state else { return };
+    let Some(slot) = state.as_mut().map(Arc::make_mut) else { return };
     slot.last_position = stamp.position;
     if let Some(next) = next_state(slot, event, stamp) {
         slot.state = next;

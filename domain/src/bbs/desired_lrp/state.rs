@@ -48,13 +48,13 @@ impl DesiredLrp {
 
 /// Folds one event. Total: history is never refused.
 pub(crate) fn evolve(
-    state: &mut Option<DesiredLrp>,
+    state: &mut Option<Arc<DesiredLrp>>,
     process_guid: &ProcessGuid,
     event: &Event,
     stamp: Stamp,
 ) {
     if let Event::Desired(desired) = event {
-        *state = Some(DesiredLrp {
+        *state = Some(Arc::new(DesiredLrp {
             process_guid: process_guid.clone(),
             domain: desired.domain.clone(),
             instances: desired.instances,
@@ -64,10 +64,10 @@ pub(crate) fn evolve(
             annotation: desired.annotation.clone(),
             desired_at: stamp.recorded_at,
             last_position: stamp.position,
-        });
+        }));
         return;
     }
-    let Some(lrp) = state else { return };
+    let Some(lrp) = state.as_mut().map(Arc::make_mut) else { return };
     lrp.last_position = stamp.position;
     match event {
         Event::Desired(_) => {}

@@ -133,9 +133,14 @@ impl Task {
 }
 
 /// Folds one event. Total: history is never refused.
-pub(crate) fn evolve(state: &mut Option<Task>, task_guid: &TaskGuid, event: &Event, stamp: Stamp) {
+pub(crate) fn evolve(
+    state: &mut Option<Arc<Task>>,
+    task_guid: &TaskGuid,
+    event: &Event,
+    stamp: Stamp,
+) {
     if let Event::Desired(desired) = event {
-        *state = Some(Task {
+        *state = Some(Arc::new(Task {
             task_guid: task_guid.clone(),
             domain: desired.domain.clone(),
             definition: Arc::new((*desired.definition).clone()),
@@ -147,14 +152,14 @@ pub(crate) fn evolve(state: &mut Option<Task>, task_guid: &TaskGuid, event: &Eve
             rejection_count: 0,
             rejection_reason: None,
             last_position: stamp.position,
-        });
+        }));
         return;
     }
     if matches!(event, Event::Deleted(_)) {
         *state = None;
         return;
     }
-    let Some(task) = state else { return };
+    let Some(task) = state.as_mut().map(Arc::make_mut) else { return };
     task.last_position = stamp.position;
     task.updated_at = stamp.recorded_at;
     note_rejection(task, event);

@@ -1,0 +1,534 @@
+//! The live aggregates: everything that commands are judged against, folded from the log.
+//!
+//! Ended ones leave. What a cell has reserved is kept beside them, always equal to the sum over
+//! the placements, also when an aggregate is put back to an older state (the bus's undo).
+
+mod shard;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    bbs::{
+        actual_lrp::{self, ActualLrp},
+        cell::{self, Cell},
+        desired_lrp::{self, DesiredLrp},
+        freshness_domain::{self, FreshnessDomain},
+        placement::{Placement, Resources},
+        task::{self, Task},
+    },
+    command::ReportNumber,
+    event::Event,
+    id::{ActualLrpKey, CellId, FreshnessDomainName, ProcessGuid, TaskGuid},
+    log::{Owner, Position, Recorded, StreamId},
+    secrets::{self, Secrets},
+};
+use shard::{Process, Shard};
+
+pub use shard::{CLUSTER_SHARD, Part, SHARDS, shard_of, shard_of_stream};
+
+/// One live aggregate of any kind: what a snapshot stores and an undo puts back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Aggregate {
+    /// A wish.
+    DesiredLrp(Arc<DesiredLrp>),
+    /// A slot.
+    ActualLrp(Arc<ActualLrp>),
+    /// A task.
+    Task(Arc<Task>),
+    /// A cell.
+    Cell(Cell),
+    /// A freshness domain.
+    FreshnessDomain(FreshnessDomain),
+    /// An owner's forgotten secrets.
+    Secrets(Secrets),
+}
+
+impl Aggregate {
+    /// Its stream.
+    #[must_use]
+    pub fn stream(&self) -> StreamId {
+        match self {
+            Self::DesiredLrp(lrp) => StreamId::DesiredLrp(lrp.process_guid.clone()),
+            Self::ActualLrp(slot) => StreamId::ActualLrp(slot.key.clone()),
+            Self::Task(task) => StreamId::Task(task.task_guid.clone()),
+            Self::Cell(cell) => StreamId::Cell(cell.cell_id.clone()),
+            Self::FreshnessDomain(domain) => StreamId::FreshnessDomain(domain.name.clone()),
+            Self::Secrets(secrets) => StreamId::Secrets(secrets.owner.clone()),
+        }
+    }
+}
+
+/// All live aggregates at one position of the log. A clone is cheap: it shares what neither of
+/// both changes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Aggregates {
+    /// [`SHARDS`] of them.
+    shards: Vec<Arc<Shard>>,
+    cells: BTreeMap<CellId, Cell>,
+    freshness_domains: BTreeMap<FreshnessDomainName, FreshnessDomain>,
+    secrets: BTreeMap<Owner, Secrets>,
+    reserved: HashMap<CellId, Resources>,
+}
+
+impl Default for Aggregates {
+    fn default() -> Self {
+        let empty = Arc::new(Shard::default());
+        Self {
+            shards: vec![empty; usize::from(SHARDS)],
+            cells: BTreeMap::new(),
+            freshness_domains: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            reserved: HashMap::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Aggregates {
+    /// In order, so that equal aggregates print the same.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reserved: BTreeMap<_, _> = self.reserved.iter().collect();
+        f.debug_struct("Aggregates")
+            .field("desired_lrps", &self.desired_lrps().collect::<Vec<_>>())
+            .field("actual_lrps", &self.slots().collect::<Vec<_>>())
+            .field("tasks", &self.tasks().collect::<Vec<_>>())
+            .field("cells", &self.cells)
+            .field("freshness_domains", &self.freshness_domains)
+            .field("secrets", &self.secrets)
+            .field("reserved", &reserved)
+            .finish()
+    }
+}
+
+impl Aggregates {
+    fn shard(&self, stream: &StreamId) -> Option<&Shard> {
+        self.shards.get(usize::from(shard_of_stream(stream))).map(Arc::as_ref)
+    }
+
+    fn process(&self, process_guid: &ProcessGuid) -> Option<&Process> {
+        self.shards.get(shard::of_process(process_guid))?.processes.get(process_guid)
+    }
+
+    /// A wish, by guid.
+    #[must_use]
+    pub fn desired_lrp(&self, process_guid: &ProcessGuid) -> Option<&DesiredLrp> {
+        self.process(process_guid)?.desired.as_deref()
+    }
+
+    /// All wishes, by guid. They are sorted first: for a look at the whole.
+    pub fn desired_lrps(&self) -> impl Iterator<Item = &DesiredLrp> {
+        self.processes().into_iter().filter_map(|(_, process)| process.desired.as_deref())
+    }
+
+    fn processes(&self) -> Vec<(&ProcessGuid, &Process)> {
+        let mut processes: Vec<_> =
+            self.shards.iter().flat_map(|shard| shard.processes.iter()).collect();
+        processes.sort_unstable_by_key(|(process_guid, _)| *process_guid);
+        processes
+    }
+
+    /// A slot.
+    #[must_use]
+    pub fn slot(&self, key: &ActualLrpKey) -> Option<&ActualLrp> {
+        self.process(&key.process_guid)?.slot(key.index).map(Arc::as_ref)
+    }
+
+    /// All slots, by process guid and index. They are sorted first: for a look at the whole.
+    pub fn slots(&self) -> impl Iterator<Item = &ActualLrp> {
+        self.processes().into_iter().flat_map(|(_, process)| process.slots.iter().map(Arc::as_ref))
+    }
+
+    /// The slots of one process guid, by index.
+    pub fn slots_of(&self, process_guid: &ProcessGuid) -> impl Iterator<Item = &ActualLrp> {
+        let process = self.process(process_guid).into_iter();
+        process.flat_map(|process| process.slots.iter().map(Arc::as_ref))
+    }
+
+    /// A task.
+    #[must_use]
+    pub fn task(&self, task_guid: &TaskGuid) -> Option<&Task> {
+        let number = shard_of(&Owner::Task(task_guid.clone()));
+        self.shards.get(usize::from(number))?.tasks.get(task_guid).map(Arc::as_ref)
+    }
+
+    /// All tasks that are pending, placed, running or ended lately, by guid. They are sorted
+    /// first: for a look at the whole.
+    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
+        let tasks = self.shards.iter().flat_map(|shard| shard.tasks.values());
+        let mut tasks: Vec<&Task> = tasks.map(Arc::as_ref).collect();
+        tasks.sort_unstable_by_key(|task| &task.task_guid);
+        tasks.into_iter()
+    }
+
+    /// A cell.
+    #[must_use]
+    pub fn cell(&self, cell_id: &CellId) -> Option<&Cell> {
+        self.cells.get(cell_id)
+    }
+
+    /// All cells that ever registered.
+    pub fn cells(&self) -> impl Iterator<Item = &Cell> {
+        self.cells.values()
+    }
+
+    /// A freshness domain.
+    #[must_use]
+    pub fn freshness_domain(&self, name: &FreshnessDomainName) -> Option<&FreshnessDomain> {
+        self.freshness_domains.get(name)
+    }
+
+    /// All freshness domains.
+    pub fn freshness_domains(&self) -> impl Iterator<Item = &FreshnessDomain> {
+        self.freshness_domains.values()
+    }
+
+    /// What was forgotten of an owner's secrets.
+    #[must_use]
+    pub fn secrets(&self, owner: &Owner) -> Option<&Secrets> {
+        self.secrets.get(owner)
+    }
+
+    /// All owners of whom secrets were forgotten.
+    pub fn all_secrets(&self) -> impl Iterator<Item = &Secrets> {
+        self.secrets.values()
+    }
+
+    /// What the placements on a cell reserve of it.
+    #[must_use]
+    pub fn reserved_on(&self, cell_id: &CellId) -> Resources {
+        self.reserved.get(cell_id).copied().unwrap_or_default()
+    }
+
+    /// What is left of a cell.
+    #[must_use]
+    pub fn free_on(&self, cell: &Cell) -> Resources {
+        cell.registration.capacity.minus(self.reserved_on(&cell.cell_id))
+    }
+
+    /// Whether a placement's cell is lost, or another machine by now.
+    #[must_use]
+    pub fn is_lost(&self, placement: &Placement) -> bool {
+        self.cell(&placement.cell_id)
+            .is_none_or(|cell| !cell.is_present() || cell.cell_epoch != placement.cell_epoch)
+    }
+
+    /// The last event of a live stream.
+    #[must_use]
+    pub fn last_position(&self, stream: &StreamId) -> Option<Position> {
+        match stream {
+            StreamId::DesiredLrp(guid) => self.desired_lrp(guid).map(|a| a.last_position),
+            StreamId::ActualLrp(key) => self.slot(key).map(|a| a.last_position),
+            StreamId::Task(guid) => self.task(guid).map(|a| a.last_position),
+            StreamId::Cell(cell_id) => self.cells.get(cell_id).map(|a| a.last_position),
+            StreamId::FreshnessDomain(name) => {
+                self.freshness_domains.get(name).map(|a| a.last_position)
+            }
+            StreamId::Secrets(owner) => self.secrets.get(owner).map(|a| a.last_position),
+        }
+    }
+
+    /// A live aggregate.
+    #[must_use]
+    pub fn get(&self, stream: &StreamId) -> Option<Aggregate> {
+        match stream {
+            StreamId::DesiredLrp(guid) => {
+                self.process(guid)?.desired.clone().map(Aggregate::DesiredLrp)
+            }
+            StreamId::ActualLrp(key) => {
+                self.process(&key.process_guid)?.slot(key.index).cloned().map(Aggregate::ActualLrp)
+            }
+            StreamId::Task(guid) => {
+                self.shard(stream)?.tasks.get(guid).cloned().map(Aggregate::Task)
+            }
+            StreamId::Cell(cell_id) => self.cells.get(cell_id).cloned().map(Aggregate::Cell),
+            StreamId::FreshnessDomain(name) => {
+                self.freshness_domains.get(name).cloned().map(Aggregate::FreshnessDomain)
+            }
+            StreamId::Secrets(owner) => self.secrets.get(owner).cloned().map(Aggregate::Secrets),
+        }
+    }
+
+    /// All live aggregates: the cells and what else is the cluster's first, then shard by shard.
+    pub fn all(&self) -> impl Iterator<Item = Aggregate> {
+        std::iter::once(CLUSTER_SHARD).chain(0..SHARDS).flat_map(|number| self.of_shard(number))
+    }
+
+    /// The live aggregates of one shard, in order: nothing for a number past [`CLUSTER_SHARD`].
+    #[must_use]
+    pub fn of_shard(&self, number: u16) -> Vec<Aggregate> {
+        if number == CLUSTER_SHARD {
+            let cells = self.cells.values().cloned().map(Aggregate::Cell);
+            let domains = self.freshness_domains.values().cloned().map(Aggregate::FreshnessDomain);
+            let secrets = self.secrets.values().cloned().map(Aggregate::Secrets);
+            return cells.chain(domains).chain(secrets).collect();
+        }
+        self.shards.get(usize::from(number)).map(|shard| shard.members()).unwrap_or_default()
+    }
+
+    /// How many processes and tasks a shard holds.
+    #[must_use]
+    pub fn owners_in(&self, number: u16) -> usize {
+        let shard = self.shards.get(usize::from(number));
+        shard.map_or(0, |shard| shard.processes.len() + shard.tasks.len())
+    }
+
+    /// The live aggregates of one owner, in order, but for what was forgotten of its secrets.
+    #[must_use]
+    pub fn of_owner(&self, owner: &Owner) -> Vec<Aggregate> {
+        match owner {
+            Owner::Process(process_guid) => {
+                let process = self.process(process_guid).into_iter();
+                process
+                    .flat_map(|process| {
+                        let desired = process.desired.iter().cloned().map(Aggregate::DesiredLrp);
+                        desired.chain(process.slots.iter().cloned().map(Aggregate::ActualLrp))
+                    })
+                    .collect()
+            }
+            Owner::Task(task_guid) => {
+                self.get(&StreamId::Task(task_guid.clone())).into_iter().collect()
+            }
+            Owner::Cell(cell_id) => {
+                self.get(&StreamId::Cell(cell_id.clone())).into_iter().collect()
+            }
+            Owner::FreshnessDomain(name) => {
+                self.get(&StreamId::FreshnessDomain(name.clone())).into_iter().collect()
+            }
+        }
+    }
+
+    /// Puts a whole shard in, in place of an empty one.
+    pub fn add(&mut self, number: u16, part: Part) {
+        let Part { shard, others, reserved } = part;
+        if let Some(place) = self.shards.get_mut(usize::from(number)) {
+            *place = Arc::new(shard);
+        }
+        for aggregate in others {
+            self.put(&aggregate.stream(), Some(aggregate));
+        }
+        for (cell_id, resources) in reserved {
+            let sum = self.reserved.entry(cell_id).or_default();
+            *sum = sum.plus(resources);
+        }
+    }
+
+    /// Puts a stream to a state: loads a snapshot's aggregate, or undoes what was not committed.
+    pub fn put(&mut self, stream: &StreamId, aggregate: Option<Aggregate>) {
+        match (stream, aggregate) {
+            (StreamId::DesiredLrp(guid), aggregate) => {
+                let lrp = match aggregate {
+                    Some(Aggregate::DesiredLrp(lrp)) => Some(lrp),
+                    Some(
+                        Aggregate::ActualLrp(_)
+                        | Aggregate::Task(_)
+                        | Aggregate::Cell(_)
+                        | Aggregate::FreshnessDomain(_)
+                        | Aggregate::Secrets(_),
+                    )
+                    | None => None,
+                };
+                self.change_desired(stream, guid, |state| *state = lrp);
+            }
+            (StreamId::ActualLrp(key), aggregate) => {
+                let slot = match aggregate {
+                    Some(Aggregate::ActualLrp(slot)) => Some(slot),
+                    Some(
+                        Aggregate::DesiredLrp(_)
+                        | Aggregate::Task(_)
+                        | Aggregate::Cell(_)
+                        | Aggregate::FreshnessDomain(_)
+                        | Aggregate::Secrets(_),
+                    )
+                    | None => None,
+                };
+                self.change_slot(stream, key, |state| *state = slot);
+            }
+            (StreamId::Task(guid), aggregate) => {
+                let task = match aggregate {
+                    Some(Aggregate::Task(task)) => Some(task),
+                    Some(
+                        Aggregate::DesiredLrp(_)
+                        | Aggregate::ActualLrp(_)
+                        | Aggregate::Cell(_)
+                        | Aggregate::FreshnessDomain(_)
+                        | Aggregate::Secrets(_),
+                    )
+                    | None => None,
+                };
+                self.change_task(stream, guid, |state| *state = task);
+            }
+            (StreamId::Cell(cell_id), Some(Aggregate::Cell(cell))) => {
+                self.cells.insert(cell_id.clone(), cell);
+            }
+            (StreamId::FreshnessDomain(name), Some(Aggregate::FreshnessDomain(domain))) => {
+                self.freshness_domains.insert(name.clone(), domain);
+            }
+            (StreamId::Secrets(owner), Some(Aggregate::Secrets(secrets))) => {
+                self.secrets.insert(owner.clone(), secrets);
+            }
+            (StreamId::Secrets(owner), _) => drop(self.secrets.remove(owner)),
+            (StreamId::Cell(cell_id), _) => drop(self.cells.remove(cell_id)),
+            (StreamId::FreshnessDomain(name), _) => drop(self.freshness_domains.remove(name)),
+        }
+    }
+
+    /// Folds one event. Total: history is never refused.
+    pub fn apply(&mut self, recorded: &Recorded<Event>) {
+        self.fold(recorded);
+        self.note_report(recorded);
+    }
+
+    fn fold(&mut self, recorded: &Recorded<Event>) {
+        let stamp = recorded.stamp();
+        let stream = &recorded.stream;
+        match (stream, &recorded.event) {
+            (StreamId::DesiredLrp(guid), Event::DesiredLrp(event)) => {
+                self.change_desired(stream, guid, |state| {
+                    desired_lrp::evolve(state, guid, event, stamp);
+                });
+            }
+            (StreamId::ActualLrp(key), Event::ActualLrp(event)) => {
+                self.change_slot(stream, key, |state| {
+                    actual_lrp::evolve(state, key, event, stamp);
+                });
+            }
+            (StreamId::Task(guid), Event::Task(event)) => {
+                self.change_task(stream, guid, |state| task::evolve(state, guid, event, stamp));
+            }
+            (StreamId::Cell(cell_id), Event::Cell(event)) => {
+                fold_one(&mut self.cells, cell_id, |state| {
+                    cell::evolve(state, cell_id, event, stamp);
+                });
+            }
+            (StreamId::FreshnessDomain(name), Event::FreshnessDomain(event)) => {
+                fold_one(&mut self.freshness_domains, name, |state| {
+                    freshness_domain::evolve(state, name, event, stamp);
+                });
+            }
+            (StreamId::Secrets(owner), Event::Secrets(event)) => {
+                fold_one(&mut self.secrets, owner, |state| {
+                    secrets::evolve(state, owner, event, stamp);
+                });
+            }
+            // An event on a stream of another kind was never written by these rules.
+            (
+                StreamId::DesiredLrp(_)
+                | StreamId::ActualLrp(_)
+                | StreamId::Task(_)
+                | StreamId::Cell(_)
+                | StreamId::FreshnessDomain(_)
+                | StreamId::Secrets(_),
+                Event::DesiredLrp(_)
+                | Event::ActualLrp(_)
+                | Event::Task(_)
+                | Event::Cell(_)
+                | Event::FreshnessDomain(_)
+                | Event::Secrets(_),
+            ) => {}
+        }
+    }
+
+    /// Notes the number of a cell's report that an event answers: all that an event changes
+    /// beside its own stream. Noting one again, or late, changes nothing.
+    pub fn note_report(&mut self, recorded: &Recorded<Event>) {
+        let Some((cell_id, number)) = ReportNumber::of(&recorded.command_id) else { return };
+        if let Some(cell) = self.cells.get_mut(&cell_id)
+            && cell.cell_epoch == number.cell_epoch
+        {
+            cell.reports_seen = cell.reports_seen.max(number.sequence);
+        }
+    }
+
+    fn shard_mut(&mut self, stream: &StreamId) -> Option<&mut Shard> {
+        self.shards.get_mut(usize::from(shard_of_stream(stream))).map(Arc::make_mut)
+    }
+
+    fn change_desired(
+        &mut self,
+        stream: &StreamId,
+        process_guid: &ProcessGuid,
+        change: impl FnOnce(&mut Option<Arc<DesiredLrp>>),
+    ) {
+        if let Some(shard) = self.shard_mut(stream) {
+            shard.desired(process_guid, change);
+        }
+    }
+
+    fn change_slot(
+        &mut self,
+        stream: &StreamId,
+        key: &ActualLrpKey,
+        change: impl FnOnce(&mut Option<Arc<ActualLrp>>),
+    ) {
+        let Some(shard) = self.shard_mut(stream) else { return };
+        let (before, after) = shard.slot(key, |state| {
+            let before = state.as_deref().and_then(ActualLrp::placement).map(Reserved::of);
+            change(state);
+            (before, state.as_deref().and_then(ActualLrp::placement).map(Reserved::of))
+        });
+        self.change_reservation(before, after);
+    }
+
+    fn change_task(
+        &mut self,
+        stream: &StreamId,
+        task_guid: &TaskGuid,
+        change: impl FnOnce(&mut Option<Arc<Task>>),
+    ) {
+        let Some(shard) = self.shard_mut(stream) else { return };
+        let (before, after) = shard.task(task_guid, |state| {
+            let before = state.as_deref().and_then(Task::placement).map(Reserved::of);
+            change(state);
+            (before, state.as_deref().and_then(Task::placement).map(Reserved::of))
+        });
+        self.change_reservation(before, after);
+    }
+
+    fn change_reservation(&mut self, before: Option<Reserved>, after: Option<Reserved>) {
+        if before == after {
+            return;
+        }
+        if let Some(Reserved { cell_id, resources }) = before
+            && let Some(sum) = self.reserved.get_mut(&cell_id)
+        {
+            *sum = sum.minus(resources);
+            if *sum == Resources::default() {
+                self.reserved.remove(&cell_id);
+            }
+        }
+        if let Some(Reserved { cell_id, resources }) = after {
+            let sum = self.reserved.entry(cell_id).or_default();
+            *sum = sum.plus(resources);
+        }
+    }
+}
+
+/// What one placement takes of its cell.
+#[derive(PartialEq, Eq)]
+struct Reserved {
+    cell_id: CellId,
+    resources: Resources,
+}
+
+impl Reserved {
+    fn of(placement: &Placement) -> Self {
+        Self { cell_id: placement.cell_id.clone(), resources: placement.resources }
+    }
+}
+
+fn fold_one<K: Ord + Clone, V>(
+    map: &mut BTreeMap<K, V>,
+    key: &K,
+    evolve: impl FnOnce(&mut Option<V>),
+) {
+    let mut state = map.remove(key);
+    evolve(&mut state);
+    if let Some(state) = state {
+        map.insert(key.clone(), state);
+    }
+}

@@ -29,11 +29,12 @@ fn refused(arguments: &[&str], expected: &str) {
     assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
 }
 
-fn desire(server: &Server, guid: &str) {
+fn desire(api: &str, guid: &str) {
     let sized = ["--memory-mb", "64", "--disk-mb", "64", "--env", "TOKEN=canary-in-the-coal-mine"];
     let app = ["--rootfs", "preloaded:diario", "--", "/bin/diario", "sample-app"];
     let arguments = [&["lrp", "desire", "--guid", guid][..], &sized, &app].concat();
-    server.text(&arguments);
+    let output = diario().args(&arguments).env("DIARIO_API", api).output().unwrap();
+    assert!(output.status.success(), "{}", told(&output));
 }
 
 fn at(path: &Path) -> &str {
@@ -47,11 +48,12 @@ fn a_log_is_backed_up_while_it_is_written_restored_and_moved() {
     let (data, backup, restored) = (path("data"), path("backup"), path("restored"));
     let server = Server::start(&["serve"], &data);
     for number in 0..5 {
-        desire(&server, &format!("app-{number}"));
+        desire(&server.api, &format!("app-{number}"));
     }
 
     let writer = std::thread::scope(|scope| {
-        let writes = scope.spawn(|| (5..9).for_each(|it| desire(&server, &format!("app-{it}"))));
+        let api = server.api.as_str();
+        let writes = scope.spawn(move || (5..9).for_each(|it| desire(api, &format!("app-{it}"))));
         let taken = json(&["backup", "--json", "--to", at(&backup), "--data-dir", at(&data)]);
         writes.join().unwrap();
         taken

@@ -63,6 +63,7 @@ pub enum Command {
         diario archive run --to /var/lib/diario-archive --keep-events 1000000\n  \
         diario archive run --to s3://logs/diario --older-than 30d")]
     Run {
+        /// Where the log is, and how to answer.
         #[command(flatten)]
         common: Common,
         /// The archive: a folder, or s3://BUCKET/PREFIX with the usual AWS_* variables.
@@ -81,8 +82,10 @@ pub enum Command {
     /// Shows what an archive holds.
     #[command(after_help = "Example: diario archive status --archive /var/lib/diario-archive")]
     Status {
+        /// Where the log is, and how to answer.
         #[command(flatten)]
         common: Common,
+        /// Which archive.
         #[command(flatten)]
         place: PlaceOptions,
     },
@@ -90,8 +93,10 @@ pub enum Command {
     #[command(after_help = "Example: diario archive prune --before @1000000 --yes\n\
         Questions about what was dropped are answered with PRUNED from then on.")]
     Prune {
+        /// Where the log is, and how to answer.
         #[command(flatten)]
         common: Common,
+        /// Which archive.
         #[command(flatten)]
         place: PlaceOptions,
         /// Drop what lies wholly before this: @42, -90d or an RFC 3339 time.

@@ -20,6 +20,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 
 /// Where the older part of a node's log goes.
 #[derive(Debug, Clone, Default, Args)]
+#[group(skip)]
 #[command(next_help_heading = "Archive")]
 pub struct Options {
     /// Where.

@@ -159,3 +159,13 @@ fn start_logging(filter: EnvFilter, format: LogFormat, traces: Option<&Traces>) 
     };
     tracing_subscriber::registry().with(lines).with(traces.map(Traces::layer)).init();
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_options_of_every_command_go_together() {
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -213,7 +213,10 @@ impl Keyring {
     /// # Errors
     /// [`Error::NoSuchLabel`], [`Error::MasterKeysGiven`], or why the file cannot be written.
     pub fn activate(&self, label: &KeyLabel) -> Result<(), Error> {
-        if self.source.read()?.active() != label {
+        let mut wished = self.source.read()?;
+        let is_active = wished.active() == label;
+        wished.activate(label)?;
+        if !is_active {
             self.source.change(|keys| keys.activate(label))?;
         }
         self.read_again()

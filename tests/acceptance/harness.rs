@@ -294,6 +294,12 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Prints what was measured, for whoever reads the run.
+#[expect(clippy::print_stderr, reason = "figures of a test run are for people")]
+pub(crate) fn tell(figures: &str) {
+    eprintln!("{figures}");
+}
+
 /// What a command printed, for a failure's message.
 pub(crate) fn told(output: &Output) -> String {
     format!(

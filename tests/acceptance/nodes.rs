@@ -143,7 +143,10 @@ fn two_nodes_share_a_log_and_one_takes_over_when_the_other_is_killed() {
     until("another leader", || leads(&two).then_some(()));
     let taken_over = killed.elapsed();
     until("the wish of meanwhile to run", || (running(&two) == 4).then_some(()));
-    println!("Taken over after {taken_over:?}, all running after {:?}.", killed.elapsed());
+    crate::harness::tell(&format!(
+        "Taken over after {taken_over:?}, all running after {:?}.",
+        killed.elapsed()
+    ));
     assert!(taken_over <= Duration::from_secs(LEASE_SECONDS + 1), "{taken_over:?}");
 
     let one = node("one", folder.path(), &database, port);

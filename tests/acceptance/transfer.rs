@@ -84,7 +84,7 @@ fn a_log_is_backed_up_while_it_is_written_restored_and_moved() {
     assert!(!tail.status.success());
     let stderr = String::from_utf8_lossy(&tail.stderr);
     assert!(stderr.contains("before it was restored"), "{stderr}");
-    desire(&other, "app-after");
+    desire(&other.api, "app-after");
     other.stop();
     move_between_databases(&server, &data, folder.path());
     server.stop();
@@ -115,7 +115,7 @@ fn move_between_databases(server: &Server, data: &Path, folder: &Path) {
         refused(&["log", "import", at(&file), "--data-dir", at(data)], "in use");
     }
     assert_eq!(links[0], links[1]);
-    desire(server, "app-last");
+    desire(&server.api, "app-last");
     let all = run(&["log", "export", "--data-dir", at(data), "--from", "@1"]);
     assert!(all.status.success() && all.stdout.starts_with(b"{\"diarioLog\":{"), "{}", told(&all));
     let future = ["log", "export", "--data-dir", at(data), "--to", "@99999"];

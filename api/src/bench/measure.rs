@@ -180,7 +180,10 @@ pub(super) fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
 pub(super) fn p99_ms(mut latencies_us: Vec<u32>) -> f64 {
     latencies_us.sort_unstable();
     let index = latencies_us.len() * 99 / 100;
-    latencies_us.get(index).or(latencies_us.last()).map_or(0.0, |us| f64::from(*us) / 1000.0)
+    latencies_us
+        .get(index)
+        .or_else(|| latencies_us.last())
+        .map_or(0.0, |us| f64::from(*us) / 1000.0)
 }
 
 /// A count per second.

@@ -71,7 +71,7 @@ impl Place {
 async fn grow(storage: &OpenLog, events: u64, effort: Effort) -> Result<(), Error> {
     let now = Now::follow(std::sync::Arc::clone(&storage.store), World::empty());
     let snapshots = std::sync::Arc::clone(&storage.snapshots);
-    let all_shards = projections::snapshot::ShardId::all().collect();
+    let all_shards = projections::history::Dirty::all();
     let mut snapshotter = Snapshotter::new(now.clone(), snapshots, None, all_shards);
     let filled = async {
         replay::fill(storage.store.as_ref(), events, effort).await?;
@@ -137,7 +137,7 @@ impl Drop for Process {
 async fn start(report: &mut Report, location: &Location, effort: Effort) -> Result<(), Error> {
     report.progress("start after kill -9");
     let Location::Sqlite { file } = location else { return Ok(()) };
-    let folder = file.parent().unwrap_or(Path::new("/"));
+    let folder = file.parent().unwrap_or_else(|| Path::new("/"));
     let mut figures = Vec::new();
     // The first start is that of the log as it was left, and is not counted.
     for round in 0..=effort.rounds {

@@ -67,9 +67,11 @@ impl Manifest {
     /// [`Error::NoBackup`], [`Error::NewerFormat`], [`Error::MalformedManifest`], [`Error::Read`].
     pub fn read(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(MANIFEST_FILE);
-        let file = File::open(&path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => Error::NoBackup { path: folder.to_owned() },
-            _ => Error::Read { path: path.clone(), source },
+        let file = File::open(&path).map_err(|source| {
+            if source.kind() == io::ErrorKind::NotFound {
+                return Error::NoBackup { path: folder.to_owned() };
+            }
+            Error::Read { path: path.clone(), source }
         })?;
         let mut text = Vec::new();
         file.take(MANIFEST_BYTES_MAX)

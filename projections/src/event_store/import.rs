@@ -171,10 +171,14 @@ fn check_size(batch: &BatchRow, rows: &[(Row, Leaf)]) -> Result<(), ImportError>
 /// [`ImportError::Unreadable`] or [`ImportError::Malformed`].
 pub fn readable(row: &Row) -> Result<Recorded<Event>, ImportError> {
     let position = row.position;
-    let event = row.clone().decode().map_err(|error| match error {
-        Error::Unreadable { position, source } => ImportError::Unreadable { position, source },
-        Error::Malformed { position, column } => ImportError::Malformed { position, column },
-        other => ImportError::Failed(other),
+    let event = row.clone().decode().map_err(|error| {
+        if let Error::Malformed { position, column } = error {
+            return ImportError::Malformed { position, column };
+        }
+        if let Error::Unreadable { position, source } = error {
+            return ImportError::Unreadable { position, source };
+        }
+        ImportError::Failed(error)
     })?;
     let columns = [
         ("stream", event.stream.to_string() == row.stream),

@@ -50,7 +50,9 @@ pub struct Dirty {
 }
 
 impl Dirty {
-    pub(super) fn all() -> Self {
+    /// Everything: nothing was saved yet.
+    #[must_use]
+    pub fn all() -> Self {
         let whole = ShardId::all().map(ShardId::number).collect();
         Self { whole, ..Self::default() }
     }
@@ -267,7 +269,10 @@ async fn bytes_of(
     Ok(Some((whole, changes)))
 }
 
-fn decode_all(read: Vec<Bytes>) -> Vec<(u16, Option<(Part, BTreeSet<Owner>)>)> {
+/// A shard's number, and what was in it: the owners are those that its changes are about.
+type DecodedShard = (u16, Option<(Part, BTreeSet<Owner>)>);
+
+fn decode_all(read: Vec<Bytes>) -> Vec<DecodedShard> {
     let decoded = read.into_iter().map(|(number, whole, changes)| {
         let decoded = decode_shard(whole.as_deref(), changes.as_deref()).map(|mut decoded| {
             let changed = std::mem::take(&mut decoded.changed);

@@ -189,7 +189,10 @@ mod tests {
         let mut presence = Presence::new(at(0));
         let [one, other] = cells();
         presence.heard(&one, at(10), Timestamp(0));
-        assert_eq!(presence.take_untold().into_iter().collect::<Vec<_>>(), [one.clone()]);
+        assert_eq!(
+            presence.take_untold().into_iter().collect::<Vec<_>>(),
+            std::slice::from_ref(&one)
+        );
         assert!(presence.take_untold().is_empty());
         let ages = [(one, at(8)), (other, at(1))].into();
 

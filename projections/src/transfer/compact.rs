@@ -145,10 +145,12 @@ impl<R: BufRead + Send> FrameReader<R> {
 
     /// Fills a buffer as far as there is something.
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, Broken> {
-        self.reader.fill(buffer).map_err(|failure| match failure.kind() {
+        self.reader.fill(buffer).map_err(|failure| {
             // The frame ends before its end, or is not what its checksum says.
-            io::ErrorKind::UnexpectedEof => self.broken(Fault::CutOff),
-            _ => self.broken(malformed(format!("{failure}"))),
+            if failure.kind() == io::ErrorKind::UnexpectedEof {
+                return self.broken(Fault::CutOff);
+            }
+            self.broken(malformed(format!("{failure}")))
         })
     }
 

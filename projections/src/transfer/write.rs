@@ -163,7 +163,7 @@ async fn start(
         None if store.head().await?.position == Position(0) => Ok((Position(1), GENESIS)),
         None => {
             let batches = store.read_batches(Position(0), 1).await?;
-            let first = batches.first().map_or(floor.0.next(), |batch| batch.first);
+            let first = batches.first().map_or_else(|| floor.0.next(), |batch| batch.first);
             Err(Error::BelowFloor { from, first })
         }
     }

@@ -213,7 +213,7 @@ async fn a_walk_goes_both_ways_as_it_is_told() {
         .iter()
         .map(|item| {
             let undone = if item["undone"] == true { "undone " } else { "" };
-            let what = item["type"].as_str().or(item["view"].as_str()).unwrap_or("at");
+            let what = item["type"].as_str().or_else(|| item["view"].as_str()).unwrap_or("at");
             format!("{undone}{what} {}", item["position"].as_str().unwrap())
         })
         .collect();

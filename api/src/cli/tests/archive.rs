@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use domain::{log::Incarnation, units::Timestamp};
+use domain::log::Incarnation;
 use projections::{
     event_store::conformance::samples,
     storage::{Location, Storage},

@@ -98,7 +98,7 @@ impl MasterKeySource {
         let failed = |source| Error::WriteMasterKeys { path: path.clone(), source };
         // The folder is locked, not the file: the file is replaced.
         let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
-        let folder = File::open(folder.unwrap_or(Path::new("."))).map_err(failed)?;
+        let folder = File::open(folder.unwrap_or_else(|| Path::new("."))).map_err(failed)?;
         let _held = Flock::lock(folder, FlockArg::LockExclusive)
             .map_err(|(_, errno)| failed(errno.into()))?;
         let mut keys = self.read()?;

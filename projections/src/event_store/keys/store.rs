@@ -182,7 +182,7 @@ impl KeyStore for MemoryKeyStore {
         for Forgotten { owner, key_ids, forgotten_at } in forgotten {
             for key_id in key_ids {
                 kept.keys.remove(&key_id);
-                kept.forgotten.entry(key_id).or_insert((owner.clone(), forgotten_at));
+                kept.forgotten.entry(key_id).or_insert_with(|| (owner.clone(), forgotten_at));
             }
         }
         Ok(())

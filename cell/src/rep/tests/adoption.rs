@@ -45,7 +45,7 @@ async fn an_older_list_of_a_node_that_is_behind_is_not_obeyed() {
 
     cell.plane.catch_up(left_out);
     cell.plane.want_stop(&work);
-    cell.until_reported(&work, "ended").await;
+    cell.until_reported(&work, "gone").await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -64,7 +64,8 @@ pub(super) async fn all(report: &mut Report, place: &Place, effort: Effort) -> R
 
 async fn move_all(storage: &OpenLog, folder: &std::path::Path) -> Result<archive::Moved, Error> {
     let tables = storage.tables.as_ref();
-    let archive = Archive::of_log(open_place(folder)?, tables.identity().await?).await?;
+    let place = ArchivePlace::create(&folder.display().to_string(), None)?;
+    let archive = Archive::of_log(place, tables.identity().await?).await?;
     let policy = Policy {
         keep_events: 1,
         before: None,

@@ -185,7 +185,7 @@ async fn collector(received: Received) -> SocketAddr {
 
 /// Waits until a span of each name has come, in a trace.
 async fn wait_for(received: &Received, trace_id: &str, names: &[&str]) -> Vec<Exported> {
-    let deadline = Duration::from_secs(20);
+    let deadline = Duration::from_secs(60);
     let arrived = async {
         loop {
             let requests = received.lock().unwrap().clone();

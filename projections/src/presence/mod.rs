@@ -196,6 +196,7 @@ mod tests {
         assert!(presence.take_untold().is_empty());
         let ages = [(one, at(8)), (other, at(1))].into();
 
+        assert_eq!(overdue(&mut presence, 1..=13), [false, false]);
         presence.learn(&ages, at(14), Timestamp(14_000_000_000));
 
         assert_eq!(presence.last_heard(&cells()[1]), Some(Timestamp(13_000_000_000)));

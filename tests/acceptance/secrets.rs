@@ -303,7 +303,7 @@ fn a_canary_in_every_place_is_found_nowhere_and_is_forgotten_when_asked() {
         let shown = server.json(&["lrp", "show", "quiet"]);
         (shown["actualLrps"][0]["state"] == "RUNNING").then_some(())
     });
-    until("a crash", || server.json(&["crash", "list"])["crashes"].get(0).cloned());
+    until("a crash", || server.json(&["crash", "list"]).get(0).cloned());
     let of_quiet = machine.places.0.iter().find(|it| it.place == "definition.action").unwrap();
     assert!(runs_with(&of_quiet.secret), "the app has its secret");
     let shown = everything_shown(&server);
@@ -314,7 +314,7 @@ fn a_canary_in_every_place_is_found_nowhere_and_is_forgotten_when_asked() {
     assert_eq!(unsure.status.code(), Some(2), "{}", told(&unsure));
     let unknown = machine.run(&server, &["keys", "forget", "process/nobody", "--yes"]);
     assert_eq!(unknown.status.code(), Some(1), "{}", told(&unknown));
-    let crash = server.json(&["crash", "list"])["crashes"][0]["id"].as_str().unwrap().to_owned();
+    let crash = server.json(&["crash", "list"])[0]["id"].as_str().unwrap().to_owned();
     machine.done(&server, &["crash", "show", &crash]);
     machine.done(&server, &["keys", "forget", "process/doomed", "--yes"]);
     let gone = machine.run(&server, &["crash", "show", &crash]);

@@ -12,7 +12,7 @@
 //! - [`cli`]: the commands of operators, over GraphQL alone
 //! - [`router`]: HTTP by host name to the running instances
 //! - [`simulation`]: the whole cluster in virtual time, from a seed
-//! - [`bench`]: benches that users can run
+//! - [`mod@bench`]: benches that users can run
 //! - [`telemetry`]: traces and metrics
 //! - [`forgetting`]: an owner's secrets, for ever; [`master_keys`]: where master keys are
 //! - [`clock`]: the only reader of wall time and of chance

@@ -225,6 +225,8 @@ impl Machine {
             let mut definition = self.places.definition(&["sample-app"]);
             definition[bend] = match bend {
                 "cpu_weight" => json!(101),
+                // Who parses it repeats what it met; no secret belongs here.
+                "memory_mb" => json!("much"),
                 _ => json!(self.places.draw(place)),
             };
             malformed.push(json!({ "process_guid": "bad", "definition": definition }).to_string());

@@ -3,7 +3,7 @@
 //!
 //! - [`manifest`]: what the folder holds, by size and digest
 //! - [`beside`]: wrapped keys, sealed evidence and checkpoints, as databases give and take them
-//! - [`take`]: from a database, also one that is in use; [`restore`]: into an empty one
+//! - [`mod@take`]: from a database, also one that is in use; [`mod@restore`]: into an empty one
 //!
 //! The wrapped keys are in a file of their own, so that they can be kept apart. A master key never
 //! gets here.

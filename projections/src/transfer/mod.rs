@@ -3,8 +3,8 @@
 //!
 //! - [`header`]: what a file says of itself, first and last
 //! - `ndjson`, `compact`: the two forms
-//! - [`write`]: from a store to a file; [`read`]: from a file, batch by batch
-//! - [`import`]: from a file into a store
+//! - [`mod@write`]: from a store to a file; [`mod@read`]: from a file, batch by batch
+//! - [`mod@import`]: from a file into a store
 //!
 //! Memory is bounded by one batch, whatever a file says. Sealed secrets stay sealed: a file holds
 //! no key.

@@ -1,7 +1,7 @@
 //! Reading an export: batch by batch, with every check that needs no hash of the log's: form,
 //! order, holes, end and digest.
 //!
-//! The hash chain is for whoever takes the batches: [`super::check`], [`super::import`], or a
+//! The hash chain is for whoever takes the batches: [`super::check`], [`super::import()`], or a
 //! `verify` of any kind.
 
 use std::{

@@ -1,13 +1,12 @@
-//! A map for large indexes that are looked up by key and never walked: by hash, not in order.
+//! A map for large indexes that are looked up by key: by hash, not in order.
 //!
-//! It prints itself in the order of its keys, so that equal indexes print the same. Never walk
-//! one where the order could be seen: rules must come to the same on every machine.
+//! The order of the hashes never gets out: keys are given, and the index is printed, in the order
+//! of the keys. Rules must come to the same on every machine.
 
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     hash::Hash,
-    ops::{Deref, DerefMut},
 };
 
 /// An index by hash that prints in order.
@@ -20,16 +19,46 @@ impl<K: Hash + Eq, V> Default for HashIndex<K, V> {
     }
 }
 
-impl<K: Hash + Eq, V> Deref for HashIndex<K, V> {
-    type Target = HashMap<K, V>;
-    fn deref(&self) -> &HashMap<K, V> {
-        &self.0
+impl<K: Hash + Eq, V> HashIndex<K, V> {
+    /// What stands under a key.
+    pub fn get(&self, key: &K) -> Option<&V> {
+        self.0.get(key)
+    }
+
+    /// What stands under a key, to be changed.
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.0.get_mut(key)
+    }
+
+    /// Whether something stands under a key.
+    #[must_use]
+    pub fn contains_key(&self, key: &K) -> bool {
+        self.0.contains_key(key)
+    }
+
+    /// Puts a value under a key, and gives the one that stood there.
+    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        self.0.insert(key, value)
+    }
+
+    /// Takes away what stands under a key.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        self.0.remove(key)
+    }
+
+    /// What stands under a key, made first where nothing does.
+    pub fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
+        self.0.entry(key).or_insert_with(make)
     }
 }
 
-impl<K: Hash + Eq, V> DerefMut for HashIndex<K, V> {
-    fn deref_mut(&mut self) -> &mut HashMap<K, V> {
-        &mut self.0
+impl<K: Hash + Ord, V> HashIndex<K, V> {
+    /// The keys whose value passes, in their order. Looks at all of them.
+    pub fn keys_where(&self, passes: impl Fn(&V) -> bool) -> Vec<&K> {
+        let passing = self.0.iter().filter(|(_, value)| passes(value));
+        let mut keys: Vec<&K> = passing.map(|(key, _)| key).collect();
+        keys.sort_unstable();
+        keys
     }
 }
 

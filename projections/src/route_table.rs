@@ -59,9 +59,7 @@ impl RouteTable {
 
     /// Every host name that is asked for, in order, with its endpoints.
     pub fn routes(&self) -> impl Iterator<Item = (&Hostname, Vec<&Endpoint>)> {
-        let mut hostnames: Vec<&Hostname> = self.desired.keys().collect();
-        hostnames.sort_unstable();
-        hostnames.into_iter().map(|hostname| {
+        self.desired.keys_where(|_| true).into_iter().map(|hostname| {
             let endpoints = self.endpoints.get(hostname);
             (hostname, endpoints.map(|set| set.iter().collect()).unwrap_or_default())
         })
@@ -85,12 +83,10 @@ impl RouteTable {
     }
 
     fn touch_cell(&mut self, aggregates: &Aggregates, cell_id: &CellId) {
-        let is_there = |routes: &[(Hostname, Endpoint)]| {
-            routes.iter().any(|(_, endpoint)| endpoint.cell_id == *cell_id)
-        };
-        let there = self.by_slot.iter().filter(|(_, routes)| is_there(routes));
-        let mut keys: Vec<ActualLrpKey> = there.map(|(key, _)| key.clone()).collect();
-        keys.sort_unstable();
+        let there = self
+            .by_slot
+            .keys_where(|routes| routes.iter().any(|(_, endpoint)| endpoint.cell_id == *cell_id));
+        let keys: Vec<ActualLrpKey> = there.into_iter().cloned().collect();
         for key in keys {
             self.touch_slot(aggregates, &key);
         }
@@ -157,7 +153,7 @@ fn insert_member<K: Hash + Eq + Clone, V: Ord + Clone>(
     key: &K,
     member: &V,
 ) {
-    let members = map.entry(key.clone()).or_insert_with(|| Vec::with_capacity(1));
+    let members = map.get_or_insert_with(key.clone(), || Vec::with_capacity(1));
     if let Err(place) = members.binary_search(member) {
         members.insert(place, member.clone());
     }

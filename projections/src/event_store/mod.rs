@@ -6,6 +6,7 @@
 
 mod batch;
 pub mod chain;
+mod columns;
 mod commit;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;

@@ -1,5 +1,4 @@
-//! Between Postgres's columns and the log's types. Postgres has no unsigned numbers: a position
-//! past its range is cut to the last one, where no event can be.
+//! Between Postgres's rows and the log's types: what is read is never guessed at.
 
 use domain::{
     log::{Incarnation, Position, StreamVersion},
@@ -13,33 +12,7 @@ use super::super::{
     packed::{self, Packed},
 };
 
-/// Begins a query for event rows in the order that [`event`] reads.
-macro_rules! select_events {
-    ($rest:literal) => {
-        concat!(
-            "SELECT position, version, recorded_at, causation, owner_hash, command_hash, ",
-            "schema_version, stream, type, actor_kind, actor_name, actor_via, command_id, ",
-            "correlation, leaf, payload FROM events ",
-            $rest
-        )
-    };
-}
-pub(super) use select_events;
-
-pub(super) fn column(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// The log's own positions and versions are never negative; a row changed by hand reads as 0,
-/// which `verify` finds.
-pub(super) fn number(column: i64) -> u64 {
-    u64::try_from(column).unwrap_or(0)
-}
-
-/// A hash or id of another length than written reads as zeros, which `verify` finds.
-pub(super) fn bytes<const N: usize>(column: &[u8]) -> [u8; N] {
-    column.try_into().unwrap_or([0; N])
-}
+pub(super) use super::super::columns::{bytes, column, number, select_events};
 
 pub(super) fn event(row: &PgRow) -> Result<(Row, Leaf), sqlx::Error> {
     let (event, leaf, _) = packed_event(row)?;

@@ -18,6 +18,7 @@ pub mod keys;
 mod known;
 pub mod memory;
 mod migrate;
+mod migrations;
 mod packed;
 pub mod postgres;
 pub mod sqlite;

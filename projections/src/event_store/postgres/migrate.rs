@@ -4,17 +4,12 @@
 use std::cmp::Ordering;
 
 use domain::log::Incarnation;
-use sqlx::{
-    Connection as _, PgConnection,
-    migrate::{MigrateError, Migrator},
-};
+use sqlx::{Connection as _, PgConnection, migrate::MigrateError};
 
 use super::{
-    super::{Error, chain::GENESIS},
+    super::{Error, chain::GENESIS, migrations::POSTGRES},
     failure::at_open,
 };
-
-static MIGRATOR: Migrator = sqlx::migrate!("../migrations/postgres");
 
 /// The advisory lock of whoever brings a log's schema up to date: `DIAR`.
 const LOCK: i64 = 0x4449_4152;
@@ -52,7 +47,7 @@ async fn run_locked(
     }
     // A read-only database that is up to date can still be read.
     if found < known {
-        MIGRATOR
+        POSTGRES
             .run_direct(None, &mut *connection, false)
             .await
             .map_err(|source| migration_failed(name, source))?;
@@ -63,7 +58,7 @@ async fn run_locked(
 }
 
 fn known_version() -> i64 {
-    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
+    POSTGRES.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
 /// Refuses a database that is not of the version known here; nothing is changed.

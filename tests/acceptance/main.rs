@@ -9,6 +9,7 @@ mod demo;
 mod harness;
 mod lrps;
 mod nodes;
+mod pg_faults;
 mod readme;
 mod replay;
 mod restart;

@@ -44,8 +44,7 @@ pub(super) struct Writer {
     clock: Arc<Clock>,
     lease: Lease,
     writers: Writers,
-    /// What others write, while there is nothing to do; `None` after a failure, until the next
-    /// refusal tells that the head has moved.
+    /// What others write, while there is nothing to do; `None` where nobody else writes.
     feed: Option<Subscription>,
     waiting: mpsc::Receiver<Request>,
     carried: VecDeque<Request>,
@@ -141,10 +140,11 @@ impl Writer {
                     Ok(()) => {}
                     Err(failure) => {
                         warn!(error = %failure, "The command bus cannot follow the log.");
-                        self.feed = None;
                         if self.ends_with(&failure) {
                             return false;
                         }
+                        tokio::time::sleep(RETRY_PAUSE).await;
+                        self.feed = Some(self.store.subscribe(self.decider.head().position));
                     }
                 },
             }
@@ -209,7 +209,9 @@ impl Writer {
         let answered = requests.len();
         let mut outcomes = outcomes.into_iter();
         for request in requests {
-            let mine: Answer = outcomes.by_ref().take(request.envelopes.len()).collect();
+            // All of its own first: the first that has none must not leave the rest to the next.
+            let mine: Vec<_> = outcomes.by_ref().take(request.envelopes.len()).collect();
+            let mine: Answer = mine.into_iter().collect();
             // A caller that went away is not told; what it asked for is durable all the same.
             drop(request.answer.send(mine));
         }
@@ -306,8 +308,12 @@ impl Writer {
     ) -> Result<Attempt, Failure> {
         match failure {
             AppendError::HeadMoved { head } => {
-                debug!(head = %head.position, "Another node wrote first; deciding anew.");
+                let decided_on = tentative.decided_on;
                 self.decider.undo(tentative);
+                if let Err(failure) = not_behind(decided_on, head.position) {
+                    return Err(Failure::NotJudged(self.unavailable(&failure)));
+                }
+                debug!(head = %head.position, "Another node wrote first; deciding anew.");
                 self.contention.note_moved();
                 Ok(Attempt::Again)
             }
@@ -345,10 +351,13 @@ impl Writer {
 
     /// Whether nothing can be decided any more after a failure.
     fn ends_with(&mut self, failure: &event_store::Error) -> bool {
-        if failure.is_unreadable() {
+        // Only what was committed is folded here: a log that ends before it has lost events.
+        let is_final =
+            failure.is_final() || matches!(failure, event_store::Error::AheadOfHead { .. });
+        if is_final {
             self.failure.get_or_init(|| failure.with_cause());
         }
-        self.is_closed |= failure.is_unreadable() || matches!(failure, event_store::Error::Closed);
+        self.is_closed |= is_final || matches!(failure, event_store::Error::Closed);
         self.is_closed
     }
 
@@ -389,6 +398,7 @@ impl Writer {
             let mut turn = self.store.turn().await.map_err(not_begun)?;
             let end = turn.head().position;
             let known = self.decider.head().position;
+            not_behind(known, end)?;
             let tail = end.0.saturating_sub(known.0);
             if tail > TURN_TAIL_MAX {
                 continue;
@@ -449,6 +459,14 @@ fn not_begun(failure: AppendError) -> event_store::Error {
         | AppendError::OutcomeUnknown { .. }
         | AppendError::Refused(_) => event_store::Error::Closed,
     }
+}
+
+/// A log that ends before what was folded from it is another one, or has lost events.
+fn not_behind(folded: Position, end: Position) -> Result<(), event_store::Error> {
+    if end < folded {
+        return Err(event_store::Error::AheadOfHead { after: folded, head: end });
+    }
+    Ok(())
 }
 
 /// Folds what others wrote while this node has nothing to write.

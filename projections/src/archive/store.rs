@@ -117,6 +117,10 @@ impl EventStore for ArchivedStore {
         self.hot.stored_bytes().await
     }
 
+    async fn ready(&self) -> Result<Head, Error> {
+        self.hot.ready().await
+    }
+
     async fn append(&self, batch: Batch) -> Result<Vec<Recorded<Event>>, AppendError> {
         self.hot.append(batch).await
     }

@@ -98,12 +98,24 @@ pub enum Error {
     },
     /// The database takes no writes.
     #[error(
-        "the database {database} is read-only (a standby, or set so): connect to the one that \
-         takes writes"
+        "the database {database} is read-only (a standby, or set so): nothing was written; \
+         connect to the one that takes writes, or try again when this one does"
     )]
     ReadOnly {
         /// The file or address.
         database: String,
+    },
+    /// The database holds another log than the one that this process works on.
+    #[error(
+        "the log in the database {database} is not the one any more that this node works on \
+         ({reason}): a backup was restored under it, or a standby without the newest events took \
+         over; start this node again"
+    )]
+    Replaced {
+        /// The file or address.
+        database: String,
+        /// How it was seen.
+        reason: String,
     },
     /// This node's clock and the database's are too far apart to record the time.
     #[error(
@@ -150,7 +162,9 @@ pub enum Error {
     #[error("the log lacks position {0}")]
     Gap(Position),
     /// A reader wants to go on from behind the log's end: its cursor is of another log.
-    #[error("position {after} is behind the head {head} of the log")]
+    #[error(
+        "position {after} is behind the head {head} of the log: it is of another log, or this one was cut off"
+    )]
     AheadOfHead {
         /// What the reader has seen.
         after: Position,
@@ -196,6 +210,7 @@ impl Error {
             | Self::Damaged { .. }
             | Self::TailDamaged { .. }
             | Self::Migrate { .. }
+            | Self::Replaced { .. }
             | Self::Database { .. }
             | Self::Unreadable { .. }
             | Self::Malformed { .. }
@@ -208,11 +223,11 @@ impl Error {
         }
     }
 
-    /// Whether the log holds an event that this program cannot read. It must neither go past it
-    /// nor write behind it.
+    /// Whether this process must neither read on nor write: the log holds an event that it cannot
+    /// read, or is another one now.
     #[must_use]
-    pub fn is_unreadable(&self) -> bool {
-        matches!(self, Self::Unreadable { .. })
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Unreadable { .. } | Self::Replaced { .. })
     }
 
     /// The error and what it follows from, in one line.

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    super::{AppendError, Batch, BatchId, Error},
+    super::{AppendError, Batch, BatchId, Error, commit::Commit},
     append::{self, Answer, NoAnswer},
     database::{Database, SELECT_CLOCK},
     failure::is_refusal,
@@ -127,7 +127,7 @@ impl Worker {
             Ok(Ok(answer)) => {
                 self.held = Some(held);
                 return match answer {
-                    Answer::Written(commit) => Ok(self.publish(commit.events)),
+                    Answer::Written(commit) => Ok(self.publish(commit)),
                     Answer::Refused(refused) => Err(refused),
                 };
             }
@@ -147,8 +147,10 @@ impl Worker {
         Err(AppendError::Failed(self.database.failed("append", source)))
     }
 
-    /// Tells the subscribers of committed events, which come back.
-    pub(super) fn publish(&self, events: Events) -> Events {
+    /// Notes what was committed and tells the subscribers of its events, which come back.
+    pub(super) fn publish(&self, commit: Commit) -> Events {
+        let Commit { events, head, .. } = commit;
+        self.shared.lineage.saw(head);
         self.shared.saw_events(&events);
         if !self.shared.feed.publish_next(&events) {
             self.shared.wake.notify_one();
@@ -184,6 +186,7 @@ impl Worker {
 
     /// The connection, whose clock agrees with ours. It is put back by whoever leaves it clean.
     async fn take(&mut self) -> Result<Held, Error> {
+        self.shared.lineage.intact()?;
         let (mut connection, checked) = match self.held.take() {
             Some(held) => (held.connection, Some(held.clock_checked)),
             None => (self.database.connect_appender().await?, None),

@@ -35,6 +35,11 @@ pub(super) fn is_lost(failure: &sqlx::Error) -> bool {
     )
 }
 
+/// Whether a statement named a table that the database does not have.
+pub(super) fn is_missing_table(failure: &sqlx::Error) -> bool {
+    code(failure) == Some("42P01")
+}
+
 /// An operation's failure.
 pub(super) fn classify(database: &str, operation: &'static str, source: sqlx::Error) -> Error {
     let database = database.to_owned();

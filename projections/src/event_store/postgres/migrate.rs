@@ -4,7 +4,10 @@
 use std::cmp::Ordering;
 
 use domain::log::Incarnation;
-use sqlx::{Connection as _, PgConnection, migrate::MigrateError};
+use sqlx::{
+    Connection as _, PgConnection,
+    migrate::{MigrateError, Migrator},
+};
 
 use super::{
     super::{Error, chain::GENESIS, migrations::POSTGRES},
@@ -19,9 +22,19 @@ pub(super) async fn run(
     connection: &mut PgConnection,
     new_incarnation: Incarnation,
 ) -> Result<(), Error> {
+    run_to(&POSTGRES, name, connection, new_incarnation).await
+}
+
+/// As [`run`], to the schema of these migrations.
+pub(super) async fn run_to(
+    migrator: &Migrator,
+    name: &str,
+    connection: &mut PgConnection,
+    new_incarnation: Incarnation,
+) -> Result<(), Error> {
     // Held by the session: a node that dies gives it up.
     execute(name, connection, "SELECT pg_advisory_lock($1)").await?;
-    let result = run_locked(name, connection, new_incarnation).await;
+    let result = run_locked(migrator, name, connection, new_incarnation).await;
     execute(name, connection, "SELECT pg_advisory_unlock($1)").await?;
     result
 }
@@ -36,18 +49,19 @@ async fn execute(
 }
 
 async fn run_locked(
+    migrator: &Migrator,
     name: &str,
     connection: &mut PgConnection,
     new_incarnation: Incarnation,
 ) -> Result<(), Error> {
-    let known = known_version();
+    let known = newest_in(migrator);
     let found = newest_applied(name, connection).await?;
     if found > known {
         return Err(Error::NewerDatabase { database: name.to_owned(), found, known });
     }
     // A read-only database that is up to date can still be read.
     if found < known {
-        POSTGRES
+        migrator
             .run_direct(None, &mut *connection, false)
             .await
             .map_err(|source| migration_failed(name, source))?;
@@ -57,13 +71,13 @@ async fn run_locked(
     start_log(connection, new_incarnation).await.map_err(|source| at_open(name, source))
 }
 
-fn known_version() -> i64 {
-    POSTGRES.iter().map(|migration| migration.version).max().unwrap_or(0)
+fn newest_in(migrator: &Migrator) -> i64 {
+    migrator.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
 /// Refuses a database that is not of the version known here; nothing is changed.
 pub(super) async fn check(name: &str, connection: &mut PgConnection) -> Result<(), Error> {
-    let known = known_version();
+    let known = newest_in(&POSTGRES);
     let found = newest_applied(name, connection).await?;
     let database = name.to_owned();
     match found.cmp(&known) {

@@ -68,6 +68,7 @@ pub(super) async fn serve(
     answer: oneshot::Sender<Result<Granted, AppendError>>,
 ) -> Option<Held> {
     let failed = |source| AppendError::Failed(worker.database.failed("take a turn", source));
+    let committed = worker.shared.lineage.known().position;
     let head = match within(begin(&mut held.connection)).await {
         Ok(head) => head,
         Err(source) => {
@@ -76,7 +77,11 @@ pub(super) async fn serve(
             return is_clean.then_some(held);
         }
     };
-    worker.shared.saw_head(head);
+    worker.shared.lineage.saw_behind(committed, head);
+    if let Err(replaced) = worker.shared.intact() {
+        drop(answer.send(Err(replaced)));
+        return None;
+    }
     let (jobs, mut asked) = mpsc::channel(1);
     if answer.send(Ok(Granted { head, jobs })).is_err() {
         return end(&mut held.connection, "ROLLBACK").await.then_some(held);
@@ -154,7 +159,7 @@ async fn append(
         }
     };
     match within(sqlx::query("COMMIT").execute(&mut *connection)).await {
-        Ok(_) => (Ok(worker.publish(commit.events)), true),
+        Ok(_) => (Ok(worker.publish(commit)), true),
         Err(source) if is_refusal(&source) => (Err(failed(source)), false),
         Err(source) => {
             tracing::warn!(failure = %source, batch = %id, "A turn's outcome is unknown.");

@@ -437,7 +437,7 @@ async fn a_kind_of_event_that_is_not_known_here_is_found_wherever_it_is() {
 
         let failure = check_known(&store).await.unwrap_err();
 
-        assert!(failure.is_unreadable());
+        assert!(failure.is_final());
         assert_eq!(failure.to_string(), "cannot read the event at position 3");
         let reason = std::error::Error::source(&failure).unwrap().to_string();
         assert!(reason.starts_with(expected), "{reason}");

@@ -14,8 +14,9 @@ use domain::{
     log::{LeaseEpoch, Position},
 };
 use futures_util::FutureExt as _;
-use projections::event_store::{
-    self, AppendError, Batch, BatchId, EventStore, Refusal, Subscription, Turn,
+use projections::{
+    event_store::{self, AppendError, Batch, BatchId, EventStore, Refusal, Subscription, Turn},
+    failpoint::{self, Step},
 };
 use tokio::{sync::mpsc, time::timeout};
 use tracing::{Instrument as _, Span, debug, error, info, trace_span, warn};
@@ -209,6 +210,7 @@ impl Writer {
         let answered = requests.len();
         let mut outcomes = outcomes.into_iter();
         for request in requests {
+            failpoint::reached(Step::BusAnswering);
             let mine: Answer = outcomes.by_ref().take(request.envelopes.len()).collect();
             // A caller that went away is not told; what it asked for is durable all the same.
             drop(request.answer.send(mine));
@@ -282,6 +284,7 @@ impl Writer {
                 None => self.confirm(tentative).await,
             };
         }
+        failpoint::reached(Step::BusDecided);
         let batch = Batch {
             id: BatchId(clock::new_uuid()),
             decided_on: tentative.decided_on,

@@ -22,6 +22,7 @@ use super::{
     shared::Shared,
     turn,
 };
+use crate::failpoint::{self, Step};
 
 /// How many jobs may wait.
 const QUEUE_MAX: usize = 256;
@@ -149,6 +150,7 @@ impl Worker {
 
     /// Tells the subscribers of committed events, which come back.
     pub(super) fn publish(&self, events: Events) -> Events {
+        failpoint::reached(Step::Committed);
         self.shared.saw_events(&events);
         if !self.shared.feed.publish_next(&events) {
             self.shared.wake.notify_one();

@@ -8,6 +8,7 @@
 //! - [`view`]: what a view is; [`auction_queue`], [`cell_capacity`], [`cell_assignments`],
 //!   [`route_table`], and [`app_status`] are the views
 //! - [`projector`]: keeps the present world up with the log
+//! - [`failpoint`]: where a debug build can be told to die
 //! - [`history`]: the world at any position
 //! - [`snapshot`]: shards of folded state, so that a start need not read the whole log
 //! - [`leases`]: which of several nodes runs the loops
@@ -33,6 +34,7 @@ pub mod cell_capacity;
 pub mod checkpoint;
 pub mod data_dir;
 pub mod event_store;
+pub mod failpoint;
 pub mod history;
 pub mod leases;
 pub mod log_stats;

@@ -18,6 +18,7 @@ use tracing::error;
 
 use crate::{
     event_store::{self, EventStore, Subscription},
+    failpoint::{self, Step},
     history::note_owner,
     worker,
     world::World,
@@ -137,6 +138,7 @@ async fn follow_until_failure(
             }
             (world.apply_all(events.iter().map(Arc::as_ref)), world.position())
         };
+        failpoint::reached(Step::ViewsPublishing);
         moved.send_replace(position);
         let cells = shared.cells.lock().unwrap_or_else(PoisonError::into_inner);
         for sender in changed.iter().filter_map(|cell_id| cells.get(cell_id)) {

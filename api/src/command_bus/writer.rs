@@ -14,8 +14,9 @@ use domain::{
     log::{LeaseEpoch, Position},
 };
 use futures_util::FutureExt as _;
-use projections::event_store::{
-    self, AppendError, Batch, BatchId, EventStore, Refusal, Subscription, Turn,
+use projections::{
+    event_store::{self, AppendError, Batch, BatchId, EventStore, Refusal, Subscription, Turn},
+    failpoint::{self, Step},
 };
 use tokio::{sync::mpsc, time::timeout};
 use tracing::{Instrument as _, Span, debug, error, info, trace_span, warn};
@@ -209,6 +210,7 @@ impl Writer {
         let answered = requests.len();
         let mut outcomes = outcomes.into_iter();
         for request in requests {
+            failpoint::reached(Step::BusAnswering);
             // All of its own first: the first that has none must not leave the rest to the next.
             let mine: Vec<_> = outcomes.by_ref().take(request.envelopes.len()).collect();
             let mine: Answer = mine.into_iter().collect();
@@ -284,6 +286,7 @@ impl Writer {
                 None => self.confirm(tentative).await,
             };
         }
+        failpoint::reached(Step::BusDecided);
         let batch = Batch {
             id: BatchId(clock::new_uuid()),
             decided_on: tentative.decided_on,

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     event_store::{EventStore, HotLog, READ_EVENTS_MAX, Row, chain::Verifier},
+    failpoint::{self, Step},
     verify::{self, Content, Piece, Source as _, StoreSource, Trust},
 };
 
@@ -177,7 +178,9 @@ async fn write(
     };
     archive.place().put(&entry.object, bytes).await?;
     prove(archive, &entry).await?;
+    failpoint::reached(Step::SegmentWritten);
     list(tables, archive, entry.clone()).await?;
+    failpoint::reached(Step::SegmentListed);
     Ok(Some(entry))
 }
 
@@ -237,6 +240,7 @@ async fn trim(
         }
         let Some(batch) = step else { return Ok(floor) };
         tables.trim(floor_at(batch, &location)).await?;
+        failpoint::reached(Step::DatabaseTrimmed);
         if tables.floor().await?.position == floor {
             return Ok(floor);
         }

@@ -19,6 +19,7 @@ use super::{
     rows,
     shared::Shared,
 };
+use crate::failpoint::{self, Step};
 
 /// What came of a call that the server answered.
 pub(super) enum Answer {
@@ -69,8 +70,9 @@ pub(super) async fn append(
             Ok(commit) => commit,
             Err(refused) => return Ok(Answer::Refused(refused)),
         };
-        let row = call(&head, &before, &commit, lease).fetch_one(&mut *connection).await;
-        let row = row.map_err(NoAnswer::Sent)?;
+        failpoint::reached(Step::AppendBegins);
+        let calling = call(&head, &before, &commit, lease).fetch_one(&mut *connection);
+        let row = failpoint::once_sent(Step::AppendSent, calling).await.map_err(NoAnswer::Sent)?;
         match answered(&row, &commit, lease).map_err(NoAnswer::Sent)? {
             Told::Written => return Ok(Answer::Written(commit)),
             Told::Refused(AppendError::HeadMoved { head: now }) => {

@@ -22,6 +22,7 @@ use super::{
     shared::Shared,
     turn,
 };
+use crate::failpoint::{self, Step};
 
 /// How many jobs may wait.
 const QUEUE_MAX: usize = 256;
@@ -149,6 +150,7 @@ impl Worker {
 
     /// Notes what was committed and tells the subscribers of its events, which come back.
     pub(super) fn publish(&self, commit: Commit) -> Events {
+        failpoint::reached(Step::Committed);
         let Commit { events, head, .. } = commit;
         self.shared.lineage.saw(head);
         self.shared.saw_events(&events);

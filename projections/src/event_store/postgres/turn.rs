@@ -21,6 +21,7 @@ use super::{
     failure::is_refusal,
     read, rows,
 };
+use crate::failpoint::{self, Step};
 
 /// What the holder of a turn asks for.
 pub(super) enum TurnJob {
@@ -123,9 +124,11 @@ async fn within<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result
 
 async fn begin(connection: &mut PgConnection) -> Result<Head, sqlx::Error> {
     sqlx::query("BEGIN").execute(&mut *connection).await?;
+    failpoint::reached(Step::TurnBegins);
     // A locked row is answered as it is once the lock is had; what is read behind it, in
     // statements of their own, is as of the lock.
     let row = sqlx::query(rows::LOCK_HEAD).fetch_one(connection).await?;
+    failpoint::reached(Step::TurnTaken);
     rows::head(&row, 0)
 }
 
@@ -158,7 +161,9 @@ async fn append(
             return (Err(failed(source)), false);
         }
     };
-    match within(sqlx::query("COMMIT").execute(&mut *connection)).await {
+    failpoint::reached(Step::HeadMoved);
+    let committing = sqlx::query("COMMIT").execute(&mut *connection);
+    match within(failpoint::once_sent(Step::CommitSent, committing)).await {
         Ok(_) => (Ok(worker.publish(commit)), true),
         Err(source) if is_refusal(&source) => (Err(failed(source)), false),
         Err(source) => {

@@ -112,9 +112,10 @@ pub(super) fn of_keys(operation: &'static str, failure: &keys::Error) -> Error {
 pub(super) fn of_history(failure: &history::Error) -> Error {
     match failure {
         history::Error::AheadOfHead { .. } => coded("AHEAD_OF_HEAD", failure.to_string()),
-        history::Error::Log { source: source @ event_store::Error::Pruned { .. }, .. } => {
-            of_log(source)
-        }
+        history::Error::Log {
+            source: source @ (event_store::Error::Pruned { .. } | event_store::Error::Archive(_)),
+            ..
+        } => of_log(source),
         history::Error::Log { .. } | history::Error::Snapshots { .. } => {
             internal("cannot show the past", failure)
         }
@@ -144,9 +145,15 @@ pub(super) fn of_log(failure: &event_store::Error) -> Error {
         event_store::Error::Unavailable { .. }
         | event_store::Error::OutOfConnections { .. }
         | event_store::Error::ReadOnly { .. }
+        | event_store::Error::DiskFull { .. }
+        | event_store::Error::DiskFailed { .. }
         | event_store::Error::ClockOff { .. }
         | event_store::Error::TurnTakenBack => coded("UNAVAILABLE", failure.to_string()),
         event_store::Error::Pruned { .. } => coded("PRUNED", failure.to_string()),
+        // What is broken, and what to do, is for whoever asks: it names objects, never secrets.
+        event_store::Error::Archive(problem) if problem.is_damage() => {
+            coded("DAMAGED", problem.to_string())
+        }
         event_store::Error::Open { .. }
         | event_store::Error::NotADatabase { .. }
         | event_store::Error::NewerDatabase { .. }

@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use clap::Args;
 use projections::{
     archive::{Archive, Keeper},
-    checkpoint::{self, CheckpointKey, KEY_FILE},
+    checkpoint::{self, CheckpointKey, KEY_FILE, last::LastFile},
     event_store::keys::OsEntropy,
     storage::Storage,
 };
@@ -34,19 +34,22 @@ pub struct Options {
 /// Opens what the loop needs. Moves nothing unless an archive was named.
 ///
 /// # Errors
-/// When the checkpoint key cannot be used.
+/// When the checkpoint key cannot be used, or is not the one that signed before.
 pub fn open(
     storage: &Storage,
     archive: Option<Arc<Archive>>,
     options: &Options,
     keys_folder: &Path,
 ) -> Result<Keeper, checkpoint::Error> {
-    let key = CheckpointKey::create_or_open(&keys_folder.join(KEY_FILE), &OsEntropy)?;
+    let key_file = keys_folder.join(KEY_FILE);
+    let key = CheckpointKey::create_or_open(&key_file, &OsEntropy)?;
+    let last = LastFile::in_folder(keys_folder);
+    last.check_key(key.public_key(), &key_file)?;
     let archive = archive
         .filter(|_| options.place.location().is_some())
         .map(|archive| (archive, options.archive_keep_events));
     let (hot, tables) = (Arc::clone(&storage.store), Arc::clone(&storage.tables));
-    Ok(Keeper::new(hot, tables, key, archive))
+    Ok(Keeper::new(hot, tables, key, archive).remembering(last))
 }
 
 /// Keeps the log until the node stops, and signs its end then.

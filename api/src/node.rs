@@ -18,7 +18,8 @@ use domain::{
     units::{Milliseconds, Timestamp},
 };
 use projections::{
-    archive, checkpoint,
+    archive,
+    checkpoint::{self, last::LastFile},
     data_dir::{self, DataDirLock},
     event_store::{
         self,
@@ -70,7 +71,7 @@ pub enum Error {
     /// The archive cannot be used.
     #[error(transparent)]
     Archive(#[from] archive::Error),
-    /// The checkpoint key cannot be used.
+    /// The checkpoint key cannot be used, or the log is not the one that it has signed.
     #[error(transparent)]
     CheckpointKey(#[from] checkpoint::Error),
     /// The keys cannot be opened.
@@ -161,10 +162,15 @@ impl Node {
         make_private(data_dir)?;
         let lock = DataDirLock::acquire(data_dir)?;
         let clock = Arc::new(Clock::default());
+        let last_checkpoint = LastFile::in_folder(&data_dir.join("keys"));
+        last_checkpoint.check_there(&settings.location).map_err(checkpoint::Error::from)?;
         let storage =
             Storage::open(&settings.location, Incarnation(clock::new_uuid()), clock::wall_clock())
                 .await?;
         let (hot, tables) = (Arc::clone(&storage.store), Arc::clone(&storage.tables));
+        last_checkpoint
+            .check_log(tables.identity().await?, &hot.head().await?)
+            .map_err(checkpoint::Error::from)?;
         let place = &settings.archive.place;
         let (store, archive) =
             archive::join(hot, tables, place.named(), archive::Purpose::Write).await?;

@@ -19,7 +19,7 @@
 //! - [`transfer`]: exports of the log, and what takes them in again
 //! - [`backup`]: a log and all beside it in a folder, and its restore
 //! - [`data_dir`]: the lock on a data folder; [`private_file`]: files that hold secrets
-//! - [`storage`]: the database that holds it all, opened as one
+//! - [`storage`]: the database that holds it all, opened as one; `damage`: tests of broken files
 //! - `testing`: a Postgres server for tests
 //! - [`worker`]: the one place where a task is spawned
 //!
@@ -32,6 +32,8 @@ pub mod backup;
 pub mod cell_assignments;
 pub mod cell_capacity;
 pub mod checkpoint;
+#[cfg(test)]
+mod damage;
 pub mod data_dir;
 pub mod event_store;
 pub mod failpoint;

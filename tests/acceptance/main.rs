@@ -6,8 +6,11 @@
 mod bad_input;
 mod cells;
 mod demo;
+mod disk;
 mod harness;
+mod load;
 mod lrps;
+mod mixed_up;
 mod nodes;
 mod pg_faults;
 mod readme;

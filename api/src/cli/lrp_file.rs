@@ -104,10 +104,20 @@ pub(super) fn read_text(path: &Path) -> Result<String, Error> {
 /// Reads a wish out of a text: JSON when it begins as an object of JSON does, YAML otherwise.
 fn parse<S: DeserializeOwned>(text: &str) -> Result<S, String> {
     if text.trim_start().starts_with('{') {
-        return serde_json::from_str(text).map_err(|failure| failure.to_string());
+        return serde_json::from_str(text).map_err(|failure| without_text(&failure.to_string()));
     }
     let options = serde_saphyr::options! { with_snippet: false };
-    serde_saphyr::from_str_with_options(text, options).map_err(|failure| failure.to_string())
+    serde_saphyr::from_str_with_options(text, options)
+        .map_err(|failure| without_text(&failure.to_string()))
+}
+
+/// A message without the text that it quotes: a secret may stand where a number belongs.
+fn without_text(message: &str) -> String {
+    let Some((before, quoted)) = message.split_once("string \"") else {
+        return message.to_owned();
+    };
+    let after = quoted.rsplit_once('"').map_or("", |(_, after)| after);
+    format!("{before}text{after}")
 }
 
 /// The same wish as the schema's input.
@@ -227,6 +237,9 @@ mod tests {
                 "process_guid: web\ndefinition: {{env: [{{name: A, value: [{canary}]}}], {DEFINITION}}}"
             ),
             format!("process_guid: web\ndefinition:\n  env: [{{name: A, value: \"{canary}"),
+            format!("process_guid: web\ninstances: {canary}\ndefinition: {{{DEFINITION}}}"),
+            format!("process_guid: web\ninstances: \"{canary} 1\"\ndefinition: {{{DEFINITION}}}"),
+            format!(r#"{{"process_guid": "web", "instances": "{canary}"}}"#),
         ] {
             let told = refused(&text);
             assert!(!told.contains(canary), "{told}");

@@ -14,12 +14,17 @@ use domain::log::Position;
 use indicatif::{ProgressBar, ProgressStyle};
 use projections::{
     archive::{self, SegmentSource},
-    checkpoint::{CheckpointKey, KEY_FILE, PublicKey},
+    checkpoint::{self, CheckpointKey, KEY_FILE, PublicKey, last::LastFile},
+    event_store,
     verify::{self, Live, LogOptions, Report, Trust},
 };
 use serde_json::json;
 
-use super::{Error, Outcome, Print, instant::parse_position, storage::StorageOptions};
+use super::{
+    Error, Outcome, Print,
+    instant::parse_position,
+    storage::{self, StorageOptions},
+};
 
 pub(super) const EXAMPLES: &str = "Examples:\n  \
     diario verify --data-dir /var/lib/diario\n  \
@@ -69,8 +74,15 @@ pub(super) async fn run(options: Options, print: &Print) -> Result<Outcome, Erro
 }
 
 async fn of_log(options: &Options) -> Result<Report, Error> {
+    // Read first: a node that signs meanwhile keeps its checkpoint before it remembers it.
+    let last_file = LastFile::in_folder(&options.storage.data_dir.join("keys"));
+    let last = last_file.read().map_err(checkpoint::Error::from)?;
     let open = options.storage.open_to_read().await?;
     let storage = &open.storage;
+    let log = storage.tables.identity().await?;
+    if let Some(last) = &last {
+        last_file.check_log_id(last, log).map_err(checkpoint::Error::from)?;
+    }
     let (store, archive) = archive::join(
         Arc::clone(&storage.store),
         Arc::clone(&storage.tables),
@@ -80,7 +92,8 @@ async fn of_log(options: &Options) -> Result<Report, Error> {
     .await?;
     let live = Live { store, tables: Arc::clone(&storage.tables), archive };
     let keys = trusted(options);
-    let what = LogOptions { from: options.from, to: options.to, keys };
+    let last = last.map(|last| last.checkpoint);
+    let what = LogOptions { from: options.from, to: options.to, keys, last };
     let head = storage.store.head().await?.position;
     let bar = progress_bar(options.to.map_or(head, |to| to.min(head)));
     let report = verify::log(&live, &what, &|position| bar.set_position(position.0)).await;
@@ -164,18 +177,22 @@ fn tell(report: &Report, is_json: bool) -> String {
 
 /// Damage is a result; anything else, such as a place that cannot be reached, is an error.
 fn damage(failure: &Error) -> Option<String> {
-    let problem = if let Error::Archive(problem) = failure {
+    if let Error::Archive(problem) = failure {
+        return problem.is_damage().then(|| problem.to_string());
+    }
+    let problem = if let Error::Log(problem) = failure {
         problem
-    } else if let Error::Log(projections::event_store::Error::Archive(problem)) = failure {
-        problem.as_ref()
+    } else if let Error::Storage(storage::Error::Store(problem)) = failure {
+        problem
     } else {
         return None;
     };
+    if let event_store::Error::Archive(problem) = problem {
+        return problem.is_damage().then(|| problem.to_string());
+    }
     let is_damage = matches!(
         problem,
-        archive::Error::Damaged { .. }
-            | archive::Error::Missing { .. }
-            | archive::Error::Hole { .. }
+        event_store::Error::Damaged { .. } | event_store::Error::TailDamaged { .. }
     );
     is_damage.then(|| problem.to_string())
 }

@@ -177,8 +177,9 @@ impl CommandBus {
         self.requests.closed().await;
     }
 
-    /// Why the bus has ended, when it was for what the log holds: an event of a newer version, past
-    /// which this program must not decide anything, or another log than before.
+    /// Why the bus has ended, when starting anew is no remedy by itself: an event of a newer
+    /// version, past which this program must not decide anything, another log than before, or a
+    /// disk that has failed.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.get().map(String::as_str)

@@ -34,6 +34,8 @@ enum Fault {
     LostBeforeWriting,
     Failed,
     Closed,
+    /// From now on the disk fails under every commit.
+    DiskFailed,
     LeasePassed,
     /// The log ends earlier than it did.
     CutOff,
@@ -120,7 +122,7 @@ impl EventStore for FaultyStore {
         self.appends.fetch_add(1, Ordering::Relaxed);
         let fault = {
             let mut fault = self.fault.lock().unwrap();
-            let lasts = matches!(*fault, Fault::Refuses(_));
+            let lasts = matches!(*fault, Fault::Refuses(_) | Fault::DiskFailed);
             if lasts { *fault } else { std::mem::replace(&mut *fault, Fault::None) }
         };
         let id = batch.id;
@@ -139,7 +141,9 @@ impl EventStore for FaultyStore {
                 self.inner.append(batch).await?;
                 Err(AppendError::OutcomeUnknown { batch: id })
             }
-            Fault::LostBeforeWriting => Err(AppendError::OutcomeUnknown { batch: id }),
+            Fault::LostBeforeWriting | Fault::DiskFailed => {
+                Err(AppendError::OutcomeUnknown { batch: id })
+            }
             Fault::CutOff => {
                 let mut head = self.inner.head().await.map_err(AppendError::Failed)?;
                 head.position = Position(head.position.0 - 1);
@@ -162,8 +166,13 @@ impl EventStore for FaultyStore {
         Ok(Box::new(GuardedTurn { store, head, moved, _guard: guard }))
     }
     async fn find_batch(&self, id: BatchId) -> Read<Option<Vec<Recorded<Event>>>> {
-        if matches!(*self.fault.lock().unwrap(), Fault::Closed) {
+        let fault = *self.fault.lock().unwrap();
+        if matches!(fault, Fault::Closed) {
             return Err(event_store::Error::Closed);
+        }
+        if matches!(fault, Fault::DiskFailed) {
+            let (database, reason) = ("diario.db".to_owned(), "disk I/O error".to_owned());
+            return Err(event_store::Error::DiskFailed { database, reason });
         }
         let left = self.lost_finds.load(Ordering::Relaxed);
         if left > 0 {
@@ -572,6 +581,24 @@ async fn a_bus_whose_store_is_closed_ends_and_says_so() {
     assert!(matches!(failed, Err(Error::Unavailable { .. })));
     let later = bus.submit(user("c2", testing::desire("web", 1))).await;
     assert!(matches!(later, Err(Error::Closed)));
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_under_a_commit_ends_the_bus_and_says_why() {
+    let store = FaultyStore::new();
+    let bus = bus(&store);
+    store.fail_next(Fault::DiskFailed);
+
+    let asked = bus.submit(user("c1", testing::desire("web", 1))).await;
+    timeout(Duration::from_secs(10), bus.ended()).await.unwrap();
+
+    // It may be found there when the file is opened again.
+    assert!(matches!(asked, Err(Error::OutcomeUnknown)), "{asked:?}");
+    let reason = bus.failure().unwrap();
+    assert!(reason.contains("see to the disk, then start diario again"), "{reason}");
+    let later = bus.submit(user("c2", testing::desire("web", 1))).await;
+    assert!(matches!(later, Err(Error::Closed)));
+    assert!(log(&store).await.is_empty());
 }
 
 #[tokio::test]

@@ -51,10 +51,10 @@ pub(super) struct Writer {
     carried: VecDeque<Request>,
     gathering: Gathering,
     contention: Contention,
-    /// Nothing can be written any more: the store is closed, or the log holds what this program
-    /// cannot read.
+    /// Nothing can be written any more: the store is closed, its disk has failed, or the log holds
+    /// what this program cannot read.
     is_closed: bool,
-    /// What the log holds that this program cannot read.
+    /// Why, unless it was closed.
     failure: Arc<OnceLock<String>>,
 }
 
@@ -355,17 +355,17 @@ impl Writer {
     /// Whether nothing can be decided any more after a failure.
     fn ends_with(&mut self, failure: &event_store::Error) -> bool {
         // Only what was committed is folded here: a log that ends before it has lost events.
-        let is_final =
-            failure.is_final() || matches!(failure, event_store::Error::AheadOfHead { .. });
-        if is_final {
+        let ends_writing =
+            failure.ends_writing() || matches!(failure, event_store::Error::AheadOfHead { .. });
+        if ends_writing {
             self.failure.get_or_init(|| failure.with_cause());
         }
-        self.is_closed |= is_final || matches!(failure, event_store::Error::Closed);
+        self.is_closed |= ends_writing || matches!(failure, event_store::Error::Closed);
         self.is_closed
     }
 
-    /// What a caller is told of a failure. Nothing is decided any more once the log was closed, or
-    /// behind an event that this program cannot read.
+    /// What a caller is told of a failure. Nothing is decided any more once the log was closed,
+    /// behind an event that this program cannot read, or when the disk has failed.
     fn unavailable(&mut self, failure: &event_store::Error) -> NotJudged {
         error!(error = failure as &dyn std::error::Error, "The log could not be written.");
         self.ends_with(failure);
@@ -431,15 +431,12 @@ impl Writer {
     }
 
     /// Nothing is decided until the store says what became of the batch; `None` when it never will,
-    /// because it was closed. Who comes meanwhile is told that the log does not answer.
+    /// because it was closed or its disk has failed. Who comes meanwhile is told that the log does not answer.
     async fn was_written(&mut self, id: BatchId) -> Option<bool> {
         loop {
             match self.store.find_batch(id).await {
                 Ok(found) => return Some(found.is_some()),
-                Err(event_store::Error::Closed) => {
-                    self.is_closed = true;
-                    return None;
-                }
+                Err(failure) if self.ends_with(&failure) => return None,
                 Err(failure) => {
                     warn!(batch = %id, error = %failure, "The batch's outcome is still unknown.");
                     let reason = NotJudged::Unavailable(failure.to_string());

@@ -136,7 +136,8 @@ pub(super) fn of_history(failure: &history::Error) -> Error {
 
 /// Whether a client is told of the database what it can do about it.
 fn is_told(failure: &event_store::Error) -> bool {
-    failure.is_passing() || matches!(failure, event_store::Error::Pruned { .. })
+    failure.is_passing()
+        || matches!(failure, event_store::Error::Pruned { .. } | event_store::Error::Archive(_))
 }
 
 /// Why this node does not show what a client has seen elsewhere.
@@ -163,9 +164,15 @@ pub(super) fn of_log(failure: &event_store::Error) -> Error {
         | event_store::Error::OutOfConnections { .. }
         | event_store::Error::ReadOnly { .. }
         | event_store::Error::Replaced { .. }
+        | event_store::Error::DiskFull { .. }
+        | event_store::Error::DiskFailed { .. }
         | event_store::Error::ClockOff { .. }
         | event_store::Error::TurnTakenBack => coded("UNAVAILABLE", failure.to_string()),
         event_store::Error::Pruned { .. } => coded("PRUNED", failure.to_string()),
+        // What is broken, and what to do, is for whoever asks: it names objects, never secrets.
+        event_store::Error::Archive(problem) if problem.is_damage() => {
+            coded("DAMAGED", problem.to_string())
+        }
         event_store::Error::Open { .. }
         | event_store::Error::NotADatabase { .. }
         | event_store::Error::NewerDatabase { .. }

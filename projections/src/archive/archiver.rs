@@ -224,6 +224,11 @@ async fn trim(
 ) -> Result<Position, Error> {
     let location = archive.place().to_string();
     let until = archive.manifest().end().0.min(until);
+    if tables.floor().await?.position < until {
+        // A run before this one may have listed the segments and then failed to sync the list.
+        let manifest = archive.manifest();
+        manifest.replace(archive.place(), Some(manifest.as_ref())).await?;
+    }
     loop {
         let floor = tables.floor().await?.position;
         if floor >= until {

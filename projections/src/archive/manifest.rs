@@ -3,17 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use domain::{
-    log::{Incarnation, Position},
-    sealed::Digest,
-    units::Timestamp,
-};
+use domain::{log::Position, sealed::Digest, units::Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{Error, Place};
 use crate::{
-    checkpoint::{Checkpoint, PublicKey},
+    checkpoint::{Checkpoint, StoredCheckpoint},
     event_store::{LogId, LogIdentity, NewestOfType, chain::GENESIS},
 };
 
@@ -71,16 +67,6 @@ pub struct BaseEntry {
     pub link: Digest,
     /// Of the whole object.
     pub sha256: Digest,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct StoredCheckpoint {
-    position: Position,
-    incarnation: Incarnation,
-    link: Digest,
-    signed_at: Timestamp,
-    key: String,
-    signature: String,
 }
 
 /// What an archive holds.
@@ -226,32 +212,5 @@ impl Manifest {
             return Ok(());
         }
         Err(Error::ReadBack { object: OBJECT.to_owned() })
-    }
-}
-
-impl StoredCheckpoint {
-    fn of(checkpoint: &Checkpoint) -> Self {
-        Self {
-            position: checkpoint.position,
-            incarnation: checkpoint.incarnation,
-            link: Digest(checkpoint.link),
-            signed_at: checkpoint.signed_at,
-            key: checkpoint.key.to_string(),
-            signature: hex::encode(checkpoint.signature),
-        }
-    }
-
-    fn read(&self) -> Option<Checkpoint> {
-        let mut signature = [0; 64];
-        hex::decode_to_slice(&self.signature, &mut signature).ok()?;
-        let key: PublicKey = self.key.parse().ok()?;
-        Some(Checkpoint {
-            position: self.position,
-            incarnation: self.incarnation,
-            link: self.link.0,
-            signed_at: self.signed_at,
-            key,
-            signature,
-        })
     }
 }

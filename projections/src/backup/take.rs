@@ -19,7 +19,7 @@ use super::{
     records,
 };
 use crate::{
-    checkpoint::{Checkpoint, PublicKey},
+    checkpoint::{self, Checkpoint, Previous, PublicKey},
     event_store::{EventStore, HotLog, keys::KeyStore},
     transfer::{self, Format, NewFile, Progress, Range, write::Origin},
 };
@@ -52,6 +52,7 @@ pub(super) struct CheckpointRecord {
     signed_at: domain::units::Timestamp,
     key: [u8; 32],
     signature: Vec<u8>,
+    previous: Option<Vec<u8>>,
 }
 
 impl std::convert::From<Checkpoint> for CheckpointRecord {
@@ -63,6 +64,7 @@ impl std::convert::From<Checkpoint> for CheckpointRecord {
             signed_at: checkpoint.signed_at,
             key: checkpoint.key.0,
             signature: checkpoint.signature.to_vec(),
+            previous: checkpoint.previous.map(Previous::to_bytes),
         }
     }
 }
@@ -77,6 +79,7 @@ impl CheckpointRecord {
             signed_at: self.signed_at,
             key: PublicKey(self.key),
             signature: self.signature.try_into().ok()?,
+            previous: self.previous.as_deref().map(Previous::from_bytes),
         })
     }
 }
@@ -177,7 +180,7 @@ async fn checkpoints(
     loop {
         let page = from.hot.checkpoints(after, CHECKPOINTS_PAGE).await?;
         let Some(newest) = page.last() else { return Ok(()) };
-        after = newest.position;
+        after = checkpoint::advanced(after, newest)?;
         for checkpoint in page {
             // One that was signed meanwhile speaks of events that this backup does not hold.
             if checkpoint.position > last {

@@ -51,6 +51,8 @@ pub enum FaultKind {
     CheckpointAltered,
     /// The checkpoint at this position was signed by a key that is not trusted.
     CheckpointForeign,
+    /// A checkpoint was signed at this position, and is not there.
+    CheckpointMissing,
     /// The log up to this position is not the one that was signed: it was written anew somewhere
     /// behind `trusted`.
     Rewritten {
@@ -102,6 +104,9 @@ impl fmt::Display for Fault {
             }
             FaultKind::CheckpointForeign => {
                 write!(f, "the checkpoint at position {position} was signed by an unknown key")
+            }
+            FaultKind::CheckpointMissing => {
+                write!(f, "the checkpoint at position {position} is missing")
             }
             FaultKind::Rewritten { trusted } => write!(
                 f,

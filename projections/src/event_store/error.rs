@@ -117,6 +117,23 @@ pub enum Error {
         /// How it was seen.
         reason: String,
     },
+    /// There is no room for what was to be written.
+    #[error("the disk that holds the database {database} is full: make room; nothing was written")]
+    DiskFull {
+        /// The file or address.
+        database: String,
+    },
+    /// The disk failed under a commit: nothing more is written to it.
+    #[error(
+        "the disk under the database {database} failed ({reason}): see to the disk, then start \
+         diario again; what was written last may be there or not, all that was acknowledged is"
+    )]
+    DiskFailed {
+        /// The file.
+        database: String,
+        /// What the database said.
+        reason: String,
+    },
     /// This node's clock and the database's are too far apart to record the time.
     #[error(
         "this node's clock is {milliseconds} ms from that of the database {database}, more than \
@@ -201,6 +218,7 @@ impl Error {
             Self::Unavailable { .. }
             | Self::OutOfConnections { .. }
             | Self::ReadOnly { .. }
+            | Self::DiskFull { .. }
             | Self::ClockOff { .. }
             | Self::TurnTakenBack => true,
             Self::Open { .. }
@@ -212,6 +230,7 @@ impl Error {
             | Self::Migrate { .. }
             | Self::Replaced { .. }
             | Self::Database { .. }
+            | Self::DiskFailed { .. }
             | Self::Unreadable { .. }
             | Self::Malformed { .. }
             | Self::Encode { .. }
@@ -228,6 +247,13 @@ impl Error {
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Unreadable { .. } | Self::Replaced { .. })
+    }
+
+    /// Whether nothing must be written any more before the program was started anew: it must not
+    /// read on either, or the disk has failed.
+    #[must_use]
+    pub fn ends_writing(&self) -> bool {
+        self.is_final() || matches!(self, Self::DiskFailed { .. })
     }
 
     /// The error and what it follows from, in one line.

@@ -80,6 +80,6 @@ pub trait HotLog: Send + Sync + std::fmt::Debug {
     async fn streams(&self, after: &str, limit: usize) -> Result<Vec<StreamRow>, Error>;
 
     /// The first place where something stands that no reader of the log sees: a row outside of
-    /// the log, or a computed column that does not fit the others.
+    /// the log. A database that can tell that its own pages or indexes are damaged fails by that.
     async fn misfit(&self) -> Result<Option<Fault>, Error>;
 }

@@ -43,9 +43,9 @@ impl SqliteSnapshotStore {
         W: for<'c> FnOnce(&'c mut SqliteConnection) -> Writing<'c> + Send + 'static,
     {
         self.database.transaction(work, |()| {}).await.map_err(|failure| match failure {
-            Failure::NotBegun(source) | Failure::RolledBack(source) => failed(source),
+            Failure::Refused(refused) => Error::Store(refused),
+            Failure::RolledBack(source) => failed(source),
             Failure::Unknown => failed(sqlx::Error::WorkerCrashed),
-            Failure::Closed => Error::Store(event_store::Error::Closed),
         })
     }
 

@@ -58,6 +58,8 @@ pub struct Settings {
     pub waits_for_disk: bool,
     /// Further lines of the server's configuration.
     pub further: Vec<(String, String)>,
+    /// The folder to make the server's in; that of temporary files unless asked.
+    pub within: Option<PathBuf>,
 }
 
 /// The cluster that all tests of one process share.
@@ -102,7 +104,9 @@ impl Cluster {
             let user = user.expect("a user postgres: install the Debian package postgresql");
             (user.uid, user.gid)
         });
-        let folder = TempDir::with_prefix("diario-postgres-").expect("a temporary folder").keep();
+        let within = settings.within.clone().unwrap_or_else(std::env::temp_dir);
+        let folder = TempDir::with_prefix_in("diario-postgres-", within);
+        let folder = folder.expect("a temporary folder").keep();
         if let Some((uid, gid)) = account {
             chown(&folder, Some(uid.as_raw()), Some(gid.as_raw())).expect("a folder of its own");
         }
@@ -339,6 +343,14 @@ impl Cluster {
                 log.to_str().expect("a path"),
             ],
         );
+    }
+
+    /// Whether the server's first process lives.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        let file = std::fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
+        let pid = file.lines().next().and_then(|pid| pid.parse().ok());
+        pid.is_some_and(|pid| kill(Pid::from_raw(pid), None).is_ok())
     }
 
     /// Stops the server and waits for its end. Immediately means that it recovers at its start.

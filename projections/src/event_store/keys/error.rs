@@ -100,7 +100,8 @@ pub enum Error {
     },
     /// The stored data keys were wrapped by another master key.
     #[error(
-        "master key {label} is not the one of that label that the log's data keys are wrapped by"
+        "master key {label} is not the one of that label that the log's data keys are wrapped by: \
+         put the right one back into the file of master keys or DIARIO_MASTER_KEYS"
     )]
     WrongMasterKey {
         /// The label.

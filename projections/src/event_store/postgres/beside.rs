@@ -16,7 +16,7 @@ use super::{
     },
     Database, PostgresStore, read, rows,
 };
-use crate::checkpoint::{Checkpoint, PublicKey};
+use crate::checkpoint::{Checkpoint, Previous, PublicKey};
 
 fn limited(limit: usize) -> i64 {
     i64::try_from(limit.min(READ_EVENTS_MAX)).unwrap_or(i64::MAX)
@@ -148,6 +148,7 @@ fn checkpoint(row: &PgRow) -> Result<Checkpoint, sqlx::Error> {
         signed_at: Timestamp(row.try_get(3)?),
         key: PublicKey(rows::bytes(row.try_get(4)?)),
         signature: rows::bytes(row.try_get(5)?),
+        previous: row.try_get::<Option<&[u8]>, _>(6)?.map(Previous::from_bytes),
     })
 }
 
@@ -177,8 +178,8 @@ impl HotLog for PostgresStore {
         let operation = "read the checkpoints";
         let query = || {
             sqlx::query(
-                "SELECT position, incarnation, link, signed_at, key, signature FROM checkpoints \
-                 WHERE position > $1 ORDER BY position, signed_at LIMIT $2",
+                "SELECT position, incarnation, link, signed_at, key, signature, previous \
+                 FROM checkpoints WHERE position > $1 ORDER BY position, signed_at LIMIT $2",
             )
             .bind(rows::column(after.0))
             .bind(limited(limit))
@@ -189,8 +190,9 @@ impl HotLog for PostgresStore {
     async fn save_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
         let query = || {
             sqlx::query(
-                "INSERT INTO checkpoints (position, incarnation, link, signed_at, key, signature) \
-                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+                "INSERT INTO checkpoints \
+                 (position, incarnation, link, signed_at, key, signature, previous) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
             )
             .bind(rows::column(checkpoint.position.0))
             .bind(checkpoint.incarnation.0.as_bytes().as_slice())
@@ -198,6 +200,7 @@ impl HotLog for PostgresStore {
             .bind(checkpoint.signed_at.0)
             .bind(checkpoint.key.0.as_slice())
             .bind(checkpoint.signature.as_slice())
+            .bind(checkpoint.previous.map(Previous::to_bytes))
         };
         self.database.fetch_writing("keep a checkpoint", query).await.map(drop)
     }

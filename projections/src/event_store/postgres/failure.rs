@@ -49,6 +49,7 @@ pub(super) fn classify(database: &str, operation: &'static str, source: sqlx::Er
     match code(&source) {
         Some("53300") => Error::OutOfConnections { database },
         Some("25006") => Error::ReadOnly { database },
+        Some("53100") => Error::DiskFull { database },
         // Shutting down or starting; a lock or statement that took too long; a turn taken back.
         Some("57P01" | "57P02" | "57P03" | "55P03" | "57014" | "25P03" | "57P05") => {
             Error::Unavailable { database, operation, source }

@@ -15,7 +15,7 @@ use super::{
         packed::Packed,
         subscription::Feed,
     },
-    Database, Failure, rows,
+    Database, Failure, failure, rows,
 };
 use crate::failpoint::{self, Step};
 
@@ -40,10 +40,12 @@ pub(super) async fn append(
         )
         .await
         .map_err(|failure| match failure {
-            Failure::NotBegun(source) => failed("begin an append", source),
+            Failure::Refused(refused) => AppendError::Failed(refused),
+            Failure::RolledBack(AppendError::Failed(failure)) => {
+                AppendError::Failed(failure::told(database.path(), failure))
+            }
             Failure::RolledBack(failure) => failure,
             Failure::Unknown => AppendError::OutcomeUnknown { batch: id },
-            Failure::Closed => AppendError::Failed(Error::Closed),
         })
 }
 

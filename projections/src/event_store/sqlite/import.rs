@@ -4,7 +4,7 @@ use sqlx::SqliteConnection;
 
 use super::{
     super::{Error, Head, ImportError, LogId, StoredBatch, import},
-    Database, Failure, append, rows,
+    Database, Failure, append, failure, rows,
 };
 
 pub(super) async fn import(
@@ -16,10 +16,12 @@ pub(super) async fn import(
         .transaction(move |connection| Box::pin(write(connection, log_id, batches)), |_| {})
         .await
         .map_err(|failure| match failure {
-            Failure::NotBegun(source) => failed("begin an import", source),
+            Failure::Refused(refused) => ImportError::Failed(refused),
+            Failure::RolledBack(ImportError::Failed(failure)) => {
+                ImportError::Failed(failure::told(database.path(), failure))
+            }
             Failure::RolledBack(failure) => failure,
             Failure::Unknown => failed("end an import", sqlx::Error::WorkerCrashed),
-            Failure::Closed => ImportError::Failed(Error::Closed),
         })
 }
 

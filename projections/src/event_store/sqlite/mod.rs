@@ -8,6 +8,7 @@ mod beside;
 #[cfg(any(test, feature = "testing"))]
 mod by_hand;
 mod database;
+mod failure;
 mod import;
 mod read;
 mod rows;
@@ -95,6 +96,7 @@ impl EventStore for SqliteStore {
     }
 
     async fn find_batch(&self, id: BatchId) -> Result<Option<Vec<Recorded<Event>>>, Error> {
+        self.database.check_disk()?;
         let found = read::batch(self.database.readers(), id).await?;
         if let Some(events) = &found {
             // Its commit may have been taken for failed: then nobody has heard of it yet.
@@ -183,7 +185,7 @@ impl HotLog for SqliteStore {
     }
 
     async fn misfit(&self) -> Result<Option<Fault>, Error> {
-        beside::misfit(self.database.readers()).await
+        beside::misfit(self.database.path(), self.database.readers()).await
     }
 }
 

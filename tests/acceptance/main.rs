@@ -8,6 +8,7 @@ mod cells;
 mod demo;
 mod harness;
 mod lrps;
+mod moving;
 mod nodes;
 mod readme;
 mod replay;

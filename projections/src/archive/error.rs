@@ -34,6 +34,12 @@ pub enum Error {
         /// Where it was looked for.
         location: String,
     },
+    /// There is one where a new one should begin.
+    #[error("there is another archive at {location}: name a new place")]
+    Taken {
+        /// Where.
+        location: String,
+    },
     /// An object of the archive is gone.
     #[error("the archive lacks {object}: bring it back from a copy of the archive")]
     Missing {
@@ -118,6 +124,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether what was read is not what was written.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Missing { .. } | Self::Hole { .. })
+    }
+
     pub(super) fn damaged(object: &str, reason: impl Into<String>) -> Self {
         Self::Damaged { object: object.to_owned(), reason: reason.into() }
     }

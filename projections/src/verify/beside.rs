@@ -4,9 +4,12 @@
 use domain::log::Position;
 
 use super::{Check, Live, Streams, stream_hash};
-use crate::event_store::{
-    Error, Head, LogIdentity, StreamRow,
-    chain::{Fault, FaultKind, fault},
+use crate::{
+    checkpoint::Checkpoint,
+    event_store::{
+        Error, Head, LogIdentity, StreamRow,
+        chain::{Fault, FaultKind, fault},
+    },
 };
 
 const PAGE: usize = 5_000;
@@ -18,7 +21,11 @@ pub(super) fn head(check: &Check, head: &Head, end: Position) -> Option<Fault> {
 
 /// The life of the log that its newest checkpoint was signed in must be the head row's.
 pub(super) fn incarnation(check: &Check, log: LogIdentity) -> Option<Fault> {
-    let newest = check.trust.checkpoints.last()?;
+    life(check.trust.checkpoints.last()?, log)
+}
+
+/// The newest checkpoint must be of the present life of a log.
+pub(super) fn life(newest: &Checkpoint, log: LogIdentity) -> Option<Fault> {
     (newest.incarnation != log.incarnation).then(|| fault(newest.position, FaultKind::HeadAltered))
 }
 

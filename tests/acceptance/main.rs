@@ -11,6 +11,7 @@ mod harness;
 mod load;
 mod lrps;
 mod mixed_up;
+mod moving;
 mod nodes;
 mod pg_faults;
 mod readme;

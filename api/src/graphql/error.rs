@@ -177,6 +177,7 @@ pub(super) fn of_log(failure: &event_store::Error) -> Error {
         | event_store::Error::NotADatabase { .. }
         | event_store::Error::NewerDatabase { .. }
         | event_store::Error::OlderDatabase { .. }
+        | event_store::Error::HalfRestored { .. }
         | event_store::Error::Damaged { .. }
         | event_store::Error::TailDamaged { .. }
         | event_store::Error::Migrate { .. }

@@ -66,6 +66,11 @@ struct Seal {
     signature: String,
 }
 
+/// The name of the object that holds the base state up to a position.
+pub(super) fn object_at(position: Position) -> String {
+    format!("base/{:020}.json.zst", position.0)
+}
+
 fn message(digest: &[u8; 32]) -> Vec<u8> {
     [BASE_DOMAIN, digest].concat()
 }

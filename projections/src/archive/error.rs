@@ -37,6 +37,12 @@ pub enum Error {
         /// Where it was looked for.
         location: String,
     },
+    /// There is one where a new one should begin.
+    #[error("there is another archive at {location}: name a new place")]
+    Taken {
+        /// Where.
+        location: String,
+    },
     /// An object of the archive is gone.
     #[error("the archive lacks {object}: bring it back from a copy of the archive")]
     Missing {

@@ -13,8 +13,8 @@ use crate::{
     event_store::{LogId, LogIdentity, NewestOfType, chain::GENESIS},
 };
 
-/// The object's name.
-pub(super) const OBJECT: &str = "archive.json";
+/// The name of the object that lists what an archive holds.
+pub const OBJECT: &str = "archive.json";
 
 const FORMAT_VERSION: u32 = 1;
 

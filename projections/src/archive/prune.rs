@@ -41,7 +41,7 @@ pub async fn prune(
     let aggregates = state_at(store, snapshots, last.last).await?;
     let stamp = domain::log::Stamp { position: last.last, recorded_at: last.last_time };
     let packed = base::encode(log, stamp, last.link_after.0, &aggregates, key)?;
-    let object = format!("base/{:020}.json.zst", last.last.0);
+    let object = base::object_at(last.last);
     let entry = BaseEntry {
         object: object.clone(),
         position: last.last,

@@ -24,7 +24,7 @@ const FORGOTTEN_BYTES_MAX: u64 = 256 << 20;
 
 /// What stands in a file of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Entry {
+pub(crate) enum Entry {
     /// A wrapped key.
     Key(KeyRow),
     /// Keys that were forgotten before the file was made.
@@ -86,7 +86,7 @@ impl<W: Write> Writer<W> {
 }
 
 /// Reads a file of keys.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     path: &'a Path,
     file: BufReader<File>,
     hasher: Sha256,
@@ -96,7 +96,7 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Opens the file of keys of a log.
-    pub(super) fn open(path: &'a Path, log_id: LogId) -> Result<Self, Error> {
+    pub(crate) fn open(path: &'a Path, log_id: LogId) -> Result<Self, Error> {
         let failed = |source| Error::Read { path: path.to_owned(), source };
         let file = BufReader::new(File::open(path).map_err(failed)?);
         let mut reader = Self { path, file, hasher: Sha256::new(), line: 0, keys: 0 };
@@ -140,7 +140,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next entry; nothing once the end was seen and fits.
-    pub(super) fn next(&mut self) -> Result<Option<Entry>, Error> {
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>, Error> {
         match self.read()? {
             Some(Line::Key(key)) => {
                 if hex::decode(&key.wrapped).is_err() {

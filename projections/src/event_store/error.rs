@@ -53,6 +53,15 @@ pub enum Error {
         /// The newest version known here.
         known: i64,
     },
+    /// A backup was written into the database, and not to its end.
+    #[error(
+        "a restore into {database} was broken off, or still runs: it holds no whole log; restore \
+         into a new database"
+    )]
+    HalfRestored {
+        /// The file or address.
+        database: String,
+    },
     /// The file's pages are damaged or cut off.
     #[error("{path} is damaged ({reason}); it was left as it is: restore a backup")]
     Damaged {
@@ -225,6 +234,7 @@ impl Error {
             | Self::NotADatabase { .. }
             | Self::NewerDatabase { .. }
             | Self::OlderDatabase { .. }
+            | Self::HalfRestored { .. }
             | Self::Damaged { .. }
             | Self::TailDamaged { .. }
             | Self::Migrate { .. }

@@ -23,7 +23,11 @@ pub(super) fn head(check: &Check, head: &Head, end: Position) -> Option<Fault> {
 
 /// The life of the log that its newest checkpoint was signed in must be the head row's.
 pub(super) fn incarnation(check: &Check, log: LogIdentity) -> Option<Fault> {
-    let newest = check.trust.checkpoints.last()?;
+    life(check.trust.checkpoints.last()?, log)
+}
+
+/// The newest checkpoint must be of the present life of a log.
+pub(super) fn life(newest: &Checkpoint, log: LogIdentity) -> Option<Fault> {
     (newest.incarnation != log.incarnation).then(|| fault(newest.position, FaultKind::HeadAltered))
 }
 

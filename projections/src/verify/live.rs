@@ -135,6 +135,11 @@ async fn once(
     let end = hot.end();
     let mut source = Joined { archived, hot };
     check.all(&mut source, progress).await?;
+    if let Some(archive) = &live.archive
+        && let Some(base) = archive.carried_base(log).await?
+    {
+        check.report.keys.insert(base.key());
+    }
     let reaches_head = until == head.position;
     let is_chain_whole = check.report.fault.is_none();
     if is_chain_whole && reaches_head {

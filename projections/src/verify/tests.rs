@@ -218,7 +218,7 @@ fn random_tampering(dice: &mut Dice) -> String {
 }
 
 /// A setting of the long run.
-fn number(name: &str, default: u32) -> u32 {
+pub(super) fn number(name: &str, default: u32) -> u32 {
     #[expect(clippy::disallowed_methods, reason = "the long run names its size")]
     let value = std::env::var(name).ok();
     value.map_or(default, |value| value.parse().expect("a number"))

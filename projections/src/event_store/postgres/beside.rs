@@ -11,10 +11,11 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        Error, Floor, HotLog, LogIdentity, NewestOfType, READ_EVENTS_MAX, StreamRow,
+        Error, EventStore as _, Floor, Head, HotLog, LogId, LogIdentity, NewestOfType,
+        READ_EVENTS_MAX, StreamRow,
         chain::{Fault, FaultKind, fault},
     },
-    Database, PostgresStore, read, rows,
+    Database, PostgresStore, begin, read, rows,
 };
 use crate::checkpoint::{Checkpoint, Previous, PublicKey};
 
@@ -172,6 +173,39 @@ impl HotLog for PostgresStore {
             .transaction(operation, |connection| Box::pin(trim(connection, floor)))
             .await?
             .map_err(|source| self.database.failed(operation, source))
+    }
+
+    async fn begin_behind(&self, log_id: LogId, floor: Floor) -> Result<Head, Error> {
+        let operation = "begin the log behind its floor";
+        self.database
+            .transaction(operation, move |connection| {
+                Box::pin(begin::behind(connection, log_id, floor))
+            })
+            .await?
+            .map_err(|source| self.database.failed(operation, source))?;
+        let head = self.head().await?;
+        self.database.became(log_id);
+        Ok(head)
+    }
+
+    async fn add_streams(&self, streams: Vec<StreamRow>) -> Result<(), Error> {
+        let operation = "add streams";
+        self.database
+            .transaction(operation, move |connection| {
+                Box::pin(async move { begin::add_streams(connection, &streams).await })
+            })
+            .await?
+            .map_err(|source| self.database.failed(operation, source))
+    }
+
+    async fn begin_restore(&self) -> Result<(), Error> {
+        let query = || sqlx::query(begin::BEGIN_RESTORE);
+        self.database.fetch_writing("mark the database", query).await.map(drop)
+    }
+
+    async fn end_restore(&self) -> Result<(), Error> {
+        let query = || sqlx::query(begin::END_RESTORE);
+        self.database.fetch_writing("unmark the database", query).await.map(drop)
     }
 
     async fn checkpoints(&self, after: Position, limit: usize) -> Result<Vec<Checkpoint>, Error> {

@@ -11,6 +11,7 @@ use sqlx::{
 
 use super::{
     super::{Error, chain::GENESIS, migrations::POSTGRES},
+    begin,
     failure::at_open,
 };
 
@@ -116,6 +117,9 @@ async fn newest_applied(name: &str, connection: &mut PgConnection) -> Result<i64
     let is_ours = has("_sqlx_migrations") && (tables.len() == 1 || has("log_head"));
     if !is_ours {
         return Err(Error::NotADatabase { database: name.to_owned() });
+    }
+    if has(begin::RESTORE_MARK) {
+        return Err(Error::HalfRestored { database: name.to_owned() });
     }
     let newest: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
         .fetch_one(&mut *connection)

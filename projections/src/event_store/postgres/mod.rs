@@ -5,6 +5,7 @@
 
 mod append;
 mod appender;
+mod begin;
 mod beside;
 mod database;
 mod failure;

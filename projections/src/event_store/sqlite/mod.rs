@@ -4,6 +4,7 @@
 //! is refused at open and left as it is.
 
 mod append;
+mod begin;
 mod beside;
 #[cfg(any(test, feature = "testing"))]
 mod by_hand;
@@ -170,6 +171,15 @@ impl HotLog for SqliteStore {
 
     async fn trim(&self, floor: Floor) -> Result<(), Error> {
         trim::trim(&self.database, floor).await
+    }
+
+    async fn begin_behind(&self, log_id: LogId, floor: Floor) -> Result<Head, Error> {
+        begin::behind(&self.database, log_id, floor).await?;
+        self.head().await
+    }
+
+    async fn add_streams(&self, streams: Vec<StreamRow>) -> Result<(), Error> {
+        begin::add_streams(&self.database, streams).await
     }
 
     async fn checkpoints(&self, after: Position, limit: usize) -> Result<Vec<Checkpoint>, Error> {

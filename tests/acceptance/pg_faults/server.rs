@@ -44,7 +44,7 @@ fn harms(dice: &mut Dice) -> Vec<Harm> {
 fn cluster() -> Cluster {
     let settings = [("max_connections", "40"), ("superuser_reserved_connections", "0")];
     let further = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    Cluster::start(&Settings { waits_for_disk: true, further })
+    Cluster::start(&Settings { waits_for_disk: true, further, ..Settings::default() })
 }
 
 #[test]

@@ -79,8 +79,8 @@ pub enum Error {
         /// Why not.
         source: keys::Error,
     },
-    /// That secrets are forgotten may be in the log, but their keys are not deleted yet.
-    #[error("cannot delete the keys of {owner} yet; it is tried again")]
+    /// That secrets are forgotten may be in the log, but their keys are not deleted or listed yet.
+    #[error("cannot delete and list the keys of {owner} yet; it is tried again")]
     Forget {
         /// Whose.
         owner: Owner,

@@ -333,6 +333,23 @@ pub(crate) fn http(url: &str, host: &str) -> Option<(u16, String)> {
     Some((status, text))
 }
 
+/// Posts JSON as the holder of a token: the whole answer as text.
+pub(crate) fn post(url: &str, token: &str, body: &str) -> String {
+    let address = url.trim_start_matches("http://");
+    let (host, path) = address.split_once('/').unwrap();
+    let mut stream = TcpStream::connect(host).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let head = format!(
+        "POST /{path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 /// What the cell with a folder has on this machine: mounts, shims, interfaces, cgroups.
 pub(crate) fn left_on_machine(cell_folder: &Path) -> Vec<String> {
     let folder = cell_folder.canonicalize().unwrap();

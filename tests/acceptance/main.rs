@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 #![expect(clippy::disallowed_methods, reason = "a test outside the product waits on real time")]
 
+mod archive;
 mod bad_input;
 mod cells;
 mod demo;

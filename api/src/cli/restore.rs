@@ -26,23 +26,24 @@ use super::{
 };
 use crate::{
     clock::{self, Clock},
+    forgetting::{self, offline::Noted},
     output,
 };
 
 pub(super) const EXAMPLES: &str = "Examples:\n  \
     diario restore --from /backups/monday --data-dir /var/lib/diario-new\n  \
-    diario restore --from /backups/monday --keys /safe/keys.ndjson --forgotten /safe/forgotten.json \\\n    \
+    diario restore --from /backups/monday --keys /safe/keys.ndjson --forgotten /safe/forgotten.list \\\n    \
     --database-url postgres://db/diario_new\n\n\
     The database must be new; only a data folder's log is replaced, with --replace. The log keeps \
     its id and gets a new incarnation: cursors of the old one are refused by name. The data \
-    folder's checkpoint key signs what was restored. Keys on the list of forgotten ones are left out, so that what was \
-    forgotten since the backup stays forgotten.";
+    folder's checkpoint key signs what was restored. Keys on the list of forgotten ones are left \
+    out, and the restored log says so, so that what was forgotten since the backup stays forgotten: \
+    name the list with --forgotten, unless it is in the folder that is restored into. It is \
+    keys/forgotten.list in the data folder that the backup was taken from, or what \
+    --forgotten-list of its node said.";
 
 /// Where the keys of a data folder are.
 const KEYS_FOLDER: &str = "keys";
-
-/// Where a data folder keeps the list of forgotten keys.
-const FORGOTTEN_FILE: &str = "forgotten.json";
 
 /// Where a data folder keeps the archive of a pruned log by default.
 const ARCHIVE_FOLDER: &str = "archive";
@@ -67,10 +68,11 @@ pub struct Options {
     /// Restore without the wrapped data keys: no secret of the log can ever be read again.
     #[arg(long)]
     without_keys: bool,
-    /// The list of keys that were forgotten since, as `diario keys forgotten` prints it; keys/forgotten.json of the new data folder
-    /// where that is there.
+    /// A list of keys that were forgotten since: the one that a node keeps, or what `diario keys
+    /// forgotten` printed. May be given several times; keys/forgotten.list of the data folder is
+    /// read in any case where it is there.
     #[arg(long, value_name = "FILE")]
-    forgotten: Option<PathBuf>,
+    forgotten: Vec<PathBuf>,
     /// Put the backup in place of the log that is in the data folder, which is kept beside it as
     /// diario.db.replaced.
     #[arg(long)]
@@ -98,6 +100,33 @@ impl Options {
     }
 }
 
+/// What was forgotten since a backup, and what the restored log was told of it.
+struct Since {
+    lists: Vec<PathBuf>,
+    forgotten: Vec<Forgotten>,
+}
+
+impl Since {
+    fn read(options: &Options, manifest: &Manifest) -> Result<Self, Error> {
+        let mut lists = options.forgotten.clone();
+        let beside = forgetting::lists::in_folder(&options.storage.data_dir);
+        if beside.exists() {
+            lists.push(beside);
+        }
+        let mut forgotten = Vec::new();
+        for list in &lists {
+            forgotten.extend(read_forgotten(list, manifest.log_id)?);
+        }
+        Ok(Self { lists, forgotten })
+    }
+}
+
+/// What was restored, and what of it was forgotten again.
+struct Done {
+    restored: Restored,
+    noted: Noted,
+}
+
 pub(super) async fn run(options: Options, answer: &Answer) -> Result<(), Error> {
     let manifest = Manifest::read(&options.from)?;
     let keys = match (&options.keys, options.without_keys) {
@@ -105,14 +134,13 @@ pub(super) async fn run(options: Options, answer: &Answer) -> Result<(), Error> 
         (Some(path), false) => Keys::File(path.clone()),
         (None, false) => Keys::Beside,
     };
-    let list = forgotten_list(&options);
-    let forgotten = list.as_deref().map(read_forgotten).transpose()?;
+    let since = Since::read(&options, &manifest)?;
     let data_dir = options.storage.data_dir.as_path();
-    let restored = match options.storage.location()? {
+    let done = match options.storage.location()? {
         Location::Sqlite { .. } => {
             let _lock =
                 if options.replace { to_replace(data_dir)? } else { empty_folder(data_dir)? };
-            into_folder(&options, &keys, forgotten.as_deref(), &manifest, data_dir).await?
+            into_folder(&options, &keys, &since, &manifest, data_dir).await?
         }
         Location::Postgres { .. } if options.replace => {
             let told = "--replace is for a data folder: nodes may be connected to a database; \
@@ -120,21 +148,16 @@ pub(super) async fn run(options: Options, answer: &Answer) -> Result<(), Error> 
             return Err(Error::Usage(told.to_owned()));
         }
         location @ Location::Postgres { .. } => {
-            into_database(&options, &keys, forgotten.as_deref(), &manifest, &location).await?
+            into_database(&options, &keys, &since, &manifest, &location).await?
         }
     };
-    if forgotten.is_none() && manifest.data_keys > 0 && keys != Keys::GivenUp {
+    if since.lists.is_empty() && manifest.data_keys > 0 && keys != Keys::GivenUp {
         output::progress(
             "warning: no list of forgotten keys was given (--forgotten): what was forgotten since \
              the backup can be read again; forget it again with `diario keys forget`",
         );
     }
-    show(answer, &restored, &options)
-}
-
-fn forgotten_list(options: &Options) -> Option<PathBuf> {
-    let beside = options.storage.data_dir.join(KEYS_FOLDER).join(FORGOTTEN_FILE);
-    options.forgotten.clone().or_else(|| beside.exists().then_some(beside))
+    show(answer, &done, &since, &options)
 }
 
 /// Locks a data folder in which nothing but keys may be.
@@ -181,10 +204,10 @@ fn lock(data_dir: &Path) -> Result<DataDirLock, Error> {
 async fn into_folder(
     options: &Options,
     keys: &Keys,
-    forgotten: Option<&[Forgotten]>,
+    since: &Since,
     manifest: &Manifest,
     data_dir: &Path,
-) -> Result<Restored, Error> {
+) -> Result<Done, Error> {
     let restoring = data_dir.join(RESTORING_FILE);
     let failed = |source| backup::Error::Write { path: restoring.clone(), source };
     for suffix in ["", "-wal", "-shm"] {
@@ -196,7 +219,7 @@ async fn into_folder(
         }
     }
     let location = Location::Sqlite { file: restoring.clone() };
-    let restored = into_database(options, keys, forgotten, manifest, &location).await?;
+    let done = into_database(options, keys, since, manifest, &location).await?;
     // The last connection folds the write-ahead log into the file; what is left there would be lost.
     let log = data_dir.join(format!("{RESTORING_FILE}-wal"));
     if fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0) {
@@ -208,7 +231,7 @@ async fn into_folder(
     }
     fs::rename(&restoring, data_dir.join(SQLITE_FILE)).map_err(failed)?;
     fs::File::open(data_dir).and_then(|folder| folder.sync_all()).map_err(failed)?;
-    Ok(restored)
+    Ok(done)
 }
 
 /// Gives the log that is to be replaced another name, whole: with its write-ahead log folded in
@@ -238,10 +261,10 @@ async fn set_aside(data_dir: &Path) -> Result<(), Error> {
 async fn into_database(
     options: &Options,
     keys: &Keys,
-    forgotten: Option<&[Forgotten]>,
+    since: &Since,
     manifest: &Manifest,
     location: &Location,
-) -> Result<Restored, Error> {
+) -> Result<Done, Error> {
     let archive = match manifest.floor {
         Some(_) => options.archive(location)?,
         None => None,
@@ -250,17 +273,27 @@ async fn into_database(
     let storage = storage::open_at(location, incarnation).await?;
     let bar = EventsBar::new("restore", manifest.events);
     let progress = |events| bar.at(events);
-    let endpoint = Endpoint::of(&storage);
-    let (target, forgotten) = (endpoint.as_target(archive.as_ref()), forgotten.unwrap_or_default());
-    let restored = backup::restore(&options.from, keys, forgotten, target, &progress).await;
-    let signed = match &restored {
-        Ok(_) => sign(&storage, &options.storage.data_dir).await,
-        Err(_) => Ok(()),
-    };
+    let done = restore_into(&storage, options, keys, since, archive.as_ref(), &progress).await;
     storage.close().await;
-    let restored = restored?;
-    signed?;
-    Ok(restored)
+    done
+}
+
+async fn restore_into(
+    storage: &Storage,
+    options: &Options,
+    keys: &Keys,
+    since: &Since,
+    archive: Option<&Place>,
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> Result<Done, Error> {
+    let endpoint = Endpoint::of(storage);
+    let (into, forgotten) = (endpoint.as_target(archive), since.forgotten.as_slice());
+    let restored = backup::restore(&options.from, keys, forgotten, into, progress).await?;
+    // All of them: the keys may have been copied later than the log, and tell of more.
+    let forgotten = storage.keys.forgotten().await?;
+    let noted = forgetting::offline::note(storage, &forgotten).await?;
+    sign(storage, &options.storage.data_dir).await?;
+    Ok(Done { restored, noted })
 }
 
 /// States by the data folder's key what the restored log is: its older checkpoints are of the life
@@ -275,8 +308,9 @@ async fn sign(storage: &Storage, data_dir: &Path) -> Result<(), Error> {
     Ok(keeper.sign(Clock::default().now()).await?)
 }
 
-fn show(answer: &Answer, restored: &Restored, options: &Options) -> Result<(), Error> {
-    let Restored { manifest, head, data_keys, keys_forgotten, owners_forgotten } = restored;
+fn show(answer: &Answer, done: &Done, since: &Since, options: &Options) -> Result<(), Error> {
+    let Restored { manifest, head, data_keys, keys_forgotten, owners_forgotten } = &done.restored;
+    let noted = done.noted;
     let told = json!({
         "position": head.position,
         "link": hex::encode(head.link),
@@ -288,6 +322,9 @@ fn show(answer: &Answer, restored: &Restored, options: &Options) -> Result<(), E
         "dataKeys": data_keys,
         "keysForgotten": keys_forgotten,
         "ownersForgotten": owners_forgotten,
+        "forgottenLists": since.lists,
+        "ownersForgottenAgain": noted.owners,
+        "head": noted.position,
     });
     let master = options.storage.data_dir.join(KEYS_FOLDER).join("master.key");
     answer.show(&told, || {
@@ -298,6 +335,12 @@ fn show(answer: &Answer, restored: &Restored, options: &Options) -> Result<(), E
             format!("incarnation  {} (before: {})", head.incarnation.0, manifest.incarnation.0),
             format!(
                 "keys         {data_keys} put back, {keys_forgotten} of {owners_forgotten} owners left out as forgotten"
+            ),
+            format!(
+                "forgotten    {} owners' secrets again, as {} lists tell; the log ends at @{}",
+                noted.owners,
+                since.lists.len(),
+                noted.position
             ),
             String::new(),
             "What to do next:".to_owned(),

@@ -107,6 +107,9 @@ pub(super) fn of_keys(operation: &'static str, failure: &keys::Error) -> Error {
         | keys::Error::LabelInUse { .. }
         | keys::Error::TooManyMasterKeys { .. }
         | keys::Error::LostMasterKeys { .. }
+        | keys::Error::WriteForgotten { .. }
+        | keys::Error::ReadForgotten { .. }
+        | keys::Error::MalformedForgotten { .. }
         | keys::Error::Entropy(_)
         | keys::Error::Store(_)
         | keys::Error::UnknownKey(_)

@@ -164,8 +164,9 @@ async fn write(
     let Some((first_time, last_time)) = times else { return Ok(None) };
     let (bytes, types) = writer.finish()?;
     let (first, last) = (after.next(), verifier.position());
+    let sha256 = Digest::of(&bytes);
     let entry = SegmentEntry {
-        object: format!("segments/{:020}-{:020}.diar", first.0, last.0),
+        object: object_name(first, last, sha256),
         first,
         last,
         link_before: Digest(link),
@@ -173,7 +174,7 @@ async fn write(
         first_time,
         last_time,
         bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
-        sha256: Digest::of(&bytes),
+        sha256,
         types,
     };
     archive.place().put(&entry.object, bytes).await?;
@@ -182,6 +183,14 @@ async fn write(
     list(tables, archive, entry.clone()).await?;
     failpoint::reached(Step::SegmentListed);
     Ok(Some(entry))
+}
+
+/// What a segment is called: by its content, so that two programs which write at the same time
+/// never put different bytes under one name.
+fn object_name(first: Position, last: Position, sha256: Digest) -> String {
+    let digest = sha256.to_string();
+    let digest = digest.get(..16).unwrap_or(&digest);
+    format!("segments/{:020}-{:020}-{digest}.diar", first.0, last.0)
 }
 
 /// Reads a segment back and proves all of it.
@@ -207,10 +216,7 @@ async fn list(tables: &dyn HotLog, archive: &Archive, entry: SegmentEntry) -> Re
     let checkpoints = tables.checkpoints(manifest.end().0, READ_EVENTS_MAX).await?;
     manifest.segments.push(entry);
     manifest.add_checkpoints(&checkpoints);
-    let is_new = before.segments.is_empty() && before.base.is_none();
-    let listed = Manifest::read(archive.place()).await?;
-    let known = if is_new && listed.is_none() { None } else { Some(before.as_ref()) };
-    manifest.replace(archive.place(), known).await?;
+    manifest.replace(archive.place(), &before).await?;
     archive.set_manifest(manifest);
     Ok(())
 }

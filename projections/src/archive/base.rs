@@ -66,9 +66,12 @@ struct Seal {
     signature: String,
 }
 
-/// The name of the object that holds the base state up to a position.
-pub(super) fn object_at(position: Position) -> String {
-    format!("base/{:020}.json.zst", position.0)
+/// The name of the object that holds a base state up to a position: by its content, as segments
+/// are.
+pub(super) fn object_of(position: Position, sha256: &Digest) -> String {
+    let digest = sha256.to_string();
+    let digest = digest.get(..16).unwrap_or(&digest);
+    format!("base/{:020}-{digest}.json.zst", position.0)
 }
 
 fn message(digest: &[u8; 32]) -> Vec<u8> {

@@ -8,7 +8,7 @@ use domain::{
 
 use super::{
     Archive, BaseEntry, BaseState, Error, Manifest, Place,
-    base::{self, object_at},
+    base::{self, object_of},
 };
 use crate::{
     checkpoint::PublicKey,
@@ -86,8 +86,8 @@ impl Archive {
 /// [`Error::Taken`] when another archive is there, or what the place said.
 pub async fn begin_with(place: &Place, log: LogIdentity, base: &CarriedBase) -> Result<(), Error> {
     let Stamp { position, recorded_at } = base.stamp();
-    let object = object_at(position);
     let (link, sha256) = (Digest(base.state.link), Digest::of(&base.packed));
+    let object = object_of(position, &sha256);
     let entry = BaseEntry { object: object.clone(), position, recorded_at, link, sha256 };
     let mut manifest = Manifest::new(log);
     manifest.base = Some(entry);

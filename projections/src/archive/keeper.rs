@@ -6,7 +6,7 @@ use std::sync::Arc;
 use domain::{log::Position, units::Timestamp};
 use tracing::info;
 
-use super::{Archive, ArchivedStore, Error, Place, Policy, SEGMENT_EVENTS, ShortSegments, run};
+use super::{Archive, ArchivedStore, Error, Place, Policy, run};
 use crate::{
     checkpoint::{self, Checkpoint, CheckpointKey, EVENTS_PER_CHECKPOINT, last::LastFile},
     event_store::{EventStore, HotLog, LogIdentity, READ_EVENTS_MAX},
@@ -59,8 +59,8 @@ pub struct Keeper {
     hot: Arc<dyn EventStore>,
     tables: Arc<dyn HotLog>,
     key: CheckpointKey,
-    /// Where to, and how many of the newest events stay; `None` moves nothing.
-    archive: Option<(Arc<Archive>, u64)>,
+    /// Where to and how; `None` moves nothing.
+    archive: Option<(Arc<Archive>, Policy)>,
     /// Where what it signs is remembered, outside of the database.
     last: Option<LastFile>,
     /// The newest checkpoint that the database was seen to hold; `None` before it was looked up.
@@ -70,13 +70,13 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// A keeper of a database's log; `archive` is where to and how many of the newest events stay.
+    /// A keeper of a database's log; `archive` is where its older part goes, and what of it.
     #[must_use]
     pub fn new(
         hot: Arc<dyn EventStore>,
         tables: Arc<dyn HotLog>,
         key: CheckpointKey,
-        archive: Option<(Arc<Archive>, u64)>,
+        archive: Option<(Arc<Archive>, Policy)>,
     ) -> Self {
         Self { hot, tables, key, archive, last: None, newest: None, remembered: None }
     }
@@ -87,7 +87,12 @@ impl Keeper {
         Self { last: Some(last), ..self }
     }
 
-    /// Does what is due.
+    /// Looks again at what was signed: another node may have kept the log meanwhile.
+    pub fn take_over(&mut self) {
+        self.newest = None;
+    }
+
+    /// Does what is due. May be ended at any instant.
     ///
     /// # Errors
     /// What failed; it is tried again the next time.
@@ -99,14 +104,8 @@ impl Keeper {
         if is_new_life || head.0 >= signed.0.saturating_add(EVENTS_PER_CHECKPOINT) {
             self.sign(now).await?;
         }
-        let Some((archive, keep_events)) = &self.archive else { return Ok(()) };
-        let policy = Policy {
-            keep_events: *keep_events,
-            before: None,
-            segment_events: SEGMENT_EVENTS,
-            short_segments: ShortSegments::Wait,
-        };
-        let moved = run(Arc::clone(&self.hot), self.tables.as_ref(), archive, policy).await?;
+        let Some((archive, policy)) = &self.archive else { return Ok(()) };
+        let moved = run(Arc::clone(&self.hot), self.tables.as_ref(), archive, *policy).await?;
         if moved.segments > 0 {
             info!(events = moved.events, floor = %moved.floor, "Moved events to the archive.");
         }

@@ -202,15 +202,25 @@ impl Manifest {
         found.map(|text| Self::decode(OBJECT, &text)).transpose()
     }
 
-    /// Replaces the manifest `before`, and makes sure that it reads back.
-    pub(super) async fn replace(&self, place: &Place, before: Option<&Self>) -> Result<(), Error> {
-        if Self::read(place).await?.as_ref() != before {
-            return Err(Error::Concurrent { location: place.to_string() });
+    /// Replaces the manifest `before`, which may not have been written yet when it lists nothing;
+    /// and makes sure that it reads back. Of several programs that try at once one succeeds.
+    ///
+    /// # Errors
+    /// [`Error::Concurrent`] when another program has written its own; what was written beside it
+    /// is then no part of the archive.
+    pub(super) async fn replace(&self, place: &Place, before: &Self) -> Result<(), Error> {
+        let is_expected = |found: Option<&[u8]>| match found {
+            Some(text) => Ok(Self::decode(OBJECT, text)? == *before),
+            None => Ok(before.segments.is_empty() && before.base.is_none()),
+        };
+        let replaced = place.replace(OBJECT, is_expected, self.encode()?).await;
+        // Also when it was refused or its answer was lost: it may have been written all the same.
+        let found = Self::read(place).await;
+        match (replaced, found) {
+            (_, Ok(Some(found))) if found == *self => Ok(()),
+            (Ok(false), _) => Err(Error::Concurrent { location: place.to_string() }),
+            (Err(failure), _) | (Ok(true), Err(failure)) => Err(failure),
+            (Ok(true), Ok(_)) => Err(Error::ReadBack { object: OBJECT.to_owned() }),
         }
-        place.put(OBJECT, self.encode()?).await?;
-        if Self::read(place).await?.as_ref() == Some(self) {
-            return Ok(());
-        }
-        Err(Error::ReadBack { object: OBJECT.to_owned() })
     }
 }

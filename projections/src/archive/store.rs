@@ -101,6 +101,10 @@ impl EventStore for ArchivedStore {
         Ok(newest)
     }
 
+    async fn archived(&self) -> Result<Position, Error> {
+        Ok(self.tables.floor().await?.position)
+    }
+
     fn pruned(&self) -> Position {
         self.archive.manifest().begin().0
     }

@@ -14,7 +14,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{Error, FORMAT_VERSION, beside::KeyRow};
-use crate::event_store::{LogId, keys::Forgotten};
+use crate::event_store::{
+    LogId,
+    keys::{Forgotten, forgotten_list},
+};
 
 /// The most bytes of a line: a wrapped key has some 200.
 const LINE_BYTES_MAX: u64 = 64 << 10;
@@ -163,15 +166,19 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Reads a list of forgotten keys: a JSON array, as `diario keys forgotten` prints it.
+/// Reads what a list of forgotten keys holds of a log: the list that a control plane keeps, or a
+/// JSON array, as `diario keys forgotten` prints it, which names no log.
 ///
 /// # Errors
-/// [`Error::Read`], [`Error::MalformedForgotten`].
-pub fn read_forgotten(path: &Path) -> Result<Vec<Forgotten>, Error> {
+/// [`Error::Read`], [`Error::MalformedForgotten`], [`Error::Keys`].
+pub fn read_forgotten(path: &Path, log_id: LogId) -> Result<Vec<Forgotten>, Error> {
     let failed = |source| Error::Read { path: path.to_owned(), source };
     let mut text = Vec::new();
     let file = File::open(path).map_err(failed)?;
     file.take(FORGOTTEN_BYTES_MAX).read_to_end(&mut text).map_err(failed)?;
+    if text.trim_ascii_start().first() != Some(&b'[') {
+        return Ok(forgotten_list::read(path, log_id)?);
+    }
     serde_json::from_slice(&text)
         .map_err(|source| Error::MalformedForgotten { path: path.to_owned(), source })
 }

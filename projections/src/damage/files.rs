@@ -126,7 +126,8 @@ async fn a_flipped_bit_anywhere_in_a_backup_is_refused_or_harmless() {
 
         let into = Endpoint::of(&restored);
         let done =
-            backup::restore(&path("backup"), &Keys::Beside, &[], into.as_target(None), &|_| {}).await;
+            backup::restore(&path("backup"), &Keys::Beside, &[], into.as_target(None), &|_| {})
+                .await;
 
         let said = format!("seed {seed}, {flip:?} of {}", file.display());
         let found = restored.store.read_rows(START, 99).await.unwrap();

@@ -256,7 +256,8 @@ impl Database {
         Ok(connection)
     }
 
-    pub(super) fn failed(&self, operation: &'static str, source: sqlx::Error) -> Error {
+    /// What a failure of an operation on one of its connections means.
+    pub(crate) fn failed(&self, operation: &'static str, source: sqlx::Error) -> Error {
         failure::classify(&self.inner.name, operation, source)
     }
 

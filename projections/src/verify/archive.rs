@@ -28,7 +28,7 @@ pub async fn archive(
     let log = LogIdentity { log_id: manifest.log_id, incarnation };
     let base = archive.carried_base(log).await?;
     let from = options.from.unwrap_or_default();
-    let to = options.to.unwrap_or(manifest.end().0);
+    let to = options.to.unwrap_or_else(|| manifest.end().0);
     let mut source = ArchiveSource::new(archive, from, to);
     let (position, link) = source.begin();
     let keys = options.keys.clone();

@@ -233,7 +233,7 @@ async fn trim(
     if tables.floor().await?.position < until {
         // A run before this one may have listed the segments and then failed to sync the list.
         let manifest = archive.manifest();
-        manifest.replace(archive.place(), Some(manifest.as_ref())).await?;
+        manifest.replace(archive.place(), &manifest).await?;
     }
     loop {
         let floor = tables.floor().await?.position;

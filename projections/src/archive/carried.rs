@@ -100,5 +100,5 @@ pub async fn begin_with(place: &Place, log: LogIdentity, base: &CarriedBase) -> 
     if place.get_whole(&object).await? != base.packed {
         return Err(Error::ReadBack { object });
     }
-    manifest.replace(place, None).await
+    manifest.replace(place, &Manifest::new(log)).await
 }

@@ -19,11 +19,15 @@ pub(super) static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| steps(POSTGRES
 /// Version, description and statements.
 type Step = (i64, &'static str, &'static str);
 
-const SQLITE_STEPS: &[Step] =
-    &[(1, "event log", include_str!("../../../migrations/sqlite/0001_event_log.sql"))];
+const SQLITE_STEPS: &[Step] = &[
+    (1, "event log", include_str!("../../../migrations/sqlite/0001_event_log.sql")),
+    (2, "checkpoint chain", include_str!("../../../migrations/sqlite/0002_checkpoint_chain.sql")),
+];
 
-const POSTGRES_STEPS: &[Step] =
-    &[(1, "event log", include_str!("../../../migrations/postgres/0001_event_log.sql"))];
+const POSTGRES_STEPS: &[Step] = &[
+    (1, "event log", include_str!("../../../migrations/postgres/0001_event_log.sql")),
+    (2, "checkpoint chain", include_str!("../../../migrations/postgres/0002_checkpoint_chain.sql")),
+];
 
 fn steps(steps: &'static [Step]) -> Migrator {
     let migration = |(version, description, statements): &Step| {

@@ -81,7 +81,7 @@ fn a_damaged_database_is_left_as_it_is() {
 
     let half = &good[..good.len() / 2];
     for (bytes, says) in [
-        (b"not a database at all, but long enough".as_slice(), ["not a", "left as it was"]),
+        (b"not a database at all, but long enough".as_slice(), ["not a", "left as it is"]),
         (half, ["damaged", "restore a backup"]),
     ] {
         std::fs::write(&database, bytes).unwrap();

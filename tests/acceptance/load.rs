@@ -95,9 +95,10 @@ fn write(api: &str, name: &str, seen: &Seen) {
 
 /// One command; what it is refused with, or that nobody answers.
 fn vouch(api: &str, id: &str) -> Result<(), String> {
-    let query = "mutation($id: String!) \
-        { upsertFreshnessDomain(name: $id, ttlSeconds: 3600, commandId: $id) { position } }";
-    let body = json!({ "query": query, "variables": { "id": id } }).to_string();
+    let query = "mutation($id: String!, $name: String!) \
+        { upsertFreshnessDomain(name: $name, ttlSeconds: 3600, commandId: $id) { position } }";
+    let variables = json!({ "id": id, "name": id.replace('/', ".") });
+    let body = json!({ "query": query, "variables": variables }).to_string();
     let answer = post(api, &body).map_err(|_| "nobody answers".to_owned())?;
     let (_, answer) = answer.split_once("\r\n\r\n").ok_or("half an answer")?;
     let answer: Value = serde_json::from_str(answer).map_err(|_| "half an answer".to_owned())?;

@@ -140,6 +140,8 @@ impl Place {
     #[cfg(test)]
     pub(super) fn in_s3(server: &crate::testing::s3::Server, prefix: &str) -> Self {
         use object_store::{BackoffConfig, ClientOptions};
+        // As the program does when it starts.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let millis = Duration::from_millis;
         let backoff = BackoffConfig { init_backoff: millis(1), max_backoff: millis(20), base: 2.0 };
         let retry = RetryConfig { backoff, max_retries: 3, retry_timeout: RETRY_TIME };

@@ -103,11 +103,35 @@ fn with_code(
     code_of: impl Fn(&ServerError) -> &'static str,
 ) -> ServerError {
     let code = code_of(&error);
+    error.message = without_value(error.message);
     let extensions = error.extensions.get_or_insert_with(ErrorExtensionValues::default);
     if extensions.get("code").is_none() {
         extensions.set("code", code);
     }
     error
+}
+
+/// async-graphql's words for a value of another type, without the value: it may be a secret in a
+/// wrong place.
+fn without_value(message: String) -> String {
+    let parts =
+        message.strip_prefix("Expected input type ").and_then(|it| it.split_once(", found "));
+    let Some((expected, found)) = parts else { return message };
+    // What it was a part of follows behind the value: types, which the client knows.
+    let mut within = Vec::new();
+    let mut rest = found;
+    while let Some((before, name)) = rest
+        .strip_suffix("\")")
+        .and_then(|it| it.rsplit_once(" (occurred while parsing \""))
+        .filter(|(_, name)| {
+            name.chars().all(|it| it.is_ascii_alphanumeric() || "_[]!".contains(it))
+        })
+    {
+        within.push(format!(" (occurred while parsing \"{name}\")"));
+        rest = before;
+    }
+    within.reverse();
+    format!("Expected input type {expected}, found another.{}", within.concat())
 }
 
 fn refused(code: &'static str, message: impl Into<String>) -> ServerError {
@@ -280,6 +304,23 @@ mod tests {
         assert_eq!(judged("{ a } # [[["), Ok(()));
         assert_eq!(judged(r#"{ a(x: "[[[\"{{{") b(x: """ [ " [ """) }"#), Ok(()));
         assert_eq!(judged("{ ...a ...a } fragment a on Q { b }"), Ok(()));
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_not_quoted() {
+        let told = |value: &str| {
+            let within = "(occurred while parsing \"[A!]\") (occurred while parsing \"B\")";
+            without_value(format!("Expected input type \"A\", found {value}. {within}"))
+        };
+
+        let expected = "Expected input type \"A\", found another. \
+            (occurred while parsing \"[A!]\") (occurred while parsing \"B\")";
+        assert_eq!(told("\"canary\""), expected);
+        assert_eq!(
+            told("[\"canary\", found canary (occurred while parsing \"a canary\")]"),
+            expected
+        );
+        assert_eq!(without_value("of ours, found 3".to_owned()), "of ours, found 3");
     }
 
     #[test]

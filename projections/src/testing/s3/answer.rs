@@ -126,7 +126,10 @@ fn put(parts: &Parts, key: &str, body: Bytes, shared: &Shared) -> Response<Bytes
     }
     let headers = [(header::ETAG, etag(&body)), (header::CONTENT_LENGTH, "0".to_owned())];
     let before = objects.insert(key.to_owned(), body.into());
-    locked(&shared.before).insert(key.to_owned(), before);
+    // What was put once more is no other content.
+    if before.as_ref() != objects.get(key) {
+        locked(&shared.before).insert(key.to_owned(), before);
+    }
     with(StatusCode::OK, &headers, Bytes::new())
 }
 

@@ -60,7 +60,11 @@ fn a_killed_control_plane_goes_on_from_its_journal() {
     cell.terminate();
     assert!(!left_on_machine(&cell_data).is_empty(), "SIGTERM leaves containers running");
     let cell = Cell::start(&server.api, &token, &cell_data, &["--remove-on-stop"]);
-    until("the new agent to take the container up", || running(&server));
+    // Its line comes only by way of an agent that has taken it up.
+    http(&format!("http://{address}:8080/log/after-upgrade"), "x");
+    until("the new agent to take the container up", || {
+        server.text(&["logs", "web"]).contains("after-upgrade").then_some(())
+    });
     cell.terminate();
     assert_eq!(left_on_machine(&cell_data), Vec::<String>::new(), "all of it was removed");
 }

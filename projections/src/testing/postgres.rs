@@ -251,6 +251,9 @@ impl Cluster {
     }
 
     /// As [`Cluster::psql`], where it does not matter whether the server takes it.
+    ///
+    /// # Panics
+    /// When the program is not there.
     pub fn try_psql(&self, database: &str, statements: &str) {
         let mut command = Command::new(self.binaries.join("psql"));
         command.args(["-X", "-q", "-d", &self.url(database), "-c", statements]);

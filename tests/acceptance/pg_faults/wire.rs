@@ -28,9 +28,9 @@ pub(super) enum Answer {
 /// Reads the answer to a command; `Err` when it does not tell a client what to do.
 pub(super) fn judged(answer: &Value) -> Result<(Answer, String), String> {
     if let Some(accepted) = answer["data"].get("it") {
-        let number = |value: &Value| match value {
-            Value::String(text) => text.parse().ok(),
-            other => other.as_u64(),
+        let number = |value: &Value| match value.as_str() {
+            Some(text) => text.parse().ok(),
+            None => value.as_u64(),
         };
         let (position, events) = (number(&accepted["position"]), number(&accepted["events"]));
         let (Some(position), Some(events)) = (position, events) else {

@@ -35,8 +35,9 @@ pub(super) fn classify(path: &Path, operation: &'static str, source: sqlx::Error
 
 /// As [`classify`], of a failure whose operation was named already.
 pub(super) fn told(path: &Path, failure: Error) -> Error {
-    match failure {
-        Error::Database { operation, source } => classify(path, operation, source),
-        failure => failure,
+    if let Error::Database { operation, source } = failure {
+        classify(path, operation, source)
+    } else {
+        failure
     }
 }

@@ -1,7 +1,7 @@
 //! The control plane as a cell sees it: six requests.
 //!
 //! Retries are the callers' business: each request says whether it failed for want of a
-//! connection or was refused in words. [`http`] makes them, [`address`] says where to.
+//! connection or was refused in words. `http` makes them, `address` says where to.
 
 mod address;
 mod http;

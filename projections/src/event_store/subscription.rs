@@ -31,10 +31,19 @@ pub(crate) trait Source: Send + Sync + std::fmt::Debug {
     async fn end(&self) -> Result<Position, Error>;
 }
 
+/// What the ring tells its readers.
+#[derive(Debug, Clone)]
+enum Told {
+    /// A committed event.
+    Event(Arc<Recorded<Event>>),
+    /// That the store knows why there will be no more.
+    LookAgain,
+}
+
 /// The ring that a store publishes its committed events to, in order.
 #[derive(Debug)]
 pub(super) struct Feed {
-    sender: broadcast::Sender<Arc<Recorded<Event>>>,
+    sender: broadcast::Sender<Told>,
     /// The last position that was published.
     published: Mutex<Position>,
 }
@@ -71,10 +80,16 @@ impl Feed {
         }
         for event in events.iter().filter(|event| event.position > before) {
             // Fails only when the last reader left meanwhile: then nobody misses it.
-            if self.sender.send(Arc::new(event.clone())).is_err() {
+            if self.sender.send(Told::Event(Arc::new(event.clone()))).is_err() {
                 return;
             }
         }
+    }
+
+    /// Sends every reader to the store, which tells it why there will be no more events.
+    pub(super) fn look_again(&self) {
+        // Without a reader nobody need be told.
+        drop(self.sender.send(Told::LookAgain));
     }
 
     /// The last position that was published.
@@ -104,7 +119,7 @@ impl Feed {
 pub struct Subscription {
     source: Arc<dyn Source>,
     // Attached before the first read, so that nothing falls between reading and listening.
-    live: broadcast::Receiver<Arc<Recorded<Event>>>,
+    live: broadcast::Receiver<Told>,
     last: Position,
     read: VecDeque<Arc<Recorded<Event>>>,
     is_live: bool,
@@ -138,8 +153,10 @@ impl Subscription {
                 continue;
             }
             match self.live.recv().await {
-                Ok(event) if event.position <= self.last => {}
-                Ok(event) if event.position == self.last.next() => return self.hand_out(event),
+                Ok(Told::Event(event)) if event.position <= self.last => {}
+                Ok(Told::Event(event)) if event.position == self.last.next() => {
+                    return self.hand_out(event);
+                }
                 Ok(_) | Err(RecvError::Lagged(_)) => self.is_live = false,
                 Err(RecvError::Closed) => return Err(Error::Closed),
             }
@@ -157,8 +174,8 @@ impl Subscription {
                 Some(event) => event,
                 None if !self.is_live => break,
                 None => match self.live.try_recv() {
-                    Ok(event) if event.position <= self.last => continue,
-                    Ok(event) if event.position == self.last.next() => event,
+                    Ok(Told::Event(event)) if event.position <= self.last => continue,
+                    Ok(Told::Event(event)) if event.position == self.last.next() => event,
                     Ok(_) | Err(broadcast::error::TryRecvError::Lagged(_)) => {
                         self.is_live = false;
                         break;

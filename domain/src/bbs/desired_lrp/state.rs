@@ -58,7 +58,7 @@ pub(crate) fn evolve(
             process_guid: process_guid.clone(),
             domain: desired.domain.clone(),
             instances: desired.instances,
-            definition: Arc::new((*desired.definition).clone()),
+            definition: Arc::clone(&desired.definition),
             definition_digest: desired.definition.digest(),
             routes: desired.routes.clone(),
             annotation: desired.annotation.clone(),

@@ -18,6 +18,7 @@ use sqlx::{
 
 use super::{
     super::{Error, migrate},
+    pages::Pages,
     tail,
     writer::{Failure, Work, Writer},
 };
@@ -31,7 +32,7 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// Read and written by its owner only.
 const PRIVATE_FILE_MODE: u32 = 0o600;
 const READERS_MAX: u32 = 4;
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An open database: a cheap handle on its writer and its readers.
 #[derive(Debug, Clone)]
@@ -39,6 +40,7 @@ pub struct Database {
     path: PathBuf,
     writer: Writer,
     readers: SqlitePool,
+    pages: Pages,
 }
 
 impl Database {
@@ -102,7 +104,7 @@ impl Database {
             .await
             .map_err(|source| open_error(path, source))?;
         let writer = Writer::start(connection, options);
-        Ok(Self { path: path.to_owned(), writer, readers })
+        Ok(Self { path: path.to_owned(), writer, readers, pages: Pages::of(path) })
     }
 
     /// The file.
@@ -128,12 +130,17 @@ impl Database {
     /// Ends what is queued and closes the file. Handles that are left answer [`Error::Closed`].
     pub async fn close(&self) {
         // The writer goes last: the last connection to close folds the WAL into the file.
+        self.pages.close().await;
         self.readers.close().await;
         self.writer.close().await;
     }
 
     pub(crate) fn readers(&self) -> &SqlitePool {
         &self.readers
+    }
+
+    pub(super) fn pages(&self) -> &Pages {
+        &self.pages
     }
 
     /// See [`Writer::transaction`].

@@ -281,10 +281,11 @@ mod tests {
         columns[SIGNATURE.len() + 9] = 15;
         let mut bytes = &columns[SIGNATURE.len() + 8..];
         assert!(row(&mut bytes).is_err());
-        let mut short = copied();
-        // The length of the position, and one byte of it fewer.
-        short[SIGNATURE.len() + 13] = 7;
-        let mut bytes = &short[SIGNATURE.len() + 8..];
-        assert!(row(&mut bytes).is_err());
+        let mut fields: [Option<&[u8]>; NAMES.len()] = [None; NAMES.len()];
+        fields[0] = Some(&[0; 7]);
+        assert!(matches!(
+            stored(&fields),
+            Err(Failure::Log(Error::Malformed { column: "position", .. }))
+        ));
     }
 }

@@ -45,9 +45,10 @@ fn check(text: &str, allowed: &'static str, is_allowed: fn(char) -> bool) -> Res
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $allowed:literal, $is_allowed:expr) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
+
+        serde_as_text!($name);
 
         impl $name {
             /// Checks a text from outside.
@@ -78,23 +79,10 @@ macro_rules! id {
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = InvalidId;
-            fn try_from(text: String) -> Result<Self, InvalidId> {
-                Self::new(&text)
-            }
-        }
-
         impl std::str::FromStr for $name {
             type Err = InvalidId;
             fn from_str(text: &str) -> Result<Self, InvalidId> {
                 Self::new(text)
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(id: $name) -> Self {
-                id.0.as_ref().to_owned()
             }
         }
     };
@@ -137,9 +125,10 @@ id!(
 ///
 /// Reports of cells use ids of the form `report/<cell>/<cell epoch>/<sequence>`, so that the
 /// highest sequence of each cell can be read back from the log.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(Arc<str>);
+
+serde_as_text!(CommandId);
 
 impl CommandId {
     /// Checks a text from outside.
@@ -169,19 +158,6 @@ impl CommandId {
 impl fmt::Display for CommandId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for CommandId {
-    type Error = InvalidId;
-    fn try_from(text: String) -> Result<Self, InvalidId> {
-        Self::new(&text)
-    }
-}
-
-impl From<CommandId> for String {
-    fn from(id: CommandId) -> Self {
-        id.0.as_ref().to_owned()
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use async_graphql::{Enum, Result, SimpleObject};
 use domain::{
+    bbs::desired_lrp::DesiredLrp,
     event::Event,
     id::ProcessGuid,
     log::{Incarnation, Owner, Position, Recorded, StreamId},
@@ -151,18 +152,26 @@ pub(super) async fn between(
 }
 
 fn desired_lrps(from: &World, to: &World) -> Vec<Found> {
-    let flat = |world: &World| {
+    // Most are the same, and their fields need not be told.
+    let flat = |world: &World, other: &World| {
         let lrps = world.aggregates().desired_lrps();
+        let differs =
+            |lrp: &&DesiredLrp| other.aggregates().desired_lrp(&lrp.process_guid) != Some(*lrp);
+        let lrps = lrps.filter(differs);
         lrps.map(|lrp| (lrp.process_guid.clone(), fields::flat(lrp))).collect()
     };
-    compare(flat(from), flat(to), |guid| Cause::stream(StreamId::DesiredLrp(guid.clone())))
+    compare(flat(from, to), flat(to, from), |guid| {
+        Cause::stream(StreamId::DesiredLrp(guid.clone()))
+    })
 }
 
 fn actual_lrps(from: &World, to: &World) -> Vec<Found> {
-    let flat = |world: &World| {
-        world.aggregates().slots().map(|slot| (slot.key.clone(), fields::flat(slot))).collect()
+    let flat = |world: &World, other: &World| {
+        let slots = world.aggregates().slots();
+        let slots = slots.filter(|slot| other.aggregates().slot(&slot.key) != Some(*slot));
+        slots.map(|slot| (slot.key.clone(), fields::flat(slot))).collect()
     };
-    compare(flat(from), flat(to), |key| Cause::stream(StreamId::ActualLrp(key.clone())))
+    compare(flat(from, to), flat(to, from), |key| Cause::stream(StreamId::ActualLrp(key.clone())))
 }
 
 fn routes(from: &World, to: &World) -> Vec<Found> {

@@ -11,13 +11,16 @@ use domain::{
     command::{Command, Seen},
     event::{Event, UnreadableEvent},
     id::CommandId,
-    log::{Actor, ActorKind, Incarnation, LeaseEpoch, Position, Recorded, StreamId, StreamVersion},
+    log::{
+        Actor, ActorKind, Incarnation, LeaseEpoch, Owner, Position, Recorded, StreamId,
+        StreamVersion,
+    },
     testing,
     units::Timestamp,
 };
 use projections::event_store::{
     self, AppendError, Batch, BatchId, BatchRow, EventStore, Filter, Head, Leaf, NewestOfType,
-    Order, Refusal, Row, Subscription, Turn,
+    Order, OwnerSubscription, Refusal, Row, Subscription, Turn,
     memory::{MemoryLog, MemoryStore},
 };
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -223,6 +226,10 @@ impl EventStore for FaultyStore {
     }
     fn subscribe(&self, after: Position) -> Subscription {
         self.inner.subscribe(after)
+    }
+
+    fn subscribe_to(&self, owner: &Owner, after: Position) -> OwnerSubscription {
+        self.inner.subscribe_to(owner, after)
     }
 }
 

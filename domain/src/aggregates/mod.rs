@@ -460,8 +460,8 @@ impl Aggregates {
     /// Notes the number of a cell's report that an event answers: all that an event changes
     /// beside its own stream. Noting one again, or late, changes nothing.
     pub fn note_report(&mut self, recorded: &Recorded<Event>) {
-        let Some((cell_id, number)) = ReportNumber::of(&recorded.command_id) else { return };
-        if let Some(cell) = self.cells.get_mut(&cell_id)
+        let Some((cell_id, number)) = ReportNumber::with_cell(&recorded.command_id) else { return };
+        if let Some(cell) = self.cells.get_mut(cell_id)
             && cell.cell_epoch == number.cell_epoch
         {
             cell.reports_seen = cell.reports_seen.max(number.sequence);

@@ -80,9 +80,15 @@ impl HeldDefinition {
     }
 }
 
+impl From<Arc<Definition>> for HeldDefinition {
+    fn from(definition: Arc<Definition>) -> Self {
+        Self { digest: definition.digest(), held: Held::Here(definition) }
+    }
+}
+
 impl From<Definition> for HeldDefinition {
     fn from(definition: Definition) -> Self {
-        Self { digest: definition.digest(), held: Held::Here(Arc::new(definition)) }
+        Arc::new(definition).into()
     }
 }
 

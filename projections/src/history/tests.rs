@@ -37,7 +37,7 @@ fn batch(recorded: &Recorded<Event>) -> Batch {
         lease: None,
         events: vec![NewEvent {
             stream: recorded.stream.clone(),
-            event: recorded.event.clone(),
+            event: recorded.event.clone().into(),
             actor: Actor { kind: ActorKind::Cell, name: "cell-1".into(), via: "test".into() },
             correlation: command_id.clone(),
             command_id,

@@ -3,7 +3,10 @@
 //! Bounded in things, fields and events, and says when it was cut. A secret shows as changed by
 //! its fingerprint, never as what it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use async_graphql::{Enum, Result, SimpleObject};
 use domain::{
@@ -292,7 +295,7 @@ fn told(change: Found, events: &Events, incarnation: Incarnation) -> Change {
         .collect();
     mine.sort_by_key(|recorded| recorded.position);
     let newest = mine.split_off(mine.len().saturating_sub(EVENTS_PER_CHANGE_MAX));
-    let newest = newest.into_iter().cloned();
+    let newest = newest.into_iter().cloned().map(Arc::new);
     Change {
         kind: change.kind,
         key: change.key,

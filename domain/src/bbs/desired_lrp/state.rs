@@ -54,7 +54,7 @@ pub(crate) fn evolve(
     stamp: Stamp,
 ) {
     if let Event::Desired(desired) = event {
-        let definition = HeldDefinition::from((*desired.definition).clone());
+        let definition = HeldDefinition::from(Arc::clone(&desired.definition));
         *state = Some(Arc::new(DesiredLrp {
             process_guid: process_guid.clone(),
             domain: desired.domain.clone(),

@@ -33,9 +33,9 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long may be looked for the reason of none.
 const REASON_MAX: Duration = Duration::from_secs(1);
 /// How long one read may take, seen from here; the server gives up a little earlier.
-const READ_MAX: Duration = Duration::from_secs(30);
+pub(super) const READ_MAX: Duration = Duration::from_secs(30);
 /// How many connections answer reads; one more listens.
-const READERS_MAX: u32 = 8;
+pub(super) const READERS_MAX: u32 = 8;
 /// How many connections write what is not the log: keys, snapshots, the lease, presence.
 const WRITERS_MAX: u32 = 3;
 

@@ -47,9 +47,11 @@ fn is_forgotten(server: &Server, crash: &str) -> bool {
     !shown.status.success()
 }
 
+/// Through what it was asked to forget, event by event.
 fn forgotten_by(server: &Server) -> Vec<String> {
-    let events = server.json(&["log", "tail", "--owner", "process/doomed", "--limit", "200"]);
-    let events = events.as_array().unwrap().iter();
+    let question = ["log", "tail", "--owner", "process/doomed", "--limit", "200", "--json"];
+    let events = server.text(&question);
+    let events = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let forgotten = events.filter(|event| event["type"] == "secrets.forgotten");
     forgotten.map(|event| event["actor"]["via"].as_str().unwrap().to_owned()).collect()
 }

@@ -364,7 +364,7 @@ fn hunt(mut machine: Machine) {
     server.stop();
     let traces: Vec<Content> =
         collector.received().into_iter().map(|it| (PathBuf::from("a trace"), it)).collect();
-    for span in ["graphql.execute", "bus.submit", "append", "task.run"] {
+    for span in ["graphql.execute", "bus.submit", "append", "task.desire"] {
         assert!(traces.iter().any(|(_, it)| holds(it, span.as_bytes())), "no span {span} was sent");
     }
     machine.look("sent to the collector of traces", traces);

@@ -14,7 +14,9 @@ use domain::log::Position;
 use projections::{
     archive::{self, Archive, ArchiveSource, ArchivedStore, Place as ArchivePlace, Policy},
     checkpoint::Checkpoint,
-    event_store::{self, EventStore, Floor, HotLog, LogIdentity, StreamRow, chain::Fault},
+    event_store::{
+        self, EventStore, Floor, Head, HotLog, LogId, LogIdentity, StreamRow, chain::Fault,
+    },
     history,
     snapshot::MemorySnapshotStore,
     storage::Location,
@@ -87,6 +89,14 @@ impl HotLog for Kept {
         limit: usize,
     ) -> Result<Vec<StreamRow>, event_store::Error> {
         self.tables.streams(after, limit).await
+    }
+
+    async fn begin_behind(&self, log_id: LogId, floor: Floor) -> Result<Head, event_store::Error> {
+        self.tables.begin_behind(log_id, floor).await
+    }
+
+    async fn add_streams(&self, streams: Vec<StreamRow>) -> Result<(), event_store::Error> {
+        self.tables.add_streams(streams).await
     }
 
     async fn misfit(&self) -> Result<Option<Fault>, event_store::Error> {
@@ -184,7 +194,8 @@ async fn replay(archived: &Archived, to: Position) -> Result<(u64, Duration), Er
     ));
     let started = Stopwatch::start();
     let loaded = history::load(store.as_ref(), &MemorySnapshotStore::default(), to).await?;
-    let world = loaded.world.with_views();
+    let world = loaded.world;
+    world.fill_views();
     let elapsed = started.elapsed();
     storage.close().await;
     Ok((world.position().0, elapsed))

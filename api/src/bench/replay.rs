@@ -84,7 +84,8 @@ async fn fold(location: &Location, to: Position) -> Result<Duration, Error> {
     let started = Stopwatch::start();
     let snapshots = MemorySnapshotStore::default();
     let loaded = history::load(storage.store.as_ref(), &snapshots, to).await?;
-    let world = loaded.world.with_views();
+    let world = loaded.world;
+    world.fill_views();
     let elapsed = started.elapsed();
     if world.position() != to {
         return Err(Error::Unexpected(format!("the fold ended before position {to}")));

@@ -79,8 +79,8 @@ pub enum Error {
         /// Why not.
         source: keys::Error,
     },
-    /// That secrets are forgotten may be in the log, but their keys are not deleted yet.
-    #[error("cannot delete the keys of {owner} yet; it is tried again")]
+    /// That secrets are forgotten may be in the log, but their keys are not deleted or listed yet.
+    #[error("cannot delete and list the keys of {owner} yet; it is tried again")]
     Forget {
         /// Whose.
         owner: Owner,
@@ -130,7 +130,7 @@ pub struct Wish {
 }
 
 impl ControlPlane {
-    /// Submits a client's command, and waits until this node's view shows what it caused.
+    /// Submits a client's command, and waits a little until this node's view shows what it caused.
     ///
     /// # Errors
     /// Why it was refused or not judged; nothing has changed then.
@@ -183,15 +183,18 @@ impl ControlPlane {
         self.catch_up(head).await
     }
 
-    /// Waits until the present shows a position, so that a client reads what it wrote.
+    /// Waits until the present shows a position, so that a client reads what it wrote. Only a
+    /// little: what is durable is to be acknowledged also while the log cannot be read.
     async fn see(&self, position: Position) {
         let span = trace_span!(
             target: SPANS,
             "view.reach",
             diario.position = telemetry::position_attribute(position),
         );
-        if !self.now.reach(position).instrument(span).await {
-            tracing::warn!(%position, "The view stopped following the log.");
+        match timeout(CATCH_UP_MAX, self.now.reach(position).instrument(span)).await {
+            Ok(true) => {}
+            Ok(false) => tracing::warn!(%position, "The view stopped following the log."),
+            Err(_) => tracing::warn!(%position, "A command was answered before the view shows it."),
         }
     }
 

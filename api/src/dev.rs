@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use api::{
     cell_gateway::CellTokens,
-    clock, demo, edge,
+    clock, demo, edge, forgetting,
     http::Access,
     log_keeper,
     node::{Node, Settings},
@@ -44,6 +44,8 @@ pub(crate) struct Options {
     fresh: bool,
     #[command(flatten)]
     archive: log_keeper::Options,
+    #[command(flatten)]
+    lists: forgetting::lists::Options,
     #[command(flatten)]
     ports: edge::Ports,
     #[command(flatten)]
@@ -77,8 +79,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     if options.fresh {
         begin_anew(&options).await?;
     }
-    let archive = options.archive.clone();
-    let settings = Settings { archive, ..Settings::in_folder(&options.data_dir, "dev") };
+    let (archive, lists) = (options.archive.clone(), options.lists.clone());
+    let settings = Settings { archive, lists, ..Settings::in_folder(&options.data_dir, "dev") };
     let node = Node::start(settings).await?;
     let token = cell_token(&options.data_dir)?;
     let tokens = Arc::new(CellTokens::default().with(options.cell_id.clone(), &token));

@@ -39,6 +39,11 @@ struct Arguments {
     /// How to log: `text` for people, `json` for programs.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+
+    /// For tests of crashes: the step at which to die, as STEP:N.
+    #[cfg(debug_assertions)]
+    #[arg(long, global = true, hide = true, env = "DIARIO_FAILPOINT")]
+    failpoint: Option<projections::failpoint::Failpoint>,
 }
 
 /// The exit code of a usage error, as clap's own.
@@ -81,6 +86,8 @@ fn main() -> ExitCode {
         return code;
     }
     let arguments = Arguments::parse();
+    #[cfg(debug_assertions)]
+    arguments.failpoint.into_iter().for_each(projections::failpoint::arm);
     let filter = arguments.log.unwrap_or_else(|| EnvFilter::new(arguments.command.log_level()));
     // Ignored when another provider was installed first: there is only this one.
     drop(rustls::crypto::ring::default_provider().install_default());

@@ -18,11 +18,12 @@ use domain::{
     units::{Milliseconds, Timestamp},
 };
 use projections::{
-    archive, checkpoint,
+    archive,
+    checkpoint::{self, last::LastFile},
     data_dir::{self, DataDirLock},
     event_store::{
         self,
-        keys::{self, Keyring, OsEntropy},
+        keys::{self, ForgottenLists, Keyring, OsEntropy},
     },
     history::{self, History, Snapshotter},
     leases::LEASE_TIME_TO_LIVE,
@@ -70,7 +71,7 @@ pub enum Error {
     /// The archive cannot be used.
     #[error(transparent)]
     Archive(#[from] archive::Error),
-    /// The checkpoint key cannot be used.
+    /// The checkpoint key cannot be used, or the log is not the one that it has signed.
     #[error(transparent)]
     CheckpointKey(#[from] checkpoint::Error),
     /// The keys cannot be opened.
@@ -133,6 +134,8 @@ pub struct Settings {
     pub lease_time_to_live: Milliseconds,
     /// Where the older part of the log goes.
     pub archive: log_keeper::Options,
+    /// Where it is noted what was forgotten.
+    pub lists: forgetting::lists::Options,
 }
 
 impl Settings {
@@ -146,6 +149,7 @@ impl Settings {
             name: name.to_owned(),
             lease_time_to_live: LEASE_TIME_TO_LIVE,
             archive: log_keeper::Options::default(),
+            lists: forgetting::lists::Options::default(),
         }
     }
 }
@@ -161,17 +165,22 @@ impl Node {
         make_private(data_dir)?;
         let lock = DataDirLock::acquire(data_dir)?;
         let clock = Arc::new(Clock::default());
+        let last_checkpoint = LastFile::in_folder(&data_dir.join("keys"));
+        last_checkpoint.check_there(&settings.location).map_err(checkpoint::Error::from)?;
         let storage =
             Storage::open(&settings.location, Incarnation(clock::new_uuid()), clock::wall_clock())
                 .await?;
         let (hot, tables) = (Arc::clone(&storage.store), Arc::clone(&storage.tables));
+        last_checkpoint
+            .check_log(tables.identity().await?, &hot.head().await?)
+            .map_err(checkpoint::Error::from)?;
         let place = &settings.archive.place;
         let (store, archive) =
             archive::join(hot, tables, place.named(), archive::Purpose::Write).await?;
         let snapshots = Arc::clone(&storage.snapshots);
         // Before anything is written: a snapshot may pass over what a newer version wrote.
         event_store::check_known(store.as_ref()).await?;
-        let keyring = open_keyring(data_dir, &storage).await?;
+        let keyring = open_keyring(&settings, &storage).await?;
         let log_keeper =
             log_keeper::open(&storage, archive, &settings.archive, &data_dir.join("keys"))?;
         let observations = open_observations(data_dir)?;
@@ -224,7 +233,9 @@ impl Node {
         );
         loops.spawn("presence sharing", sharing);
         let clock = Arc::clone(&control_plane.clock);
-        loops.spawn("log keeper", log_keeper::run(log_keeper, clock, loops.shutdown.clone()));
+        let lease = control_plane.bus.lease().clone();
+        loops
+            .spawn("log keeper", log_keeper::run(log_keeper, clock, lease, loops.shutdown.clone()));
         let keeper = start_keeper(keeper, &loops);
         let snapshotter = start_snapshotter(snapshotter, control_plane.bus.lease().clone(), &loops);
         Ok(Self { control_plane, storage, loops, keeper, snapshotter, _lock: lock })
@@ -319,11 +330,14 @@ fn make_private(path: &Path) -> Result<(), Error> {
         .map_err(|source| Error::Folder { path: path.to_owned(), source })
 }
 
-async fn open_keyring(data_dir: &Path, storage: &Storage) -> Result<Keyring, Error> {
-    let folder = data_dir.join("keys");
-    make_folder(&folder)?;
+async fn open_keyring(settings: &Settings, storage: &Storage) -> Result<Keyring, Error> {
+    let data_dir = settings.data_dir.as_path();
+    make_folder(&data_dir.join("keys"))?;
     let source = master_keys::source(data_dir)?;
-    Ok(Keyring::open(source, Arc::clone(&storage.keys), Box::new(OsEntropy)).await?)
+    let lists = settings.lists.paths(data_dir);
+    let lists = ForgottenLists::open(lists, storage.store.log_id().await?)?;
+    let keyring = Keyring::open(source, Arc::clone(&storage.keys), Box::new(OsEntropy)).await?;
+    Ok(keyring.listing(lists))
 }
 
 fn open_observations(data_dir: &Path) -> Result<Observations, Error> {

@@ -14,6 +14,7 @@ use api::{
     cell_gateway::CellTokens,
     cli::storage::StorageOptions,
     edge::{self, Tls},
+    forgetting,
     http::Access,
     lease::{TIME_TO_LIVE_MAX, TIME_TO_LIVE_MIN},
     log_keeper,
@@ -38,6 +39,8 @@ pub(crate) struct Options {
     storage: StorageOptions,
     #[command(flatten)]
     archive: log_keeper::Options,
+    #[command(flatten)]
+    lists: forgetting::lists::Options,
     #[command(flatten)]
     ports: edge::Ports,
     #[command(flatten)]
@@ -80,6 +83,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         name: options.node,
         lease_time_to_live: options.lease_ttl,
         archive: options.archive.clone(),
+        lists: options.lists.clone(),
     };
     let has_tls = options.tls_cert.is_some() && options.tls_key.is_some();
     let is_open = !options.address.is_loopback();

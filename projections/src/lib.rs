@@ -8,6 +8,7 @@
 //! - [`view`]: what a view is; [`auction_queue`], [`cell_capacity`], [`cell_assignments`],
 //!   [`route_table`], and [`app_status`] are the views
 //! - [`projector`]: keeps the present world up with the log
+//! - [`failpoint`]: where a debug build can be told to die
 //! - [`history`]: the world at any position
 //! - [`snapshot`]: shards of folded state, so that a start need not read the whole log
 //! - [`leases`]: which of several nodes runs the loops
@@ -18,7 +19,7 @@
 //! - [`transfer`]: exports of the log, and what takes them in again
 //! - [`backup`]: a log and all beside it in a folder, and its restore
 //! - [`data_dir`]: the lock on a data folder; [`private_file`]: files that hold secrets
-//! - [`storage`]: the database that holds it all, opened as one
+//! - [`storage`]: the database that holds it all, opened as one; `damage`: tests of broken files
 //! - `testing`: a Postgres server for tests
 //! - [`worker`]: the one place where a task is spawned
 //!
@@ -31,8 +32,11 @@ pub mod backup;
 pub mod cell_assignments;
 pub mod cell_capacity;
 pub mod checkpoint;
+#[cfg(test)]
+mod damage;
 pub mod data_dir;
 pub mod event_store;
+pub mod failpoint;
 pub mod history;
 pub mod leases;
 pub mod log_stats;

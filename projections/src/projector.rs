@@ -18,6 +18,7 @@ use tracing::error;
 
 use crate::{
     event_store::{self, EventStore, Subscription},
+    failpoint::{self, Step},
     history::note_owner,
     worker,
     world::World,
@@ -83,7 +84,7 @@ impl Now {
     }
 
     /// Why following has ended, when it was for what the log holds: an event of a newer version,
-    /// past which this program must not go.
+    /// past which this program must not go, or another log than before.
     #[must_use]
     pub fn failure(&self) -> Option<&event_store::Error> {
         self.shared.failure.get()
@@ -107,10 +108,10 @@ async fn follow(store: Arc<dyn EventStore>, shared: Arc<Shared>, moved: watch::S
     let mut subscription = store.subscribe(*moved.borrow());
     loop {
         if let Err(failure) = follow_until_failure(&mut subscription, &shared, &moved).await {
-            if failure.is_unreadable() {
+            if failure.is_final() {
                 error!(
                     error = &failure as &dyn std::error::Error,
-                    "The log holds what this program cannot read; it is followed no longer."
+                    "The log is followed no longer."
                 );
                 drop(shared.failure.set(failure));
                 return;
@@ -137,6 +138,7 @@ async fn follow_until_failure(
             }
             (world.apply_all(events.iter().map(Arc::as_ref)), world.position())
         };
+        failpoint::reached(Step::ViewsPublishing);
         moved.send_replace(position);
         let cells = shared.cells.lock().unwrap_or_else(PoisonError::into_inner);
         for sender in changed.iter().filter_map(|cell_id| cells.get(cell_id)) {

@@ -80,11 +80,12 @@ fn a_damaged_database_is_left_as_it_is() {
     let good = std::fs::read(&database).unwrap();
 
     let half = &good[..good.len() / 2];
-    for (bytes, says) in
-        [(b"not a database at all, but long enough".as_slice(), "not a"), (half, "damaged")]
-    {
+    for (bytes, says) in [
+        (b"not a database at all, but long enough".as_slice(), ["not a", "left as it is"]),
+        (half, ["damaged", "restore a backup"]),
+    ] {
         std::fs::write(&database, bytes).unwrap();
-        refused(&dev(folder.path(), "0"), 1, &[says]);
+        refused(&dev(folder.path(), "0"), 1, &says);
         assert_eq!(std::fs::read(&database).unwrap(), bytes, "the file was changed");
     }
     assert_eq!(left_on_machine(&cell_of(folder.path())), Vec::<String>::new());

@@ -3,12 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 #![expect(clippy::disallowed_methods, reason = "a test outside the product waits on real time")]
 
+mod archive;
 mod bad_input;
 mod cells;
 mod demo;
+mod disk;
 mod harness;
+mod load;
 mod lrps;
+mod mixed_up;
+mod moving;
 mod nodes;
+mod pg_faults;
 mod readme;
 mod replay;
 mod restart;

@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path, process::Command};
 
+use projections::testing::postgres::{Cluster, Settings};
+
 use crate::harness::{Server, binary, folder, told, until};
 
 /// The commands of the README's `console` blocks.
@@ -24,7 +26,9 @@ fn every_command_of_the_readme_works() {
     let readme = fs::read_to_string(root.join("README.md")).unwrap();
     assert!(readme.lines().count() < 200, "the README has grown past 200 lines");
     let folder = folder();
-    let server = Server::dev(folder.path());
+    let server = Server::dev(&folder.path().join(".diario"));
+    let cluster = Cluster::start(&Settings::default());
+    let database = cluster.fresh_database();
     // `diario` on the path is the one under test.
     let bin = folder.path().join("bin");
     fs::create_dir(&bin).unwrap();
@@ -43,7 +47,9 @@ fn every_command_of_the_readme_works() {
         if command == "tests/run" || command.starts_with("git ") || command.starts_with("cargo ") {
             continue;
         }
-        let shown = command.replace("http://127.0.0.1:7480", &server.router);
+        let shown = command
+            .replace("http://127.0.0.1:7480", &server.router)
+            .replace("postgres://diario@127.0.0.1/copy", &database);
         // An app needs a moment to become routable, a line to arrive.
         until(&format!("`{command}` to succeed"), || {
             let output = Command::new("sh")
@@ -51,7 +57,7 @@ fn every_command_of_the_readme_works() {
                 .env("PATH", &path)
                 .env("DIARIO_API", &server.api)
                 .env("DIARIO_LOG", "warn")
-                .current_dir(root)
+                .current_dir(folder.path())
                 .output()
                 .unwrap();
             let is_done = output.status.success();

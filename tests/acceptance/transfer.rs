@@ -12,24 +12,24 @@ use serde_json::Value;
 
 use crate::harness::{Server, diario, folder, told};
 
-fn run(arguments: &[&str]) -> Output {
+pub(crate) fn run(arguments: &[&str]) -> Output {
     diario().args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
-fn json(arguments: &[&str]) -> Value {
+pub(crate) fn json(arguments: &[&str]) -> Value {
     let output = run(arguments);
     assert!(output.status.success(), "{arguments:?}: {}", told(&output));
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
 }
 
-fn refused(arguments: &[&str], expected: &str) {
+pub(crate) fn refused(arguments: &[&str], expected: &str) {
     let output = run(arguments);
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", told(&output));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
 }
 
-fn desire(api: &str, guid: &str) {
+pub(crate) fn desire(api: &str, guid: &str) {
     let sized = ["--memory-mb", "64", "--disk-mb", "64", "--env", "TOKEN=canary-in-the-coal-mine"];
     let app = ["--rootfs", "preloaded:diario", "--", "/bin/diario", "sample-app"];
     let arguments = [&["lrp", "desire", "--guid", guid][..], &sized, &app].concat();
@@ -37,7 +37,7 @@ fn desire(api: &str, guid: &str) {
     assert!(output.status.success(), "{}", told(&output));
 }
 
-fn at(path: &Path) -> &str {
+pub(crate) fn at(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 

@@ -95,7 +95,9 @@ impl Error {
     pub(super) fn is_uncertain(&self) -> bool {
         match self {
             Self::Lost { .. } | Self::Unexpected { .. } => true,
-            Self::Refused(refusal) => refusal.code == "OUTCOME_UNKNOWN",
+            Self::Refused(refusal) => {
+                matches!(refusal.code.as_str(), "OUTCOME_UNKNOWN" | "TIMEOUT")
+            }
             Self::Address { .. }
             | Self::Token
             | Self::TokenInClear { .. }

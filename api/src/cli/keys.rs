@@ -6,15 +6,15 @@
 use clap::{Args, Subcommand};
 use domain::log::Owner;
 use projections::event_store::keys::{
-    self, InvalidLabel, KeyLabel, Keyring, LabelInUse, MasterKey, MasterKeySource, MasterKeys,
-    OsEntropy, Rotated,
+    self, ForgottenLists, InvalidLabel, KeyLabel, Keyring, LabelInUse, MasterKey, MasterKeySource,
+    MasterKeys, OsEntropy, Rotated,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
     Error,
-    storage::StorageOptions,
+    storage::{StorageOptions, make_private_folder},
     table::Table,
     target::Session,
     wish::{self, Wish, WishOptions},
@@ -50,7 +50,9 @@ anew is refused. Log lines are not secrets and stay.
 
 Copies that are still wrapped by a master key can outlive it in backups made before, in Postgres'
 archived WAL, and in blocks that a disk keeps: rotate to a new master key and remove the old one, and
-they are worthless too. `diario restore` forgets again what was forgotten since its backup.";
+they are worthless too. What is forgotten is noted on a list outside of the database, in
+keys/forgotten.list of each node's data folder and where --forgotten-list says: by it `diario restore`,
+and each node at its start, forgets again what an older copy of the log brings back.";
 
 /// What can be done with keys.
 #[derive(Debug, Subcommand)]
@@ -90,7 +92,8 @@ pub enum Command {
     },
     /// Lists all that was ever forgotten, as `diario restore --forgotten` reads it. Only reads.
     #[command(after_help = "Example: diario keys forgotten > /safe/forgotten.json\n\n\
-        Keep the list apart from backups, and write it anew after each `diario keys forget`.")]
+        The control plane keeps such a list by itself, in keys/forgotten.list of each node's data \
+        folder and where --forgotten-list says; this one is of the database.")]
     Forgotten {
         #[command(flatten)]
         storage: StorageOptions,
@@ -107,6 +110,8 @@ pub enum Command {
         wish: WishOptions,
         #[command(flatten)]
         place: Place,
+        #[command(flatten)]
+        lists: forgetting::lists::Options,
     },
 }
 
@@ -138,10 +143,17 @@ pub(super) async fn run(command: Command, session: &Session) -> Result<(), Error
         Command::Forget { owner, yes: false, .. } => Err(Error::Usage(format!(
             "the secrets of {owner} could never be read again; if that is meant, add --yes"
         ))),
-        Command::Forget { owner, yes: true, wish, place } if place.offline => {
-            forget_offline(&owner, wish, &place.storage, session).await
+        Command::Forget { owner, yes: true, wish, place, lists } if place.offline => {
+            forget_offline(&owner, wish, &place.storage, &lists, session).await
         }
-        Command::Forget { owner, yes: true, wish, place: _ } => forget(&owner, wish, session).await,
+        Command::Forget {
+            lists: forgetting::lists::Options { forgotten_list: Some(_) }, ..
+        } => {
+            let reason =
+                "--forgotten-list goes with --offline; a node writes those it was started with";
+            Err(Error::Usage(reason.to_owned()))
+        }
+        Command::Forget { owner, yes: true, wish, .. } => forget(&owner, wish, session).await,
     }
 }
 
@@ -305,11 +317,18 @@ async fn forget_offline(
     owner: &Owner,
     wish: WishOptions,
     storage: &StorageOptions,
+    lists: &forgetting::lists::Options,
     session: &Session,
 ) -> Result<(), Error> {
     let command_id = wish.command_id().unwrap_or_else(clock::new_command_id);
     let open = storage.open().await?;
-    let accepted = forgetting::forget_offline(&open.storage, owner, command_id.clone()).await;
+    make_private_folder(&storage.data_dir.join("keys"))?;
+    let paths = lists.paths(&storage.data_dir);
+    let forgotten = async {
+        let lists = ForgottenLists::open(paths, open.storage.store.log_id().await?)?;
+        forgetting::offline::forget(&open.storage, &lists, owner, command_id.clone()).await
+    };
+    let accepted = forgotten.await;
     open.storage.close().await;
     let accepted = accepted?;
     let answer = json!({

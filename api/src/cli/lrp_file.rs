@@ -104,10 +104,24 @@ pub(super) fn read_text(path: &Path) -> Result<String, Error> {
 /// Reads a wish out of a text: JSON when it begins as an object of JSON does, YAML otherwise.
 fn parse<S: DeserializeOwned>(text: &str) -> Result<S, String> {
     if text.trim_start().starts_with('{') {
-        return serde_json::from_str(text).map_err(|failure| failure.to_string());
+        return serde_json::from_str(text).map_err(|failure| without_value(&failure.to_string()));
     }
     let options = serde_saphyr::options! { with_snippet: false };
-    serde_saphyr::from_str_with_options(text, options).map_err(|failure| failure.to_string())
+    serde_saphyr::from_str_with_options(text, options)
+        .map_err(|failure| without_value(&failure.to_string()))
+}
+
+/// A decoder's words without the value that it met, which may be a secret in a wrong place.
+fn without_value(told: &str) -> String {
+    for fault in ["invalid type: ", "invalid value: ", "unknown variant "] {
+        let Some((before, rest)) = told.split_once(fault) else { continue };
+        let Some((met, expected)) = rest.rsplit_once(", expected ") else { continue };
+        // What it is stays: `string "hunter2"` is a string.
+        let kind = met.split(['"', '`']).next().unwrap_or_default();
+        let fault = format!("{fault}{kind}");
+        return format!("{before}{}, expected {expected}", fault.trim_end());
+    }
+    told.to_owned()
 }
 
 /// The same wish as the schema's input.
@@ -203,7 +217,7 @@ mod tests {
             (with("instances: 1").replace("web", "a.b"), &["letters, digits", "line 1"]),
             (with("instances: 1").replace("web", "''"), &["must not be empty", "line 1"]),
             (with("instances: 1").replace("preloaded:diario", "docker"), &["preloaded:", "line 3"]),
-            (with("instances: 1").replace("{run:", "{download:"), &["download", "line 3"]),
+            (with("instances: 1").replace("{run:", "{download:"), &["variant", "run", "line 3"]),
             (with("instances: ["), &["line"]),
             (String::new(), &[]),
             (r#"{"process_guid": "web", "instanzes": 1}"#.to_owned(), &["instanzes", "line 1"]),
@@ -227,9 +241,22 @@ mod tests {
                 "process_guid: web\ndefinition: {{env: [{{name: A, value: [{canary}]}}], {DEFINITION}}}"
             ),
             format!("process_guid: web\ndefinition:\n  env: [{{name: A, value: \"{canary}"),
+            // In the wrong place: the variable itself, a number, a list, a word out of several.
+            format!("process_guid: web\ndefinition: {{env: [A={canary}], {DEFINITION}}}"),
+            format!("process_guid: web\ninstances: {canary}\ndefinition: {{{DEFINITION}}}"),
+            format!("process_guid: web\nroutes: {canary}\ndefinition: {{{DEFINITION}}}"),
+            format!("process_guid: web\ndefinition: {{rootfs: x, action: {canary}}}"),
+            format!("process_guid: web\ndefinition: {{rootfs: {canary}}}"),
+            canary.to_owned(),
+            format!("process_guid: web\ninstances: \"{canary} 1\"\ndefinition: {{{DEFINITION}}}"),
+            format!(r#"{{"process_guid": "web", "instances": "{canary}"}}"#),
+            format!(r#"{{"process_guid": "web", "definition": {{"env": ["{canary}"]}}}}"#),
+            format!(r#"{{"process_guid": "web", "definition": {{"env": "{canary}, expected"}}}}"#),
+            format!(r#"{{"process_guid": "web", "definition": {{"action": "{canary}"}}}}"#),
+            format!(r#"{{"process_guid": "web", "domain": ["{canary}"]}}"#),
         ] {
             let told = refused(&text);
-            assert!(!told.contains(canary), "{told}");
+            assert!(!told.contains(canary), "{told} of {text}");
         }
     }
 

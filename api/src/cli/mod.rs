@@ -149,7 +149,7 @@ pub(crate) enum Error {
     Keys(#[from] projections::event_store::keys::Error),
     /// Secrets cannot be forgotten.
     #[error(transparent)]
-    Forget(#[from] forgetting::Error),
+    Forget(#[from] forgetting::offline::Error),
     /// The archive cannot be used.
     #[error(transparent)]
     Archive(projections::archive::Error),

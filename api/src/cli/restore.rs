@@ -3,14 +3,17 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use clap::Args;
 use domain::log::Incarnation;
 use projections::{
+    archive::{Keeper, Place},
     backup::{self, Endpoint, Manifest, Restored, key_file::read_forgotten, restore::Keys},
+    checkpoint::{CheckpointKey, KEY_FILE, last::LastFile},
     data_dir::DataDirLock,
-    event_store::keys::Forgotten,
+    event_store::keys::{Forgotten, OsEntropy},
     storage::{Location, SQLITE_FILE, Storage},
 };
 use serde_json::json;
@@ -21,21 +24,32 @@ use super::{
     storage::{self, StorageOptions},
     target::Answer,
 };
-use crate::{clock, output};
+use crate::{
+    clock::{self, Clock},
+    forgetting::{self, offline::Noted},
+    output,
+};
 
 pub(super) const EXAMPLES: &str = "Examples:\n  \
     diario restore --from /backups/monday --data-dir /var/lib/diario-new\n  \
-    diario restore --from /backups/monday --keys /safe/keys.ndjson --forgotten /safe/forgotten.json \\\n    \
+    diario restore --from /backups/monday --keys /safe/keys.ndjson --forgotten /safe/forgotten.list \\\n    \
     --database-url postgres://db/diario_new\n\n\
-    The database must be new. The log keeps its id and gets a new incarnation: cursors of the old \
-    one are refused by name. Keys on the list of forgotten ones are left out, so that what was \
-    forgotten since the backup stays forgotten.";
+    The database must be new; only a data folder's log is replaced, with --replace. The log keeps \
+    its id and gets a new incarnation: cursors of the old one are refused by name. The data \
+    folder's checkpoint key signs what was restored. Keys on the list of forgotten ones are left \
+    out, and the restored log says so, so that what was forgotten since the backup stays forgotten: \
+    name the list with --forgotten, unless it is in the folder that is restored into. It is \
+    keys/forgotten.list in the data folder that the backup was taken from, or what \
+    --forgotten-list of its node said.";
 
 /// Where the keys of a data folder are.
 const KEYS_FOLDER: &str = "keys";
 
-/// Where a data folder keeps the list of forgotten keys.
-const FORGOTTEN_FILE: &str = "forgotten.json";
+/// Where a data folder keeps the archive of a pruned log by default.
+const ARCHIVE_FOLDER: &str = "archive";
+
+/// What a log that was replaced is called.
+const REPLACED_FILE: &str = "diario.db.replaced";
 
 /// Where a SQLite log is restored before it gets its name.
 const RESTORING_FILE: &str = "diario.db.restoring";
@@ -54,10 +68,63 @@ pub struct Options {
     /// Restore without the wrapped data keys: no secret of the log can ever be read again.
     #[arg(long)]
     without_keys: bool,
-    /// The list of keys that were forgotten since, as `diario keys forgotten` prints it; keys/forgotten.json of the new data folder
-    /// where that is there.
+    /// A list of keys that were forgotten since: the one that a node keeps, or what `diario keys
+    /// forgotten` printed. May be given several times; keys/forgotten.list of the data folder is
+    /// read in any case where it is there.
     #[arg(long, value_name = "FILE")]
-    forgotten: Option<PathBuf>,
+    forgotten: Vec<PathBuf>,
+    /// Put the backup in place of the log that is in the data folder, which is kept beside it as
+    /// diario.db.replaced.
+    #[arg(long)]
+    replace: bool,
+    /// Of a pruned log: where the state goes that it begins with, a new folder or
+    /// s3://BUCKET/PREFIX; by default the folder `archive` in the data folder.
+    #[arg(long, value_name = "DIR|URL")]
+    archive: Option<String>,
+    /// An S3 store other than Amazon's, such as http://127.0.0.1:9000.
+    #[arg(long)]
+    s3_endpoint: Option<String>,
+}
+
+impl Options {
+    /// The new archive of a pruned log. Without a name there is one for a data folder only: nodes
+    /// on a shared database must all reach it.
+    fn archive(&self, location: &Location) -> Result<Option<Place>, Error> {
+        let beside = self.storage.data_dir.join(ARCHIVE_FOLDER);
+        let name = match (&self.archive, location) {
+            (Some(name), _) => name.clone(),
+            (None, Location::Sqlite { .. }) => beside.display().to_string(),
+            (None, Location::Postgres { .. }) => return Ok(None),
+        };
+        Ok(Some(Place::create(&name, self.s3_endpoint.as_deref())?))
+    }
+}
+
+/// What was forgotten since a backup, and what the restored log was told of it.
+struct Since {
+    lists: Vec<PathBuf>,
+    forgotten: Vec<Forgotten>,
+}
+
+impl Since {
+    fn read(options: &Options, manifest: &Manifest) -> Result<Self, Error> {
+        let mut lists = options.forgotten.clone();
+        let beside = forgetting::lists::in_folder(&options.storage.data_dir);
+        if beside.exists() {
+            lists.push(beside);
+        }
+        let mut forgotten = Vec::new();
+        for list in &lists {
+            forgotten.extend(read_forgotten(list, manifest.log_id)?);
+        }
+        Ok(Self { lists, forgotten })
+    }
+}
+
+/// What was restored, and what of it was forgotten again.
+struct Done {
+    restored: Restored,
+    noted: Noted,
 }
 
 pub(super) async fn run(options: Options, answer: &Answer) -> Result<(), Error> {
@@ -67,30 +134,30 @@ pub(super) async fn run(options: Options, answer: &Answer) -> Result<(), Error> 
         (Some(path), false) => Keys::File(path.clone()),
         (None, false) => Keys::Beside,
     };
-    let list = forgotten_list(&options);
-    let forgotten = list.as_deref().map(read_forgotten).transpose()?;
+    let since = Since::read(&options, &manifest)?;
     let data_dir = options.storage.data_dir.as_path();
-    let restored = match options.storage.location()? {
+    let done = match options.storage.location()? {
         Location::Sqlite { .. } => {
-            let _lock = empty_folder(data_dir)?;
-            into_folder(&options, &keys, forgotten.as_deref(), &manifest, data_dir).await?
+            let _lock =
+                if options.replace { to_replace(data_dir)? } else { empty_folder(data_dir)? };
+            into_folder(&options, &keys, &since, &manifest, data_dir).await?
+        }
+        Location::Postgres { .. } if options.replace => {
+            let told = "--replace is for a data folder: nodes may be connected to a database; \
+                        restore into a new one and start them on that";
+            return Err(Error::Usage(told.to_owned()));
         }
         location @ Location::Postgres { .. } => {
-            into_database(&options, &keys, forgotten.as_deref(), &manifest, &location).await?
+            into_database(&options, &keys, &since, &manifest, &location).await?
         }
     };
-    if forgotten.is_none() && manifest.data_keys > 0 && keys != Keys::GivenUp {
+    if since.lists.is_empty() && manifest.data_keys > 0 && keys != Keys::GivenUp {
         output::progress(
             "warning: no list of forgotten keys was given (--forgotten): what was forgotten since \
              the backup can be read again; forget it again with `diario keys forget`",
         );
     }
-    show(answer, &restored, &options)
-}
-
-fn forgotten_list(options: &Options) -> Option<PathBuf> {
-    let beside = options.storage.data_dir.join(KEYS_FOLDER).join(FORGOTTEN_FILE);
-    options.forgotten.clone().or_else(|| beside.exists().then_some(beside))
+    show(answer, &done, &since, &options)
 }
 
 /// Locks a data folder in which nothing but keys may be.
@@ -103,7 +170,8 @@ fn empty_folder(data_dir: &Path) -> Result<DataDirLock, Error> {
             for entry in entries {
                 let name = entry.map_err(failed)?.file_name();
                 let name = name.to_string_lossy();
-                let is_ours = name == KEYS_FOLDER || name == "lock";
+                // The archive may be left of a restore that was broken off.
+                let is_ours = [KEYS_FOLDER, ARCHIVE_FOLDER, "lock"].contains(&&*name);
                 if !is_ours && !name.starts_with(RESTORING_FILE) {
                     let (folder, name) = (data_dir.to_owned(), name.into_owned());
                     return Err(Error::FolderNotEmpty { folder, name });
@@ -111,6 +179,22 @@ fn empty_folder(data_dir: &Path) -> Result<DataDirLock, Error> {
             }
         }
     }
+    lock(data_dir)
+}
+
+/// Locks a data folder whose log is to be replaced.
+fn to_replace(data_dir: &Path) -> Result<DataDirLock, Error> {
+    let earlier = data_dir.join(REPLACED_FILE);
+    if earlier.exists() {
+        let earlier = earlier.display();
+        return Err(Error::Usage(format!(
+            "{earlier} is there of an earlier --replace: move it away"
+        )));
+    }
+    lock(data_dir)
+}
+
+fn lock(data_dir: &Path) -> Result<DataDirLock, Error> {
     storage::make_private_folder(data_dir)?;
     DataDirLock::acquire(data_dir).map_err(|source| storage::Error::InUse { source }.into())
 }
@@ -120,10 +204,10 @@ fn empty_folder(data_dir: &Path) -> Result<DataDirLock, Error> {
 async fn into_folder(
     options: &Options,
     keys: &Keys,
-    forgotten: Option<&[Forgotten]>,
+    since: &Since,
     manifest: &Manifest,
     data_dir: &Path,
-) -> Result<Restored, Error> {
+) -> Result<Done, Error> {
     let restoring = data_dir.join(RESTORING_FILE);
     let failed = |source| backup::Error::Write { path: restoring.clone(), source };
     for suffix in ["", "-wal", "-shm"] {
@@ -135,48 +219,98 @@ async fn into_folder(
         }
     }
     let location = Location::Sqlite { file: restoring.clone() };
-    let restored = into_database(options, keys, forgotten, manifest, &location).await?;
+    let done = into_database(options, keys, since, manifest, &location).await?;
     // The last connection folds the write-ahead log into the file; what is left there would be lost.
     let log = data_dir.join(format!("{RESTORING_FILE}-wal"));
     if fs::metadata(&log).is_ok_and(|metadata| metadata.len() > 0) {
         let left = io::Error::other("its write-ahead log was not folded in; restore again");
         return Err(failed(left).into());
     }
+    if options.replace {
+        set_aside(data_dir).await?;
+    }
     fs::rename(&restoring, data_dir.join(SQLITE_FILE)).map_err(failed)?;
     fs::File::open(data_dir).and_then(|folder| folder.sync_all()).map_err(failed)?;
-    Ok(restored)
+    Ok(done)
+}
+
+/// Gives the log that is to be replaced another name, whole: with its write-ahead log folded in
+/// where it can still be opened, and that moved along, and first, where it cannot. One that stayed
+/// would be taken for the new log's.
+async fn set_aside(data_dir: &Path) -> Result<(), Error> {
+    let replaced = data_dir.join(REPLACED_FILE);
+    let failed = |source| backup::Error::Write { path: replaced.clone(), source };
+    let file = data_dir.join(SQLITE_FILE);
+    if !file.exists() {
+        return Ok(());
+    }
+    let location = Location::Sqlite { file };
+    if let Ok(storage) = storage::open_at(&location, Incarnation(clock::new_uuid())).await {
+        storage.close().await;
+    }
+    for suffix in ["-shm", "-wal", ""] {
+        let from = data_dir.join(format!("{SQLITE_FILE}{suffix}"));
+        if from.exists() {
+            let to = data_dir.join(format!("{REPLACED_FILE}{suffix}"));
+            fs::rename(from, to).map_err(failed)?;
+        }
+    }
+    Ok(())
 }
 
 async fn into_database(
     options: &Options,
     keys: &Keys,
-    forgotten: Option<&[Forgotten]>,
+    since: &Since,
     manifest: &Manifest,
     location: &Location,
-) -> Result<Restored, Error> {
+) -> Result<Done, Error> {
+    let archive = match manifest.floor {
+        Some(_) => options.archive(location)?,
+        None => None,
+    };
     let incarnation = Incarnation(clock::new_uuid());
     let storage = storage::open_at(location, incarnation).await?;
     let bar = EventsBar::new("restore", manifest.events);
     let progress = |events| bar.at(events);
-    let restored = restore_into(&storage, options, keys, forgotten, &progress).await;
+    let done = restore_into(&storage, options, keys, since, archive.as_ref(), &progress).await;
     storage.close().await;
-    Ok(restored?)
+    done
 }
 
 async fn restore_into(
     storage: &Storage,
     options: &Options,
     keys: &Keys,
-    forgotten: Option<&[Forgotten]>,
+    since: &Since,
+    archive: Option<&Place>,
     progress: &(dyn Fn(u64) + Send + Sync),
-) -> Result<Restored, backup::Error> {
+) -> Result<Done, Error> {
     let endpoint = Endpoint::of(storage);
-    let forgotten = forgotten.unwrap_or_default();
-    backup::restore(&options.from, keys, forgotten, endpoint.as_target(), progress).await
+    let (into, forgotten) = (endpoint.as_target(archive), since.forgotten.as_slice());
+    let restored = backup::restore(&options.from, keys, forgotten, into, progress).await?;
+    // All of them: the keys may have been copied later than the log, and tell of more.
+    let forgotten = storage.keys.forgotten().await?;
+    let noted = forgetting::offline::note(storage, &forgotten).await?;
+    sign(storage, &options.storage.data_dir).await?;
+    Ok(Done { restored, noted })
 }
 
-fn show(answer: &Answer, restored: &Restored, options: &Options) -> Result<(), Error> {
-    let Restored { manifest, head, data_keys, keys_forgotten, owners_forgotten } = restored;
+/// States by the data folder's key what the restored log is: its older checkpoints are of the life
+/// before, and by the key of whoever signed then.
+async fn sign(storage: &Storage, data_dir: &Path) -> Result<(), Error> {
+    let keys = data_dir.join(KEYS_FOLDER);
+    storage::make_private_folder(&keys)?;
+    let key = CheckpointKey::create_or_open(&keys.join(KEY_FILE), &OsEntropy)?;
+    let (store, tables) = (Arc::clone(&storage.store), Arc::clone(&storage.tables));
+    let keeper = Keeper::new(store, tables, key, None);
+    let mut keeper = keeper.remembering(LastFile::in_folder(&keys));
+    Ok(keeper.sign(Clock::default().now()).await?)
+}
+
+fn show(answer: &Answer, done: &Done, since: &Since, options: &Options) -> Result<(), Error> {
+    let Restored { manifest, head, data_keys, keys_forgotten, owners_forgotten } = &done.restored;
+    let noted = done.noted;
     let told = json!({
         "position": head.position,
         "link": hex::encode(head.link),
@@ -188,6 +322,9 @@ fn show(answer: &Answer, restored: &Restored, options: &Options) -> Result<(), E
         "dataKeys": data_keys,
         "keysForgotten": keys_forgotten,
         "ownersForgotten": owners_forgotten,
+        "forgottenLists": since.lists,
+        "ownersForgottenAgain": noted.owners,
+        "head": noted.position,
     });
     let master = options.storage.data_dir.join(KEYS_FOLDER).join("master.key");
     answer.show(&told, || {
@@ -198,6 +335,12 @@ fn show(answer: &Answer, restored: &Restored, options: &Options) -> Result<(), E
             format!("incarnation  {} (before: {})", head.incarnation.0, manifest.incarnation.0),
             format!(
                 "keys         {data_keys} put back, {keys_forgotten} of {owners_forgotten} owners left out as forgotten"
+            ),
+            format!(
+                "forgotten    {} owners' secrets again, as {} lists tell; the log ends at @{}",
+                noted.owners,
+                since.lists.len(),
+                noted.position
             ),
             String::new(),
             "What to do next:".to_owned(),

@@ -52,6 +52,16 @@ pub enum Error {
     /// The data folder holds no log.
     #[error("{} holds no log; name the folder of a control plane with --data-dir", .0.display())]
     NoLog(PathBuf),
+    /// The file of the log holds nothing.
+    #[error(
+        "{} is empty, so it holds no log: bring the file back, or restore a backup with `diario \
+         restore`",
+        file.display()
+    )]
+    EmptyLog {
+        /// The file.
+        file: PathBuf,
+    },
     /// The data folder cannot be made.
     #[error("cannot make the data folder {folder}")]
     Folder {
@@ -132,9 +142,14 @@ impl StorageOptions {
         Ok(OpenStorage { storage, _lock: lock })
     }
 
-    /// Where the log is; a missing one is never made by a command of operators.
+    /// Where the log is; one that is missing or empty is never made by a command of operators.
     fn existing(&self) -> Result<Location, Error> {
         let location = self.location()?;
+        if let Location::Sqlite { file } = &location
+            && fs::metadata(file).is_ok_and(|found| found.len() == 0)
+        {
+            return Err(Error::EmptyLog { file: file.clone() });
+        }
         match &location {
             Location::Sqlite { file } if !file.exists() => Err(Error::NoLog(self.data_dir.clone())),
             Location::Sqlite { .. } | Location::Postgres { .. } => Ok(location),

@@ -212,12 +212,28 @@ pub(super) async fn follow<E: From<Error>>(
                 Step::GoOn(next) => cursor = Some(next),
                 Step::Stop => return Ok(()),
             },
-            Ok(None) | Err(Error::Lost { .. }) => {
+            Err(failure) if !passes(&failure) => return Err(failure.into()),
+            Ok(None) | Err(_) => {
                 output::progress("The connection was lost; trying again until it is back.");
                 subscription = again(client, document, variables(cursor.as_deref())).await?;
             }
-            Err(failure) => return Err(failure.into()),
         }
+    }
+}
+
+/// Whether the same question is expected to be answered later.
+fn passes(failure: &Error) -> bool {
+    match failure {
+        Error::Lost { .. } | Error::Unreachable { .. } => true,
+        // The log cannot be read just now.
+        Error::Refused(refusal) => refusal.code == "UNAVAILABLE",
+        Error::Address { .. }
+        | Error::Token
+        | Error::TokenInClear { .. }
+        | Error::CaFile { .. }
+        | Error::Certificates { .. }
+        | Error::Prepare(_)
+        | Error::Unexpected { .. } => false,
     }
 }
 
@@ -226,7 +242,7 @@ async fn again(client: &Client, document: &str, variables: Value) -> Result<Subs
     loop {
         tokio::time::sleep(RETRY_AFTER).await;
         match client.subscribe(document, variables.clone()).await {
-            Err(Error::Lost { .. } | Error::Unreachable { .. }) => {}
+            Err(failure) if passes(&failure) => {}
             other => return other,
         }
     }

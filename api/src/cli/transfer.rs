@@ -81,17 +81,24 @@ pub(super) const IMPORT_EXAMPLES: &str = "Examples:\n  \
 /// Where an export comes from, as its header tells.
 pub(super) async fn origin(endpoint: &Endpoint) -> Result<Origin, Error> {
     let log_id = endpoint.store.log_id().await.map_err(transfer::Error::Store)?;
-    let floor = endpoint.hot.floor().await.map_err(transfer::Error::Store)?;
+    let floor = match &endpoint.archive {
+        Some(archive) => archive.manifest().begin(),
+        None => {
+            let floor = endpoint.hot.floor().await.map_err(transfer::Error::Store)?;
+            (floor.position, floor.link)
+        }
+    };
     let program_version = env!("CARGO_PKG_VERSION").to_owned();
     let created_at = Clock::default().now();
-    Ok(Origin { log_id, program_version, created_at, floor: (floor.position, floor.link) })
+    Ok(Origin { log_id, program_version, created_at, floor })
 }
 
 /// An open log to read from, with the archive that holds its older part where it has one.
 pub(super) async fn source(storage: &Storage, place: &PlaceOptions) -> Result<Endpoint, Error> {
     let mut endpoint = Endpoint::of(storage);
     let (hot, tables) = (Arc::clone(&endpoint.store), Arc::clone(&endpoint.hot));
-    endpoint.store = archive::join(hot, tables, place.named(), Purpose::Read).await?.0;
+    let joined = archive::join(hot, tables, place.named(), Purpose::Read).await?;
+    (endpoint.store, endpoint.archive) = joined;
     Ok(endpoint)
 }
 

@@ -57,7 +57,7 @@ pub enum Error {
     #[error("too many commands wait; try again in a second")]
     Busy,
     /// The log could not be written; nothing was changed.
-    #[error("the log could not be written: {reason}; try again")]
+    #[error("nothing was changed, try again: the log could not be written ({reason})")]
     Unavailable {
         /// What the store said.
         reason: String,
@@ -68,7 +68,7 @@ pub enum Error {
     )]
     OutcomeUnknown,
     /// The control plane is going down; nothing was decided.
-    #[error("the control plane is going down")]
+    #[error("the control plane is going down: nothing was changed; try again, or ask another node")]
     Closed,
 }
 
@@ -177,8 +177,9 @@ impl CommandBus {
         self.requests.closed().await;
     }
 
-    /// Why the bus has ended, when it was for what the log holds: an event of a newer version,
-    /// past which this program must not decide anything.
+    /// Why the bus has ended, when starting anew is no remedy by itself: an event of a newer
+    /// version, past which this program must not decide anything, another log than before, or a
+    /// disk that has failed.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.get().map(String::as_str)

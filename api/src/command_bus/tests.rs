@@ -37,7 +37,11 @@ enum Fault {
     LostBeforeWriting,
     Failed,
     Closed,
+    /// From now on the disk fails under every commit.
+    DiskFailed,
     LeasePassed,
+    /// The log ends earlier than it did.
+    CutOff,
     /// From now on every batch with an event of this command.
     Refuses(&'static str),
 }
@@ -121,7 +125,7 @@ impl EventStore for FaultyStore {
         self.appends.fetch_add(1, Ordering::Relaxed);
         let fault = {
             let mut fault = self.fault.lock().unwrap();
-            let lasts = matches!(*fault, Fault::Refuses(_));
+            let lasts = matches!(*fault, Fault::Refuses(_) | Fault::DiskFailed);
             if lasts { *fault } else { std::mem::replace(&mut *fault, Fault::None) }
         };
         let id = batch.id;
@@ -140,7 +144,14 @@ impl EventStore for FaultyStore {
                 self.inner.append(batch).await?;
                 Err(AppendError::OutcomeUnknown { batch: id })
             }
-            Fault::LostBeforeWriting => Err(AppendError::OutcomeUnknown { batch: id }),
+            Fault::LostBeforeWriting | Fault::DiskFailed => {
+                Err(AppendError::OutcomeUnknown { batch: id })
+            }
+            Fault::CutOff => {
+                let mut head = self.inner.head().await.map_err(AppendError::Failed)?;
+                head.position = Position(head.position.0 - 1);
+                Err(AppendError::HeadMoved { head })
+            }
             Fault::Failed => Err(AppendError::Failed(event_store::Error::Gap(Position(1)))),
             Fault::Closed => Err(AppendError::Failed(event_store::Error::Closed)),
             Fault::Refuses(id) => {
@@ -158,8 +169,13 @@ impl EventStore for FaultyStore {
         Ok(Box::new(GuardedTurn { store, head, moved, _guard: guard }))
     }
     async fn find_batch(&self, id: BatchId) -> Read<Option<Vec<Recorded<Event>>>> {
-        if matches!(*self.fault.lock().unwrap(), Fault::Closed) {
+        let fault = *self.fault.lock().unwrap();
+        if matches!(fault, Fault::Closed) {
             return Err(event_store::Error::Closed);
+        }
+        if matches!(fault, Fault::DiskFailed) {
+            let (database, reason) = ("diario.db".to_owned(), "disk I/O error".to_owned());
+            return Err(event_store::Error::DiskFailed { database, reason });
         }
         let left = self.lost_finds.load(Ordering::Relaxed);
         if left > 0 {
@@ -501,6 +517,66 @@ async fn only_the_culprit_of_a_refused_batch_fails() {
 }
 
 #[tokio::test]
+async fn the_culprit_of_a_refused_batch_takes_nothing_from_who_asked_after_it() {
+    let store = FaultyStore::new();
+    let bus = bus(&store);
+    store.fail_next(Fault::Refuses("c1"));
+    let several = vec![user("c1", testing::desire("a", 1)), user("c2", testing::desire("b", 1))];
+
+    let (several, one, other) = tokio::join!(
+        bus.submit_all(several),
+        bus.submit(user("c3", testing::desire("c", 1))),
+        bus.submit(user("c4", testing::desire("d", 1))),
+    );
+
+    assert!(matches!(several, Err(Error::Unavailable { .. })), "{several:?}");
+    for (accepted, command_id) in [(one, "c3"), (other, "c4")] {
+        let position = accepted.unwrap().position;
+        let log = log(&store).await;
+        let event = log.iter().find(|event| event.position == position).unwrap();
+        assert_eq!(event.command_id.as_str(), command_id);
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_ends_before_what_was_decided_on_ends_the_bus() {
+    let store = FaultyStore::new();
+    let (bus, _) = node(&store);
+    bus.submit(user("c1", testing::desire("web", 1))).await.unwrap();
+    store.fail_next(Fault::CutOff);
+
+    let refused = bus.submit(user("c2", testing::desire("other", 1))).await;
+
+    assert!(matches!(refused, Err(Error::Unavailable { .. })), "{refused:?}");
+    timeout(Duration::from_secs(10), bus.ended()).await.unwrap();
+    assert!(bus.failure().is_some_and(|reason| reason.contains("was cut off")));
+}
+
+/// Only what changed something is in the log, where every node finds it.
+#[tokio::test]
+async fn a_command_that_changed_nothing_is_judged_anew_by_another_node_and_takes_effect_once() {
+    let store = FaultyStore::new();
+    let (one, two) = (node(&store).0, node(&store).0);
+    let scale = |id, instances| {
+        let update = desired_lrp::Update { instances: Some(instances), ..Default::default() };
+        let process_guid = testing::process_guid("web");
+        user(id, desired_lrp::Command::Update { process_guid, update })
+    };
+    one.submit(user("c1", testing::desire("web", 1))).await.unwrap();
+    assert_eq!(one.submit(scale("c2", 1)).await.unwrap().events, 0);
+    one.submit(scale("c3", 2)).await.unwrap();
+
+    let elsewhere = two.submit(scale("c2", 1)).await.unwrap();
+    two.submit(scale("c4", 3)).await.unwrap();
+    // That node has heard meanwhile that it took effect elsewhere, or finds it in the log.
+    let repeated = [one.submit(scale("c2", 1)).await, two.submit(scale("c2", 1)).await];
+
+    assert_eq!(elsewhere, Accepted { position: Position(3), events: 1 });
+    assert!(repeated.iter().all(Result::is_ok));
+    assert_eq!(log(&store).await.len(), 4, "it took effect twice");
+}
+
+#[tokio::test]
 async fn a_bus_whose_store_is_closed_ends_and_says_so() {
     let store = FaultyStore::new();
     let bus = bus(&store);
@@ -512,6 +588,24 @@ async fn a_bus_whose_store_is_closed_ends_and_says_so() {
     assert!(matches!(failed, Err(Error::Unavailable { .. })));
     let later = bus.submit(user("c2", testing::desire("web", 1))).await;
     assert!(matches!(later, Err(Error::Closed)));
+}
+
+#[tokio::test]
+async fn a_disk_that_fails_under_a_commit_ends_the_bus_and_says_why() {
+    let store = FaultyStore::new();
+    let bus = bus(&store);
+    store.fail_next(Fault::DiskFailed);
+
+    let asked = bus.submit(user("c1", testing::desire("web", 1))).await;
+    timeout(Duration::from_secs(10), bus.ended()).await.unwrap();
+
+    // It may be found there when the file is opened again.
+    assert!(matches!(asked, Err(Error::OutcomeUnknown)), "{asked:?}");
+    let reason = bus.failure().unwrap();
+    assert!(reason.contains("see to the disk, then start diario again"), "{reason}");
+    let later = bus.submit(user("c2", testing::desire("web", 1))).await;
+    assert!(matches!(later, Err(Error::Closed)));
+    assert!(log(&store).await.is_empty());
 }
 
 #[tokio::test]

@@ -14,8 +14,9 @@ use domain::{
     log::{LeaseEpoch, Position},
 };
 use futures_util::FutureExt as _;
-use projections::event_store::{
-    self, AppendError, Batch, BatchId, EventStore, Refusal, Subscription, Turn,
+use projections::{
+    event_store::{self, AppendError, Batch, BatchId, EventStore, Refusal, Subscription, Turn},
+    failpoint::{self, Step},
 };
 use tokio::{sync::mpsc, time::timeout};
 use tracing::{Instrument as _, Span, debug, error, info, trace_span, warn};
@@ -44,17 +45,16 @@ pub(super) struct Writer {
     clock: Arc<Clock>,
     lease: Lease,
     writers: Writers,
-    /// What others write, while there is nothing to do; `None` after a failure, until the next
-    /// refusal tells that the head has moved.
+    /// What others write, while there is nothing to do; `None` where nobody else writes.
     feed: Option<Subscription>,
     waiting: mpsc::Receiver<Request>,
     carried: VecDeque<Request>,
     gathering: Gathering,
     contention: Contention,
-    /// Nothing can be written any more: the store is closed, or the log holds what this program
-    /// cannot read.
+    /// Nothing can be written any more: the store is closed, its disk has failed, or the log holds
+    /// what this program cannot read.
     is_closed: bool,
-    /// What the log holds that this program cannot read.
+    /// Why, unless it was closed.
     failure: Arc<OnceLock<String>>,
 }
 
@@ -141,10 +141,11 @@ impl Writer {
                     Ok(()) => {}
                     Err(failure) => {
                         warn!(error = %failure, "The command bus cannot follow the log.");
-                        self.feed = None;
                         if self.ends_with(&failure) {
                             return false;
                         }
+                        tokio::time::sleep(RETRY_PAUSE).await;
+                        self.feed = Some(self.store.subscribe(self.decider.head().position));
                     }
                 },
             }
@@ -209,7 +210,10 @@ impl Writer {
         let answered = requests.len();
         let mut outcomes = outcomes.into_iter();
         for request in requests {
-            let mine: Answer = outcomes.by_ref().take(request.envelopes.len()).collect();
+            failpoint::reached(Step::BusAnswering);
+            // All of its own first: the first that has none must not leave the rest to the next.
+            let mine: Vec<_> = outcomes.by_ref().take(request.envelopes.len()).collect();
+            let mine: Answer = mine.into_iter().collect();
             // A caller that went away is not told; what it asked for is durable all the same.
             drop(request.answer.send(mine));
         }
@@ -282,6 +286,7 @@ impl Writer {
                 None => self.confirm(tentative).await,
             };
         }
+        failpoint::reached(Step::BusDecided);
         let batch = Batch {
             id: BatchId(clock::new_uuid()),
             decided_on: tentative.decided_on,
@@ -308,8 +313,12 @@ impl Writer {
     ) -> Result<Attempt, Failure> {
         match failure {
             AppendError::HeadMoved { head } => {
-                debug!(head = %head.position, "Another node wrote first; deciding anew.");
+                let decided_on = tentative.decided_on;
                 self.decider.undo(tentative);
+                if let Err(failure) = not_behind(decided_on, head.position) {
+                    return Err(Failure::NotJudged(self.unavailable(&failure)));
+                }
+                debug!(head = %head.position, "Another node wrote first; deciding anew.");
                 self.contention.note_moved();
                 Ok(Attempt::Again)
             }
@@ -347,15 +356,18 @@ impl Writer {
 
     /// Whether nothing can be decided any more after a failure.
     fn ends_with(&mut self, failure: &event_store::Error) -> bool {
-        if failure.is_unreadable() {
+        // Only what was committed is folded here: a log that ends before it has lost events.
+        let ends_writing =
+            failure.ends_writing() || matches!(failure, event_store::Error::AheadOfHead { .. });
+        if ends_writing {
             self.failure.get_or_init(|| failure.with_cause());
         }
-        self.is_closed |= failure.is_unreadable() || matches!(failure, event_store::Error::Closed);
+        self.is_closed |= ends_writing || matches!(failure, event_store::Error::Closed);
         self.is_closed
     }
 
-    /// What a caller is told of a failure. Nothing is decided any more once the log was closed, or
-    /// behind an event that this program cannot read.
+    /// What a caller is told of a failure. Nothing is decided any more once the log was closed,
+    /// behind an event that this program cannot read, or when the disk has failed.
     fn unavailable(&mut self, failure: &event_store::Error) -> NotJudged {
         error!(error = failure as &dyn std::error::Error, "The log could not be written.");
         self.ends_with(failure);
@@ -391,6 +403,7 @@ impl Writer {
             let mut turn = self.store.turn().await.map_err(not_begun)?;
             let end = turn.head().position;
             let known = self.decider.head().position;
+            not_behind(known, end)?;
             let tail = end.0.saturating_sub(known.0);
             if tail > TURN_TAIL_MAX {
                 continue;
@@ -420,15 +433,12 @@ impl Writer {
     }
 
     /// Nothing is decided until the store says what became of the batch; `None` when it never will,
-    /// because it was closed. Who comes meanwhile is told that the log does not answer.
+    /// because it was closed or its disk has failed. Who comes meanwhile is told that the log does not answer.
     async fn was_written(&mut self, id: BatchId) -> Option<bool> {
         loop {
             match self.store.find_batch(id).await {
                 Ok(found) => return Some(found.is_some()),
-                Err(event_store::Error::Closed) => {
-                    self.is_closed = true;
-                    return None;
-                }
+                Err(failure) if self.ends_with(&failure) => return None,
                 Err(failure) => {
                     warn!(batch = %id, error = %failure, "The batch's outcome is still unknown.");
                     let reason = NotJudged::Unavailable(failure.to_string());
@@ -451,6 +461,14 @@ fn not_begun(failure: AppendError) -> event_store::Error {
         | AppendError::OutcomeUnknown { .. }
         | AppendError::Refused(_) => event_store::Error::Closed,
     }
+}
+
+/// A log that ends before what was folded from it is another one, or has lost events.
+fn not_behind(folded: Position, end: Position) -> Result<(), event_store::Error> {
+    if end < folded {
+        return Err(event_store::Error::AheadOfHead { after: folded, head: end });
+    }
+    Ok(())
 }
 
 /// Folds what others wrote while this node has nothing to write.

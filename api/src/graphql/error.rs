@@ -11,7 +11,7 @@ use domain::{
 };
 use projections::{
     event_store::{self, keys},
-    history, observations,
+    history, observations, snapshot,
 };
 use tracing::error;
 
@@ -22,6 +22,10 @@ use crate::{
 
 /// The code of a request whose values are not what they must be.
 pub(super) const INVALID: &str = "INVALID";
+
+/// What a client is told of a node that ends.
+pub(super) const GOING_DOWN: &str =
+    "the control plane is going down; try again, or ask another node";
 
 /// An error with a code.
 pub(super) fn coded(code: &str, message: impl Into<String>) -> Error {
@@ -61,6 +65,11 @@ where
 pub(super) fn of_wish(failure: control_plane::Error) -> Error {
     match failure {
         control_plane::Error::Invalid(faults) => invalid(&faults),
+        control_plane::Error::Seal { source: keys::Error::Store(source), .. }
+            if is_told(&source) =>
+        {
+            of_log(&source)
+        }
         control_plane::Error::Seal { .. } => internal("cannot seal the secrets", &failure),
         control_plane::Error::Forget { .. } => {
             internal("cannot delete the keys yet; it is tried again", &failure)
@@ -85,6 +94,7 @@ pub(super) fn of_keys(operation: &'static str, failure: &keys::Error) -> Error {
     match failure {
         keys::Error::Forgotten { .. } => coded("FORGOTTEN", failure.to_string()),
         keys::Error::NoSuchLabel { .. } => coded("NOT_FOUND", failure.to_string()),
+        keys::Error::Store(source) if is_told(source) => of_log(source),
         keys::Error::MasterKeysGiven
         | keys::Error::MissingLabel { .. }
         | keys::Error::WrongMasterKey { .. } => coded("FAILED_PRECONDITION", failure.to_string()),
@@ -97,6 +107,9 @@ pub(super) fn of_keys(operation: &'static str, failure: &keys::Error) -> Error {
         | keys::Error::LabelInUse { .. }
         | keys::Error::TooManyMasterKeys { .. }
         | keys::Error::LostMasterKeys { .. }
+        | keys::Error::WriteForgotten { .. }
+        | keys::Error::ReadForgotten { .. }
+        | keys::Error::MalformedForgotten { .. }
         | keys::Error::Entropy(_)
         | keys::Error::Store(_)
         | keys::Error::UnknownKey(_)
@@ -112,13 +125,22 @@ pub(super) fn of_keys(operation: &'static str, failure: &keys::Error) -> Error {
 pub(super) fn of_history(failure: &history::Error) -> Error {
     match failure {
         history::Error::AheadOfHead { .. } => coded("AHEAD_OF_HEAD", failure.to_string()),
-        history::Error::Log { source: source @ event_store::Error::Pruned { .. }, .. } => {
+        history::Error::Log { source, .. } if is_told(source) => of_log(source),
+        history::Error::Snapshots { source: snapshot::Error::Store(source), .. }
+            if is_told(source) =>
+        {
             of_log(source)
         }
         history::Error::Log { .. } | history::Error::Snapshots { .. } => {
             internal("cannot show the past", failure)
         }
     }
+}
+
+/// Whether a client is told of the database what it can do about it.
+fn is_told(failure: &event_store::Error) -> bool {
+    failure.is_passing()
+        || matches!(failure, event_store::Error::Pruned { .. } | event_store::Error::Archive(_))
 }
 
 /// Why this node does not show what a client has seen elsewhere.
@@ -139,18 +161,26 @@ pub(super) fn of_not_caught_up(failure: &NotCaughtUp) -> Error {
 /// Why the log cannot be read.
 pub(super) fn of_log(failure: &event_store::Error) -> Error {
     match failure {
-        event_store::Error::Closed => coded("UNAVAILABLE", "the control plane is going down"),
+        event_store::Error::Closed => coded("UNAVAILABLE", GOING_DOWN),
         event_store::Error::AheadOfHead { .. } => coded("AHEAD_OF_HEAD", failure.to_string()),
         event_store::Error::Unavailable { .. }
         | event_store::Error::OutOfConnections { .. }
         | event_store::Error::ReadOnly { .. }
+        | event_store::Error::Replaced { .. }
+        | event_store::Error::DiskFull { .. }
+        | event_store::Error::DiskFailed { .. }
         | event_store::Error::ClockOff { .. }
         | event_store::Error::TurnTakenBack => coded("UNAVAILABLE", failure.to_string()),
         event_store::Error::Pruned { .. } => coded("PRUNED", failure.to_string()),
+        // What is broken, and what to do, is for whoever asks: it names objects, never secrets.
+        event_store::Error::Archive(problem) if problem.is_damage() => {
+            coded("DAMAGED", problem.to_string())
+        }
         event_store::Error::Open { .. }
         | event_store::Error::NotADatabase { .. }
         | event_store::Error::NewerDatabase { .. }
         | event_store::Error::OlderDatabase { .. }
+        | event_store::Error::HalfRestored { .. }
         | event_store::Error::Damaged { .. }
         | event_store::Error::TailDamaged { .. }
         | event_store::Error::Migrate { .. }

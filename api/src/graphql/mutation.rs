@@ -1,7 +1,8 @@
 //! What a user may command. Never a cell's or a loop's command.
 //!
-//! A mutation answers once what it caused is durable, and once this node's view shows it. With a
-//! `commandId` it may be repeated: a repeated id changes nothing, and is answered as the first.
+//! A mutation answers once what it caused is durable, and once this node's view shows it, for which
+//! it waits two seconds at most. With a `commandId` it may be repeated: an id that has changed
+//! something changes nothing more, and is answered as the first time.
 
 use async_graphql::{Context, Object, Result, SimpleObject};
 use domain::{
@@ -140,6 +141,8 @@ fn of_spec_wish(failure: control_plane::Error) -> async_graphql::Error {
 }
 
 /// What a user may command. A `commandId` makes a command safe to repeat; it is drawn when absent.
+/// What has changed something changes nothing when it is repeated, at any node and at any time. One
+/// that changed nothing is remembered by its node alone: elsewhere, or later, it is judged anew.
 #[Object]
 impl Mutation {
     /// Wishes for a process that is not yet desired.

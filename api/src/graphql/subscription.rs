@@ -18,7 +18,7 @@ use crate::telemetry::subscribers::Subscriber;
 use super::{
     ControlPlane,
     actual_lrp::{self, ActualLrp},
-    error::{coded, of_log, of_observations, parse_id},
+    error::{GOING_DOWN, coded, of_log, of_observations, parse_id},
     log::{self, LogEvent, LogFilter},
     observations::{LinesOf, LogLine},
     page,
@@ -221,7 +221,7 @@ async fn next_slots(mut slots: Slots) -> Option<(Changes, Slots)> {
     };
     // The view may be behind what the subscription read.
     if !slots.control_plane.now.reach(subscription.position()).await {
-        let gone = coded("UNAVAILABLE", "the control plane is going down");
+        let gone = coded("UNAVAILABLE", GOING_DOWN);
         slots.subscription = None;
         return Some((vec![Err(gone)], slots));
     }

@@ -11,6 +11,8 @@ use super::gauge_value;
 use crate::control_plane::ControlPlane;
 
 const HEAD: &str = "diario_log_head_position";
+const FLOOR: &str = "diario_log_floor_position";
+const PRUNED: &str = "diario_log_pruned_position";
 const EVENTS: &str = "diario_log_events";
 const BYTES: &str = "diario_log_bytes";
 const LAG_EVENTS: &str = "diario_view_lag_events";
@@ -25,7 +27,15 @@ const WORLD: &str = "world";
 
 pub(super) fn describe() {
     metrics::describe_gauge!(HEAD, "The position of the log's last event.");
-    metrics::describe_gauge!(EVENTS, "How many events the log holds.");
+    metrics::describe_gauge!(
+        FLOOR,
+        "The position of the last event that was moved to the archive; the database begins behind it."
+    );
+    metrics::describe_gauge!(
+        PRUNED,
+        "The position of the last event that was dropped for ever; the log begins behind it."
+    );
+    metrics::describe_gauge!(EVENTS, "How many events the log holds, archived ones too.");
     metrics::describe_gauge!(
         BYTES,
         Unit::Bytes,
@@ -68,7 +78,10 @@ async fn note_log(control_plane: &ControlPlane) -> Result<(), event_store::Error
     let seen = control_plane.now.read(World::position);
     let head = control_plane.store.head().await?.position;
     gauge!(HEAD).set(gauge_value(head.0));
-    gauge!(EVENTS).set(gauge_value(head.0));
+    let pruned = control_plane.store.pruned();
+    gauge!(FLOOR).set(gauge_value(control_plane.store.archived().await?.0));
+    gauge!(PRUNED).set(gauge_value(pruned.0));
+    gauge!(EVENTS).set(gauge_value(head.0.saturating_sub(pruned.0)));
     if let Some(bytes) = control_plane.store.stored_bytes().await? {
         gauge!(BYTES).set(gauge_value(bytes));
     }

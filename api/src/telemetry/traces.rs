@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::{extract::Request, http::HeaderMap, middleware::Next, response::Response};
 use clap::Args;
 use opentelemetry::{
-    KeyValue, propagation::Extractor, propagation::TextMapPropagator as _,
+    Context, KeyValue, propagation::Extractor, propagation::TextMapPropagator as _,
     trace::TracerProvider as _,
 };
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
@@ -180,10 +180,30 @@ pub async fn trace_request(request: Request, next: Next) -> Response {
 }
 
 fn continue_trace(span: &Span, headers: &HeaderMap) {
-    let context = TraceContextPropagator::new().extract(&Carrier(headers));
+    continue_in(span, TraceContextPropagator::new().extract(&Carrier(headers)));
+}
+
+fn continue_in(span: &Span, context: Context) {
+    if span.is_disabled() {
+        return;
+    }
     if let Err(failure) = span.set_parent(context) {
         tracing::debug!(%failure, "A request's trace could not be continued.");
     }
+}
+
+/// The trace that the present span is a part of, for what outlives the span.
+#[must_use]
+pub fn present() -> Context {
+    Span::current().context()
+}
+
+/// A span around one operation on a WebSocket, as a part of the trace of its upgrade.
+#[must_use]
+pub fn socket_operation(upgrade: &Context) -> Span {
+    let span = trace_span!(target: SPANS, "ws.operation", otel.kind = "server");
+    continue_in(&span, upgrade.clone());
+    span
 }
 
 struct Carrier<'h>(&'h HeaderMap);

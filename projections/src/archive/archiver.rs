@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     event_store::{EventStore, HotLog, READ_EVENTS_MAX, Row, chain::Verifier},
+    failpoint::{self, Step},
     verify::{self, Content, Piece, Source as _, StoreSource, Trust},
 };
 
@@ -163,8 +164,9 @@ async fn write(
     let Some((first_time, last_time)) = times else { return Ok(None) };
     let (bytes, types) = writer.finish()?;
     let (first, last) = (after.next(), verifier.position());
+    let sha256 = Digest::of(&bytes);
     let entry = SegmentEntry {
-        object: format!("segments/{:020}-{:020}.diar", first.0, last.0),
+        object: object_name(first, last, sha256),
         first,
         last,
         link_before: Digest(link),
@@ -172,13 +174,23 @@ async fn write(
         first_time,
         last_time,
         bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
-        sha256: Digest::of(&bytes),
+        sha256,
         types,
     };
     archive.place().put(&entry.object, bytes).await?;
     prove(archive, &entry).await?;
+    failpoint::reached(Step::SegmentWritten);
     list(tables, archive, entry.clone()).await?;
+    failpoint::reached(Step::SegmentListed);
     Ok(Some(entry))
+}
+
+/// What a segment is called: by its content, so that two programs which write at the same time
+/// never put different bytes under one name.
+fn object_name(first: Position, last: Position, sha256: Digest) -> String {
+    let digest = sha256.to_string();
+    let digest = digest.get(..16).unwrap_or(&digest);
+    format!("segments/{:020}-{:020}-{digest}.diar", first.0, last.0)
 }
 
 /// Reads a segment back and proves all of it.
@@ -204,10 +216,7 @@ async fn list(tables: &dyn HotLog, archive: &Archive, entry: SegmentEntry) -> Re
     let checkpoints = tables.checkpoints(manifest.end().0, READ_EVENTS_MAX).await?;
     manifest.segments.push(entry);
     manifest.add_checkpoints(&checkpoints);
-    let is_new = before.segments.is_empty() && before.base.is_none();
-    let listed = Manifest::read(archive.place()).await?;
-    let known = if is_new && listed.is_none() { None } else { Some(before.as_ref()) };
-    manifest.replace(archive.place(), known).await?;
+    manifest.replace(archive.place(), &before).await?;
     archive.set_manifest(manifest);
     Ok(())
 }
@@ -221,6 +230,11 @@ async fn trim(
 ) -> Result<Position, Error> {
     let location = archive.place().to_string();
     let until = archive.manifest().end().0.min(until);
+    if tables.floor().await?.position < until {
+        // A run before this one may have listed the segments and then failed to sync the list.
+        let manifest = archive.manifest();
+        manifest.replace(archive.place(), &manifest).await?;
+    }
     loop {
         let floor = tables.floor().await?.position;
         if floor >= until {
@@ -237,6 +251,7 @@ async fn trim(
         }
         let Some(batch) = step else { return Ok(floor) };
         tables.trim(floor_at(batch, &location)).await?;
+        failpoint::reached(Step::DatabaseTrimmed);
         if tables.floor().await?.position == floor {
             return Ok(floor);
         }

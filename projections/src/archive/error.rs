@@ -2,7 +2,10 @@
 
 use domain::log::Position;
 
-use crate::event_store::{self, LogId, chain::Fault};
+use crate::{
+    checkpoint,
+    event_store::{self, LogId, chain::Fault},
+};
 
 /// Why an archive cannot be read, written or trusted. Nothing is ever answered from a part that
 /// is damaged.
@@ -32,6 +35,12 @@ pub enum Error {
     #[error("there is no archive at {location}: name the right place, or bring it back")]
     NoArchive {
         /// Where it was looked for.
+        location: String,
+    },
+    /// There is one where a new one should begin.
+    #[error("there is another archive at {location}: name a new place")]
+    Taken {
+        /// Where.
         location: String,
     },
     /// An object of the archive is gone.
@@ -109,6 +118,9 @@ pub enum Error {
     /// The base state cannot be written as JSON, which is a defect.
     #[error("cannot write the base state")]
     Encode(#[source] serde_json::Error),
+    /// What was signed cannot be remembered outside of the database.
+    #[error(transparent)]
+    Remember(checkpoint::last::Error),
     /// There is nothing that may be pruned.
     #[error("nothing was pruned: {reason}")]
     NothingToPrune {
@@ -118,6 +130,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether a part of the archive is gone or altered; anything else is about reaching it.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Missing { .. } | Self::Hole { .. })
+    }
+
     pub(super) fn damaged(object: &str, reason: impl Into<String>) -> Self {
         Self::Damaged { object: object.to_owned(), reason: reason.into() }
     }

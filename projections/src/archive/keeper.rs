@@ -6,10 +6,10 @@ use std::sync::Arc;
 use domain::{log::Position, units::Timestamp};
 use tracing::info;
 
-use super::{Archive, ArchivedStore, Error, Place, Policy, SEGMENT_EVENTS, ShortSegments, run};
+use super::{Archive, ArchivedStore, Error, Place, Policy, run};
 use crate::{
-    checkpoint::{CheckpointKey, EVENTS_PER_CHECKPOINT},
-    event_store::{self, EventStore, HotLog, READ_EVENTS_MAX},
+    checkpoint::{self, Checkpoint, CheckpointKey, EVENTS_PER_CHECKPOINT, last::LastFile},
+    event_store::{EventStore, HotLog, LogIdentity, READ_EVENTS_MAX},
 };
 
 /// What an archive is opened for.
@@ -59,25 +59,40 @@ pub struct Keeper {
     hot: Arc<dyn EventStore>,
     tables: Arc<dyn HotLog>,
     key: CheckpointKey,
-    /// Where to, and how many of the newest events stay; `None` moves nothing.
-    archive: Option<(Arc<Archive>, u64)>,
-    /// The newest checkpoint; `None` before it was looked up.
-    signed: Option<Position>,
+    /// Where to and how; `None` moves nothing.
+    archive: Option<(Arc<Archive>, Policy)>,
+    /// Where what it signs is remembered, outside of the database.
+    last: Option<LastFile>,
+    /// The newest checkpoint that the database was seen to hold; `None` before it was looked up.
+    newest: Option<Checkpoint>,
+    /// What is remembered.
+    remembered: Option<Checkpoint>,
 }
 
 impl Keeper {
-    /// A keeper of a database's log; `archive` is where to and how many of the newest events stay.
+    /// A keeper of a database's log; `archive` is where its older part goes, and what of it.
     #[must_use]
     pub fn new(
         hot: Arc<dyn EventStore>,
         tables: Arc<dyn HotLog>,
         key: CheckpointKey,
-        archive: Option<(Arc<Archive>, u64)>,
+        archive: Option<(Arc<Archive>, Policy)>,
     ) -> Self {
-        Self { hot, tables, key, archive, signed: None }
+        Self { hot, tables, key, archive, last: None, newest: None, remembered: None }
     }
 
-    /// Does what is due.
+    /// Remembers what it signs in a file beside the key.
+    #[must_use]
+    pub fn remembering(self, last: LastFile) -> Self {
+        Self { last: Some(last), ..self }
+    }
+
+    /// Looks again at what was signed: another node may have kept the log meanwhile.
+    pub fn take_over(&mut self) {
+        self.newest = None;
+    }
+
+    /// Does what is due. May be ended at any instant.
     ///
     /// # Errors
     /// What failed; it is tried again the next time.
@@ -89,14 +104,8 @@ impl Keeper {
         if is_new_life || head.0 >= signed.0.saturating_add(EVENTS_PER_CHECKPOINT) {
             self.sign(now).await?;
         }
-        let Some((archive, keep_events)) = &self.archive else { return Ok(()) };
-        let policy = Policy {
-            keep_events: *keep_events,
-            before: None,
-            segment_events: SEGMENT_EVENTS,
-            short_segments: ShortSegments::Wait,
-        };
-        let moved = run(Arc::clone(&self.hot), self.tables.as_ref(), archive, policy).await?;
+        let Some((archive, policy)) = &self.archive else { return Ok(()) };
+        let moved = run(Arc::clone(&self.hot), self.tables.as_ref(), archive, *policy).await?;
         if moved.segments > 0 {
             info!(events = moved.events, floor = %moved.floor, "Moved events to the archive.");
         }
@@ -107,33 +116,55 @@ impl Keeper {
     ///
     /// # Errors
     /// When the log cannot be read or the checkpoint not be kept.
-    pub async fn sign(&mut self, now: Timestamp) -> Result<(), event_store::Error> {
+    pub async fn sign(&mut self, now: Timestamp) -> Result<(), Error> {
         let head = self.hot.head().await?;
-        if head.position == Position(0) || self.signed().await? == head.position {
-            return Ok(());
-        }
         let log = self.tables.identity().await?;
-        self.tables.save_checkpoint(&self.key.checkpoint(log, &head, now)).await?;
-        self.signed = Some(head.position);
-        Ok(())
+        // Another node may have signed since.
+        self.look().await?;
+        if head.position > self.newest_of(log).map_or(Position(0), |newest| newest.position) {
+            let signed = self.key.checkpoint_behind(self.newest.as_ref(), log, &head, now);
+            self.tables.save_checkpoint(&signed).await?;
+            self.look().await?;
+        }
+        self.remember(log)
     }
 
-    /// The newest checkpoint of this life of the log.
-    async fn signed(&mut self) -> Result<Position, event_store::Error> {
-        if let Some(signed) = self.signed {
-            return Ok(signed);
+    /// The position of the newest checkpoint of this life of the log; 0 when there is none.
+    async fn signed(&mut self) -> Result<Position, Error> {
+        if self.newest.is_none() {
+            self.look().await?;
         }
-        let incarnation = self.tables.identity().await?.incarnation;
-        let mut after = Position(0);
-        let mut signed = Position(0);
+        let log = self.tables.identity().await?;
+        Ok(self.newest_of(log).map_or(Position(0), |newest| newest.position))
+    }
+
+    fn newest_of(&self, log: LogIdentity) -> Option<&Checkpoint> {
+        self.newest.as_ref().filter(|newest| newest.incarnation == log.incarnation)
+    }
+
+    /// Looks for the newest checkpoint, from the one that was the newest on.
+    async fn look(&mut self) -> Result<(), Error> {
+        let known = self.newest.as_ref().map_or(0, |newest| newest.position.0);
+        let mut after = Position(known.saturating_sub(1));
         loop {
             let page = self.tables.checkpoints(after, READ_EVENTS_MAX).await?;
-            let Some(last) = page.last() else { break };
-            after = last.position;
-            let ours = page.iter().filter(|checkpoint| checkpoint.incarnation == incarnation);
-            signed = ours.map(|checkpoint| checkpoint.position).max().unwrap_or(signed);
+            let Some(last) = page.last() else { return Ok(()) };
+            after = checkpoint::advanced(after, last)?;
+            self.newest = Some(last.clone());
         }
-        self.signed = Some(signed);
-        Ok(signed)
+    }
+
+    /// Only what this node has signed and the database was seen to hold: of two nodes that sign the
+    /// same head the database keeps one.
+    fn remember(&mut self, log: LogIdentity) -> Result<(), Error> {
+        let own = self.key.public_key();
+        let newest = self.newest_of(log).filter(|newest| newest.key == own).cloned();
+        if let (Some(last), Some(signed)) = (&self.last, &newest)
+            && self.remembered != newest
+        {
+            last.write(log.log_id, signed).map_err(Error::Remember)?;
+            self.remembered = newest;
+        }
+        Ok(())
     }
 }

@@ -3,22 +3,18 @@
 
 use std::collections::BTreeMap;
 
-use domain::{
-    log::{Incarnation, Position},
-    sealed::Digest,
-    units::Timestamp,
-};
+use domain::{log::Position, sealed::Digest, units::Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{Error, Place};
 use crate::{
-    checkpoint::{Checkpoint, PublicKey},
+    checkpoint::{Checkpoint, StoredCheckpoint},
     event_store::{LogId, LogIdentity, NewestOfType, chain::GENESIS},
 };
 
-/// The object's name.
-pub(super) const OBJECT: &str = "archive.json";
+/// The name of the object that lists what an archive holds.
+pub const OBJECT: &str = "archive.json";
 
 const FORMAT_VERSION: u32 = 1;
 
@@ -71,16 +67,6 @@ pub struct BaseEntry {
     pub link: Digest,
     /// Of the whole object.
     pub sha256: Digest,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct StoredCheckpoint {
-    position: Position,
-    incarnation: Incarnation,
-    link: Digest,
-    signed_at: Timestamp,
-    key: String,
-    signature: String,
 }
 
 /// What an archive holds.
@@ -216,42 +202,25 @@ impl Manifest {
         found.map(|text| Self::decode(OBJECT, &text)).transpose()
     }
 
-    /// Replaces the manifest `before`, and makes sure that it reads back.
-    pub(super) async fn replace(&self, place: &Place, before: Option<&Self>) -> Result<(), Error> {
-        if Self::read(place).await?.as_ref() != before {
-            return Err(Error::Concurrent { location: place.to_string() });
+    /// Replaces the manifest `before`, which may not have been written yet when it lists nothing;
+    /// and makes sure that it reads back. Of several programs that try at once one succeeds.
+    ///
+    /// # Errors
+    /// [`Error::Concurrent`] when another program has written its own; what was written beside it
+    /// is then no part of the archive.
+    pub(super) async fn replace(&self, place: &Place, before: &Self) -> Result<(), Error> {
+        let is_expected = |found: Option<&[u8]>| match found {
+            Some(text) => Ok(Self::decode(OBJECT, text)? == *before),
+            None => Ok(before.segments.is_empty() && before.base.is_none()),
+        };
+        let replaced = place.replace(OBJECT, is_expected, self.encode()?).await;
+        // Also when it was refused or its answer was lost: it may have been written all the same.
+        let found = Self::read(place).await;
+        match (replaced, found) {
+            (_, Ok(Some(found))) if found == *self => Ok(()),
+            (Ok(false), _) => Err(Error::Concurrent { location: place.to_string() }),
+            (Err(failure), _) | (Ok(true), Err(failure)) => Err(failure),
+            (Ok(true), Ok(_)) => Err(Error::ReadBack { object: OBJECT.to_owned() }),
         }
-        place.put(OBJECT, self.encode()?).await?;
-        if Self::read(place).await?.as_ref() == Some(self) {
-            return Ok(());
-        }
-        Err(Error::ReadBack { object: OBJECT.to_owned() })
-    }
-}
-
-impl StoredCheckpoint {
-    fn of(checkpoint: &Checkpoint) -> Self {
-        Self {
-            position: checkpoint.position,
-            incarnation: checkpoint.incarnation,
-            link: Digest(checkpoint.link),
-            signed_at: checkpoint.signed_at,
-            key: checkpoint.key.to_string(),
-            signature: hex::encode(checkpoint.signature),
-        }
-    }
-
-    fn read(&self) -> Option<Checkpoint> {
-        let mut signature = [0; 64];
-        hex::decode_to_slice(&self.signature, &mut signature).ok()?;
-        let key: PublicKey = self.key.parse().ok()?;
-        Some(Checkpoint {
-            position: self.position,
-            incarnation: self.incarnation,
-            link: self.link.0,
-            signed_at: self.signed_at,
-            key,
-            signature,
-        })
     }
 }

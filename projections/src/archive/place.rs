@@ -1,22 +1,43 @@
 //! Where an archive is: a local folder, or a bucket of any store that speaks S3.
 //!
 //! Credentials come from the environment alone and are never shown. What was put is durable when
-//! this answers.
+//! this answers. Only plain puts, gets, heads and deletes are asked of a store, and puts that hold
+//! only for a known version; nothing rests on a listing, which may lag behind.
 
-use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt as _, path::Path as FilePath, sync::Arc};
+use std::{
+    fs::{DirBuilder, File, OpenOptions},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path as FilePath, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 use object_store::{
-    ObjectStore, ObjectStoreExt as _, PutPayload, aws::AmazonS3Builder, local::LocalFileSystem,
-    path::Path, prefix::PrefixStore,
+    ObjectStore, ObjectStoreExt as _, PutMode, PutPayload, RetryConfig, UpdateVersion,
+    aws::AmazonS3Builder, local::LocalFileSystem, path::Path, prefix::PrefixStore,
 };
 
 use super::Error;
+
+/// How often and until when a request to a store is tried again; one request takes at most 30 s.
+/// Whoever asked about the past waits for it.
+const RETRIES_MAX: usize = 5;
+const RETRY_TIME: Duration = Duration::from_secs(30);
+
+/// Locked in a folder by whoever replaces an object there.
+const LOCK_FILE: &str = "lock";
 
 /// A place that holds one archive.
 #[derive(Debug, Clone)]
 pub struct Place {
     store: Arc<dyn ObjectStore>,
     location: String,
+    /// Where it is a folder, which knows no puts that hold only for a version.
+    folder: Option<PathBuf>,
 }
 
 impl std::fmt::Display for Place {
@@ -65,16 +86,35 @@ impl Place {
         let store = LocalFileSystem::new_with_prefix(&folder)
             .map_err(|failure| invalid(location, failure.to_string()))?
             .with_fsync(true);
-        Ok(Self { store: Arc::new(store), location: folder.display().to_string() })
+        let location = folder.display().to_string();
+        Ok(Self { store: Arc::new(store), location, folder: Some(folder) })
     }
 
     fn bucket(location: &str, rest: &str, endpoint: Option<&str>) -> Result<Self, Error> {
+        let retry = RetryConfig {
+            max_retries: RETRIES_MAX,
+            retry_timeout: RETRY_TIME,
+            ..RetryConfig::default()
+        };
+        let builder = AmazonS3Builder::from_env().with_retry(retry);
+        Self::bucket_of(builder, location, rest, endpoint)
+    }
+
+    fn bucket_of(
+        builder: AmazonS3Builder,
+        location: &str,
+        rest: &str,
+        endpoint: Option<&str>,
+    ) -> Result<Self, Error> {
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let prefix = prefix.trim_matches('/');
         if bucket.is_empty() || bucket.contains('@') {
             return Err(invalid(location, "the name of the bucket is missing"));
         }
-        let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+        let mut builder = builder
+            // Not every store knows it, and objects are deleted one by one.
+            .with_disable_bulk_delete(true)
+            .with_bucket_name(bucket);
         if let Some(endpoint) = endpoint {
             let is_plain = endpoint.starts_with("http://");
             builder = builder.with_endpoint(endpoint).with_allow_http(is_plain);
@@ -86,14 +126,79 @@ impl Place {
             let prefix = Path::parse(prefix).map_err(|it| invalid(location, it.to_string()))?;
             Arc::new(PrefixStore::new(store, prefix))
         };
-        Ok(Self { store, location: location.to_owned() })
+        Ok(Self { store, location: location.to_owned(), folder: None })
     }
 
     /// An archive in memory, for tests.
     #[cfg(test)]
     pub(super) fn in_memory() -> Self {
         let store = Arc::new(object_store::memory::InMemory::new());
-        Self { store, location: "memory".to_owned() }
+        Self { store, location: "memory".to_owned(), folder: None }
+    }
+
+    /// An archive in a test's S3 server, below a prefix.
+    #[cfg(test)]
+    pub(super) fn in_s3(server: &crate::testing::s3::Server, prefix: &str) -> Self {
+        use object_store::{BackoffConfig, ClientOptions};
+        // As the program does when it starts.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let millis = Duration::from_millis;
+        let backoff = BackoffConfig { init_backoff: millis(1), max_backoff: millis(20), base: 2.0 };
+        let retry = RetryConfig { backoff, max_retries: 3, retry_timeout: RETRY_TIME };
+        let builder = AmazonS3Builder::new()
+            .with_retry(retry)
+            .with_client_options(ClientOptions::new().with_timeout(Duration::from_secs(2)))
+            .with_access_key_id(crate::testing::s3::ACCESS_KEY)
+            .with_secret_access_key(crate::testing::s3::SECRET_KEY)
+            .with_region(crate::testing::s3::REGION);
+        let rest = format!("{}/{prefix}", crate::testing::s3::BUCKET);
+        let location = format!("s3://{rest}");
+        Self::bucket_of(builder, &location, &rest, Some(server.endpoint())).expect("a place")
+    }
+
+    /// Replaces a small object, unless another program does so at the same time: `false` then, and
+    /// also when what is there is not `is_expected`.
+    pub(super) async fn replace(
+        &self,
+        object: &str,
+        is_expected: impl FnOnce(Option<&[u8]>) -> Result<bool, Error>,
+        bytes: Vec<u8>,
+    ) -> Result<bool, Error> {
+        let _locked = match &self.folder {
+            Some(folder) => match lock(folder).map_err(|source| failed("lock", object, source))? {
+                Some(held) => Some(held),
+                None => return Ok(false),
+            },
+            None => None,
+        };
+        let path = Path::from(object);
+        let (found, mut mode) = match self.store.get(&path).await {
+            Ok(found) => {
+                let meta = &found.meta;
+                let version =
+                    UpdateVersion { e_tag: meta.e_tag.clone(), version: meta.version.clone() };
+                let bytes = found.bytes().await;
+                let bytes = bytes.map_err(|source| failed("read", object, source))?;
+                (Some(bytes), PutMode::Update(version))
+            }
+            Err(object_store::Error::NotFound { .. }) => (None, PutMode::Create),
+            Err(source) => return Err(failed("read", object, source)),
+        };
+        if !is_expected(found.as_deref())? {
+            return Ok(false);
+        }
+        if self.folder.is_some() {
+            mode = PutMode::Overwrite;
+        }
+        match self.store.put_opts(&path, PutPayload::from(bytes), mode.into()).await {
+            Ok(_) => Ok(true),
+            Err(
+                object_store::Error::AlreadyExists { .. }
+                | object_store::Error::Precondition { .. }
+                | object_store::Error::NotModified { .. },
+            ) => Ok(false),
+            Err(source) => Err(failed("write", object, source)),
+        }
     }
 
     pub(super) async fn put(&self, object: &str, bytes: Vec<u8>) -> Result<(), Error> {
@@ -147,6 +252,22 @@ impl Place {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(source) => Err(failed("delete", object, source)),
         }
+    }
+}
+
+/// The lock of a folder; nothing while another program has it. Goes with the process that has it.
+pub(super) fn lock(folder: &FilePath) -> Result<Option<Flock<File>>, object_store::Error> {
+    let failed = |source: std::io::Error| object_store::Error::Generic {
+        store: "folder",
+        source: source.into(),
+    };
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(folder.join(LOCK_FILE)).map_err(failed)?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(held) => Ok(Some(held)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(failed(errno.into())),
     }
 }
 

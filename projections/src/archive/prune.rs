@@ -41,13 +41,14 @@ pub async fn prune(
     let aggregates = state_at(store, snapshots, last.last).await?;
     let stamp = domain::log::Stamp { position: last.last, recorded_at: last.last_time };
     let packed = base::encode(log, stamp, last.link_after.0, &aggregates, key)?;
-    let object = format!("base/{:020}.json.zst", last.last.0);
+    let sha256 = Digest::of(&packed);
+    let object = base::object_of(last.last, &sha256);
     let entry = BaseEntry {
         object: object.clone(),
         position: last.last,
         recorded_at: last.last_time,
         link: last.link_after,
-        sha256: Digest::of(&packed),
+        sha256,
     };
     archive.place().put(&object, packed).await?;
     let read_back = read(archive, &entry, &manifest).await?;
@@ -57,7 +58,7 @@ pub async fn prune(
     let mut pruned = Manifest::clone(&manifest);
     pruned.base = Some(entry);
     pruned.segments.retain(|segment| segment.last > last.last);
-    pruned.replace(archive.place(), Some(manifest.as_ref())).await?;
+    pruned.replace(archive.place(), &manifest).await?;
     archive.set_manifest(pruned);
     for segment in &dropped {
         archive.place().delete(&segment.object).await?;

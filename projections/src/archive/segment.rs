@@ -23,7 +23,8 @@ use crate::event_store::{BatchRow, Floor, LogId, LogIdentity, Row};
 /// The newest form that is known here.
 pub(super) const FORMAT_VERSION: u32 = 1;
 
-const MAGIC: &[u8; 8] = b"DIARIOAR";
+/// What a segment begins with.
+pub const SEGMENT_MAGIC: &[u8; 8] = b"DIARIOAR";
 const MAGIC_END: &[u8; 8] = b"RAOIRAID";
 
 /// Footer length, its digest, the digest of all before, the closing mark.
@@ -160,7 +161,7 @@ fn packing(object: &str) -> impl FnOnce(std::io::Error) -> Error {
 
 impl SegmentWriter {
     pub(super) fn new(log: LogIdentity, first: Position, link_before: [u8; 32]) -> Self {
-        let mut bytes = MAGIC.to_vec();
+        let mut bytes = SEGMENT_MAGIC.to_vec();
         bytes.extend_from_slice(&FORMAT_VERSION.to_be_bytes());
         bytes.extend_from_slice(log.log_id.0.as_bytes());
         bytes.extend_from_slice(log.incarnation.0.as_bytes());
@@ -305,7 +306,7 @@ pub(super) fn header(object: &str, bytes: &[u8]) -> Result<Header, Error> {
         .and_then(|header| header.split_at_checked(HEADER_BYTES - 32))
         .ok_or_else(damaged)?;
     let mut rest = Bytes(all);
-    if rest.array::<8>().as_ref() != Some(MAGIC) {
+    if rest.array::<8>().as_ref() != Some(SEGMENT_MAGIC) {
         return Err(Error::damaged(object, "it is no segment of an archive"));
     }
     let found = rest.array().map(u32::from_be_bytes).ok_or_else(damaged)?;

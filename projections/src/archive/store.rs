@@ -106,6 +106,10 @@ impl EventStore for ArchivedStore {
         Ok(newest)
     }
 
+    async fn archived(&self) -> Result<Position, Error> {
+        Ok(self.tables.floor().await?.position)
+    }
+
     fn pruned(&self) -> Position {
         self.archive.manifest().begin().0
     }
@@ -120,6 +124,10 @@ impl EventStore for ArchivedStore {
 
     async fn stored_bytes(&self) -> Result<Option<u64>, Error> {
         self.hot.stored_bytes().await
+    }
+
+    async fn ready(&self) -> Result<Head, Error> {
+        self.hot.ready().await
     }
 
     async fn append(&self, batch: Batch) -> Result<Vec<Recorded<Event>>, AppendError> {

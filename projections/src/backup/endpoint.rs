@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Beside, restore, take};
 use crate::{
+    archive::{Archive, Place},
     event_store::{
         EventStore, HotLog, ImportLog, keys::KeyStore, postgres::PostgresStore, sqlite::SqliteStore,
     },
@@ -24,6 +25,8 @@ pub struct Endpoint {
     pub beside: Arc<dyn Beside>,
     /// What was forgotten.
     pub keys: Arc<dyn KeyStore>,
+    /// The archive that the log begins with, where `store` reads one.
+    pub archive: Option<Arc<Archive>>,
 }
 
 impl Endpoint {
@@ -34,11 +37,13 @@ impl Endpoint {
         match &storage.backend {
             Backend::Sqlite(database) => {
                 let log = Arc::new(SqliteStore::new(database.clone()));
-                Self { store, log: log.clone(), hot: log, beside: Arc::new(database.clone()), keys }
+                let beside = Arc::new(database.clone());
+                Self { store, log: log.clone(), hot: log, beside, keys, archive: None }
             }
             Backend::Postgres(database) => {
                 let log = Arc::new(PostgresStore::new(database.clone()));
-                Self { store, log: log.clone(), hot: log, beside: Arc::new(database.clone()), keys }
+                let beside = Arc::new(database.clone());
+                Self { store, log: log.clone(), hot: log, beside, keys, archive: None }
             }
         }
     }
@@ -47,13 +52,13 @@ impl Endpoint {
     #[must_use]
     pub fn as_source(&self) -> take::From<'_> {
         let (store, hot, beside) = (&*self.store, &*self.hot, &*self.beside);
-        take::From { store, hot, beside, keys: &*self.keys }
+        take::From { store, hot, beside, keys: &*self.keys, archive: self.archive.as_deref() }
     }
 
-    /// To restore a backup into.
+    /// To restore a backup into; the state that a pruned log begins with goes to a new archive.
     #[must_use]
-    pub fn as_target(&self) -> restore::Into<'_> {
-        let (store, log) = (&*self.store, &*self.log);
-        restore::Into { store, log, hot: &*self.hot, beside: &*self.beside, keys: &*self.keys }
+    pub fn as_target<'a>(&'a self, archive: Option<&'a Place>) -> restore::Into<'a> {
+        let (store, log, hot) = (&*self.store, &*self.log, &*self.hot);
+        restore::Into { store, log, hot, beside: &*self.beside, keys: &*self.keys, archive }
     }
 }

@@ -5,11 +5,12 @@ use std::{io, path::PathBuf};
 use domain::log::Position;
 
 use crate::{
+    archive,
     event_store::{self, LogId, chain},
     transfer,
 };
 
-/// Why a backup was not made, or not restored.
+/// Why a backup was not made, not restored, or does not hold.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is something where the backup should go.
@@ -113,6 +114,18 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// The log was pruned, and there is no place for the state that it begins with.
+    #[error(
+        "the log in the backup begins behind position {floor}, what was before was pruned: name a \
+         new place for the state there with --archive"
+    )]
+    NoArchive {
+        /// The last event that was pruned.
+        floor: Position,
+    },
+    /// The state that a pruned log begins with cannot be read or written.
+    #[error(transparent)]
+    Archive(#[from] archive::Error),
     /// The target holds a log.
     #[error("the database is not empty: its log ends at position {head}; restore into a new one")]
     TargetNotEmpty {
@@ -156,4 +169,36 @@ pub enum Error {
     /// What was forgotten cannot be read, or not be forgotten again.
     #[error("cannot read or repeat what was forgotten")]
     Keys(#[from] event_store::keys::Error),
+}
+
+impl Error {
+    /// Whether a backup is not what was written.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::MalformedManifest { .. }
+            | Self::FileMissing { .. }
+            | Self::FileCutOff { .. }
+            | Self::FileAltered { .. }
+            | Self::Mixed { .. }
+            | Self::OtherKeys { .. }
+            | Self::MalformedKeys { .. } => true,
+            Self::Archive(problem) => problem.is_damage(),
+            Self::FolderTaken { .. }
+            | Self::NoBackup { .. }
+            | Self::NewerFormat { .. }
+            | Self::MalformedForgotten { .. }
+            | Self::KeysMissing { .. }
+            | Self::NoArchive { .. }
+            | Self::TargetNotEmpty { .. }
+            | Self::TargetHasKeys
+            | Self::RestoredDiffers { .. }
+            | Self::RestoredDamaged(_)
+            | Self::Read { .. }
+            | Self::Write { .. }
+            | Self::Transfer(_)
+            | Self::Store(_)
+            | Self::Keys(_) => false,
+        }
+    }
 }

@@ -14,7 +14,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{Error, FORMAT_VERSION, beside::KeyRow};
-use crate::event_store::{LogId, keys::Forgotten};
+use crate::event_store::{
+    LogId,
+    keys::{Forgotten, forgotten_list},
+};
 
 /// The most bytes of a line: a wrapped key has some 200.
 const LINE_BYTES_MAX: u64 = 64 << 10;
@@ -24,7 +27,7 @@ const FORGOTTEN_BYTES_MAX: u64 = 256 << 20;
 
 /// What stands in a file of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Entry {
+pub(crate) enum Entry {
     /// A wrapped key.
     Key(KeyRow),
     /// Keys that were forgotten before the file was made.
@@ -86,7 +89,7 @@ impl<W: Write> Writer<W> {
 }
 
 /// Reads a file of keys.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     path: &'a Path,
     file: BufReader<File>,
     hasher: Sha256,
@@ -96,7 +99,7 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Opens the file of keys of a log.
-    pub(super) fn open(path: &'a Path, log_id: LogId) -> Result<Self, Error> {
+    pub(crate) fn open(path: &'a Path, log_id: LogId) -> Result<Self, Error> {
         let failed = |source| Error::Read { path: path.to_owned(), source };
         let file = BufReader::new(File::open(path).map_err(failed)?);
         let mut reader = Self { path, file, hasher: Sha256::new(), line: 0, keys: 0 };
@@ -140,7 +143,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next entry; nothing once the end was seen and fits.
-    pub(super) fn next(&mut self) -> Result<Option<Entry>, Error> {
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>, Error> {
         match self.read()? {
             Some(Line::Key(key)) => {
                 if hex::decode(&key.wrapped).is_err() {
@@ -163,15 +166,19 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Reads a list of forgotten keys: a JSON array, as `diario keys forgotten` prints it.
+/// Reads what a list of forgotten keys holds of a log: the list that a control plane keeps, or a
+/// JSON array, as `diario keys forgotten` prints it, which names no log.
 ///
 /// # Errors
-/// [`Error::Read`], [`Error::MalformedForgotten`].
-pub fn read_forgotten(path: &Path) -> Result<Vec<Forgotten>, Error> {
+/// [`Error::Read`], [`Error::MalformedForgotten`], [`Error::Keys`].
+pub fn read_forgotten(path: &Path, log_id: LogId) -> Result<Vec<Forgotten>, Error> {
     let failed = |source| Error::Read { path: path.to_owned(), source };
     let mut text = Vec::new();
     let file = File::open(path).map_err(failed)?;
     file.take(FORGOTTEN_BYTES_MAX).read_to_end(&mut text).map_err(failed)?;
+    if text.trim_ascii_start().first() != Some(&b'[') {
+        return Ok(forgotten_list::read(path, log_id)?);
+    }
     serde_json::from_slice(&text)
         .map_err(|source| Error::MalformedForgotten { path: path.to_owned(), source })
 }

@@ -1,6 +1,7 @@
 //! What a backup holds: written last, read first.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::{self, Read as _},
     path::Path,
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{Error, FORMAT_VERSION, MANIFEST_FILE};
-use crate::event_store::LogId;
+use crate::event_store::{LogId, LogIdentity, chain::GENESIS};
 
 /// The most bytes of a manifest: it has a few lines.
 const MANIFEST_BYTES_MAX: u64 = 1 << 20;
@@ -34,6 +35,9 @@ pub struct Manifest {
     pub log_id: LogId,
     /// The life of the log that it was taken from.
     pub incarnation: Incarnation,
+    /// What it begins behind, where the log was pruned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<FloorEntry>,
     /// The last event in it.
     pub position: Position,
     /// The link of its last batch.
@@ -46,6 +50,16 @@ pub struct Manifest {
     pub data_keys: u64,
     /// The files in its folder, but for this one and that of the keys.
     pub files: Vec<FileEntry>,
+}
+
+/// Where the log in a backup begins, when events before that were pruned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FloorEntry {
+    /// The last event that was pruned.
+    pub position: Position,
+    /// The link of its batch.
+    pub link: Digest,
 }
 
 /// A file of a backup.
@@ -61,6 +75,18 @@ pub struct FileEntry {
 }
 
 impl Manifest {
+    /// The log that it is of.
+    #[must_use]
+    pub fn identity(&self) -> LogIdentity {
+        LogIdentity { log_id: self.log_id, incarnation: self.incarnation }
+    }
+
+    /// The end and link of the batch before its log's first one.
+    #[must_use]
+    pub fn begin(&self) -> (Position, [u8; 32]) {
+        self.floor.map_or((Position(0), GENESIS), |floor| (floor.position, floor.link.0))
+    }
+
     /// Reads a backup's manifest.
     ///
     /// # Errors
@@ -91,15 +117,25 @@ impl Manifest {
         serde_json::from_slice(&text).map_err(malformed)
     }
 
+    /// Makes sure that every file is there.
+    ///
+    /// # Errors
+    /// [`Error::FileMissing`] names the first one that is not.
+    pub fn check_presence(&self, folder: &Path) -> Result<(), Error> {
+        let path = |entry: &FileEntry| folder.join(entry.file_name());
+        match self.files.iter().map(path).find(|path| !path.exists()) {
+            Some(path) => Err(Error::FileMissing { path }),
+            None => Ok(()),
+        }
+    }
+
     /// Compares every file in a backup's folder with its size and digest.
     ///
     /// # Errors
     /// [`Error::FileMissing`], [`Error::FileAltered`], [`Error::Read`] name the first wrong one.
     pub fn check_files(&self, folder: &Path) -> Result<(), Error> {
         for entry in &self.files {
-            // A name with a folder in it would lead out of the backup.
-            let name = Path::new(&entry.name);
-            let path = folder.join(name.file_name().unwrap_or_default());
+            let path = folder.join(entry.file_name());
             let found = match FileEntry::of(&path) {
                 Err(Error::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                     return Err(Error::FileMissing { path });
@@ -119,6 +155,11 @@ impl Manifest {
 }
 
 impl FileEntry {
+    /// A name with a folder in it would lead out of the backup.
+    fn file_name(&self) -> &OsStr {
+        Path::new(&self.name).file_name().unwrap_or_default()
+    }
+
     /// A file as it is on the disk.
     ///
     /// # Errors

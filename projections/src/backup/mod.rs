@@ -4,16 +4,19 @@
 //! - [`manifest`]: what the folder holds, by size and digest
 //! - [`beside`]: wrapped keys, sealed evidence and checkpoints, as databases give and take them
 //! - [`mod@take`]: from a database, also one that is in use; [`mod@restore`]: into an empty one
+//! - `floor`: what a backup of a pruned log holds instead of the events before its floor
 //!
+//! Events in an archive are copied like those in the database: a backup needs no archive.
 //! The wrapped keys are in a file of their own, so that they can be kept apart. A master key never
 //! gets here.
 
 pub mod beside;
 mod endpoint;
 mod error;
+pub(crate) mod floor;
 pub mod key_file;
 pub mod manifest;
-mod records;
+pub(crate) mod records;
 pub mod restore;
 pub mod take;
 
@@ -38,6 +41,12 @@ pub const BLOBS_FILE: &str = "blobs.diario";
 
 /// The signed checkpoints in a backup.
 pub const CHECKPOINTS_FILE: &str = "checkpoints.diario";
+
+/// The signed state that a pruned log begins with, where the backup is of one.
+pub const BASE_FILE: &str = "base.json.zst";
+
+/// The versions that the streams of a pruned log had where it begins.
+pub const STREAMS_FILE: &str = "streams.diario";
 
 /// The wrapped data keys of a backup, which may be kept elsewhere.
 pub const KEYS_FILE: &str = "keys.ndjson";

@@ -22,20 +22,20 @@ pub(super) fn write(into: &mut impl Write, record: &impl Serialize) -> io::Resul
 }
 
 /// Reads records in order.
-pub(super) struct Records {
+pub(crate) struct Records {
     path: PathBuf,
     file: BufReader<File>,
 }
 
 impl Records {
-    pub(super) fn open(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let file =
             File::open(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         Ok(Self { path: path.to_owned(), file: BufReader::new(file) })
     }
 
     /// The next record; nothing behind the last one.
-    pub(super) fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
+    pub(crate) fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Error> {
         let failed = |source| Error::Read { path: self.path.clone(), source };
         let altered = || Error::FileAltered { path: self.path.clone() };
         let mut length = Vec::new();

@@ -12,12 +12,14 @@ use uuid::Uuid;
 use super::{
     BLOBS_FILE, Beside, CHECKPOINTS_FILE, Error, KEYS_FILE, LOG_FILE,
     beside::{BlobRow, KeyRow},
+    floor,
     key_file::{self, Entry},
     manifest::Manifest,
     records::Records,
     take::CheckpointRecord,
 };
 use crate::{
+    archive::{self, Place},
     event_store::{
         EventStore, Head, HotLog, ImportLog, chain,
         keys::{Forgotten, KeyStore},
@@ -41,6 +43,8 @@ pub struct Into<'a> {
     pub beside: &'a dyn Beside,
     /// What was forgotten.
     pub keys: &'a dyn KeyStore,
+    /// A new archive for the state that a pruned log begins with; nothing else needs one.
+    pub archive: Option<&'a Place>,
 }
 
 /// Where the wrapped keys come from.
@@ -79,9 +83,11 @@ pub fn check(folder: &Path, keys: &Keys, progress: Progress<'_>) -> Result<Manif
     let path = folder.join(LOG_FILE);
     let (header, end) = transfer::check(&path, progress)?;
     let is_of = header.log_id == manifest.log_id && header.last == manifest.position;
-    if !is_of || end.link != manifest.link {
+    let is_whole = (header.before(), header.link_before.0) == manifest.begin();
+    if !is_of || !is_whole || end.link != manifest.link {
         return Err(Error::Mixed { path });
     }
+    floor::read(folder, &manifest)?;
     if let Some(path) = keys_path(folder, keys, &manifest)? {
         let mut reader = key_file::Reader::open(&path, manifest.log_id)?;
         while reader.next()?.is_some() {}
@@ -114,6 +120,18 @@ pub async fn restore(
 ) -> Result<Restored, Error> {
     must_be_empty(into).await?;
     let manifest = check(folder, keys, progress)?;
+    let base = floor::read(folder, &manifest)?;
+    if let Some(floor) = manifest.floor.filter(|_| into.archive.is_none()) {
+        return Err(Error::NoArchive { floor: floor.position });
+    }
+    let begins = base.as_ref().zip(into.archive);
+    if let Some((base, place)) = begins {
+        archive::begin_with(place, manifest.identity(), base).await?;
+    }
+    into.hot.begin_restore().await?;
+    if let Some((base, place)) = begins {
+        floor::begin(folder, base.floor(place), &manifest, into).await?;
+    }
     put_blobs(folder, into).await?;
     let ids: BTreeSet<Uuid> =
         forgotten.iter().flat_map(|forgotten| forgotten.key_ids.iter().copied()).collect();
@@ -132,6 +150,7 @@ pub async fn restore(
         }
     }
     check_restored(&manifest, &imported.head, into).await?;
+    into.hot.end_restore().await?;
     Ok(Restored {
         manifest,
         head: imported.head,
@@ -209,7 +228,7 @@ async fn put_keys(
 }
 
 async fn check_restored(manifest: &Manifest, head: &Head, into: Into<'_>) -> Result<(), Error> {
-    if let Some(fault) = chain::verify(into.store).await? {
+    if let Some(fault) = chain::verify_behind(into.store, manifest.begin()).await? {
         return Err(Error::RestoredDamaged(fault));
     }
     let log_id = into.store.log_id().await?;

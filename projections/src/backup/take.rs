@@ -13,13 +13,14 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    BLOBS_FILE, Beside, CHECKPOINTS_FILE, Error, FORMAT_VERSION, KEYS_FILE, LOG_FILE,
-    MANIFEST_FILE, key_file,
+    BASE_FILE, BLOBS_FILE, Beside, CHECKPOINTS_FILE, Error, FORMAT_VERSION, KEYS_FILE, LOG_FILE,
+    MANIFEST_FILE, STREAMS_FILE, floor, key_file,
     manifest::{FileEntry, Manifest},
     records,
 };
 use crate::{
-    checkpoint::{Checkpoint, PublicKey},
+    archive::Archive,
+    checkpoint::{self, Checkpoint, Previous, PublicKey},
     event_store::{EventStore, HotLog, keys::KeyStore},
     transfer::{self, Format, NewFile, Progress, Range, write::Origin},
 };
@@ -41,17 +42,20 @@ pub struct From<'a> {
     pub beside: &'a dyn Beside,
     /// What was forgotten.
     pub keys: &'a dyn KeyStore,
+    /// The archive that the log begins with, where it has one.
+    pub archive: Option<&'a Archive>,
 }
 
 /// A checkpoint as a backup holds it.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct CheckpointRecord {
+pub(crate) struct CheckpointRecord {
     position: Position,
     incarnation: domain::log::Incarnation,
     link: [u8; 32],
     signed_at: domain::units::Timestamp,
     key: [u8; 32],
     signature: Vec<u8>,
+    previous: Option<Vec<u8>>,
 }
 
 impl std::convert::From<Checkpoint> for CheckpointRecord {
@@ -63,13 +67,14 @@ impl std::convert::From<Checkpoint> for CheckpointRecord {
             signed_at: checkpoint.signed_at,
             key: checkpoint.key.0,
             signature: checkpoint.signature.to_vec(),
+            previous: checkpoint.previous.map(Previous::to_bytes),
         }
     }
 }
 
 impl CheckpointRecord {
     /// Nothing when the signature has no signature's length.
-    pub(super) fn checkpoint(self) -> Option<Checkpoint> {
+    pub(crate) fn checkpoint(self) -> Option<Checkpoint> {
         Some(Checkpoint {
             position: self.position,
             incarnation: self.incarnation,
@@ -77,6 +82,7 @@ impl CheckpointRecord {
             signed_at: self.signed_at,
             key: PublicKey(self.key),
             signature: self.signature.try_into().ok()?,
+            previous: self.previous.as_deref().map(Previous::from_bytes),
         })
     }
 }
@@ -97,12 +103,14 @@ pub async fn take(
     }
     let partial = Partial::make(folder)?;
     let path = |name: &str| partial.0.join(name);
+    let floor = floor::write(from, &partial.0).await?;
+    // Of a pruned log all that there is; of any other one all.
+    let range = Range { from: floor.map(|floor| floor.position.next()), to: None };
     let (program_version, created_at, log_id) =
         (origin.program_version.clone(), origin.created_at, origin.log_id);
     let (header, end) = write(&path(LOG_FILE), async |file, path| {
         let into = (path, file);
-        Ok(transfer::export(from.store, origin, Range::default(), Format::Compact, into, progress)
-            .await?)
+        Ok(transfer::export(from.store, origin, range, Format::Compact, into, progress).await?)
     })
     .await?;
     let last = header.last;
@@ -128,19 +136,22 @@ pub async fn take(
         writer.end().map(|(_, keys)| keys).map_err(failed)
     })
     .await?;
-    let files = [LOG_FILE, BLOBS_FILE, CHECKPOINTS_FILE].map(|name| FileEntry::of(&path(name)));
+    let mut names = vec![LOG_FILE, BLOBS_FILE, CHECKPOINTS_FILE];
+    names.extend(floor.iter().flat_map(|_| [BASE_FILE, STREAMS_FILE]));
+    let files = names.into_iter().map(|name| FileEntry::of(&path(name)));
     let manifest = Manifest {
         format_version: FORMAT_VERSION,
         program_version,
         created_at,
         log_id,
         incarnation: header.incarnation,
+        floor,
         position: header.last,
         link: end.link,
         events: end.events,
         blobs,
         data_keys,
-        files: files.into_iter().collect::<Result<_, _>>()?,
+        files: files.collect::<Result<_, _>>()?,
     };
     write(&path(MANIFEST_FILE), async |file, path| {
         let failed = |source| Error::Write { path: path.to_owned(), source };
@@ -177,7 +188,7 @@ async fn checkpoints(
     loop {
         let page = from.hot.checkpoints(after, CHECKPOINTS_PAGE).await?;
         let Some(newest) = page.last() else { return Ok(()) };
-        after = newest.position;
+        after = checkpoint::advanced(after, newest)?;
         for checkpoint in page {
             // One that was signed meanwhile speaks of events that this backup does not hold.
             if checkpoint.position > last {
@@ -190,7 +201,7 @@ async fn checkpoints(
 }
 
 /// Writes one file whole.
-async fn write<T>(
+pub(super) async fn write<T>(
     path: &Path,
     fill: impl AsyncFnOnce(&mut NewFile, &Path) -> Result<T, Error>,
 ) -> Result<T, Error> {

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     checkpoint::CheckpointKey,
     event_store::{
-        LogIdentity, chain,
+        self, LogIdentity, chain,
         conformance::samples::{INCARNATION, fill},
         keys::{
             Forgotten, KeyLabel, Keyring, MasterKey, MasterKeySource, MasterKeys, SeededEntropy,
@@ -27,6 +27,7 @@ use crate::{
     },
     storage::{Location, Storage},
     transfer::write::Origin,
+    verify::{self, LogOptions},
 };
 
 const LATER: Incarnation = Incarnation(Uuid::from_u128(0xbac));
@@ -49,10 +50,7 @@ async fn opened(file: &Path, incarnation: Incarnation) -> Storage {
     .unwrap()
 }
 
-async fn keyring(
-    storage: &Storage,
-    master: u8,
-) -> Result<Keyring, crate::event_store::keys::Error> {
+async fn keyring(storage: &Storage, master: u8) -> Result<Keyring, event_store::keys::Error> {
     let entropy = Box::new(SeededEntropy::new(5));
     let keys = MasterKeys::only(KeyLabel::default(), MasterKey::from_bytes([master; 32]));
     Keyring::open(MasterKeySource::Given(keys), storage.keys.clone(), entropy).await
@@ -105,7 +103,7 @@ impl Source {
         let folder = tempfile::tempdir_in(self.folder.path()).unwrap().keep();
         let storage = opened(&folder.join("diario.db"), LATER).await;
         let endpoint = Endpoint::of(&storage);
-        let into = endpoint.as_target();
+        let into = endpoint.as_target(None);
         let restored = restore::restore(&self.path(name), keys, forgotten, into, &|_| {}).await;
         if restored.is_err() {
             assert_eq!(storage.store.head().await.unwrap().position, Position(0), "nothing came");
@@ -294,8 +292,13 @@ async fn what_is_wrong_with_a_backup_is_named_and_nothing_is_restored() {
     for (number, (what, damage, expected)) in cases.into_iter().enumerate() {
         let name = format!("backup-{number}");
         source.backed_up(&name).await.unwrap();
+        let whole = verify::backup(&source.path(&name), &LogOptions::default(), &|_| {});
+        let (_, report) = whole.unwrap();
+        assert_eq!((report.fault, report.signed), (None, Position(11)), "{what}");
         damage(&source.path(&name));
 
+        let found = verify::backup(&source.path(&name), &LogOptions::default(), &|_| {});
+        assert!(found.is_err() || found.is_ok_and(|(_, it)| it.fault.is_some()), "{what}");
         let refused = source.restored(&name, &Keys::Beside, &[]).await.expect_err(what);
 
         let refused = text(&refused);
@@ -313,7 +316,36 @@ async fn a_target_that_is_in_use_is_refused_and_so_is_a_taken_folder() {
 
     let endpoint = Endpoint::of(&source.storage);
     let (folder, keys) = (source.path("backup"), Keys::Beside);
-    let refused = restore::restore(&folder, &keys, &[], endpoint.as_target(), &|_| {}).await;
+    let refused = restore::restore(&folder, &keys, &[], endpoint.as_target(None), &|_| {}).await;
     let refused = refused.unwrap_err();
     assert!(matches!(refused, Error::TargetNotEmpty { head: Position(11) }), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_was_half_restored_is_refused_until_it_is_whole() {
+    use crate::testing::postgres;
+    let url = postgres::shared().fresh_database();
+    let location = Location::Postgres { url: url.parse().unwrap() };
+    let open = || Storage::open(&location, LATER, postgres::wall_clock());
+    let storage = open().await.unwrap();
+    let endpoint = Endpoint::of(&storage);
+    let source = source().await;
+    source.backed_up("backup").await.unwrap();
+
+    // As a restore that was killed leaves it.
+    endpoint.hot.begin_restore().await.unwrap();
+    assert!(matches!(open().await, Err(event_store::Error::HalfRestored { .. })));
+    let reading = Storage::open_to_read(&location, postgres::wall_clock()).await;
+    assert!(matches!(reading, Err(event_store::Error::HalfRestored { .. })));
+    let (folder, keys) = (source.path("backup"), Keys::Beside);
+    let again = restore::restore(&folder, &keys, &[], endpoint.as_target(None), &|_| {}).await;
+    assert!(again.is_err(), "nobody else restores into it");
+    endpoint.hot.end_restore().await.unwrap();
+
+    restore::restore(&folder, &keys, &[], endpoint.as_target(None), &|_| {}).await.unwrap();
+
+    storage.close().await;
+    let storage = open().await.unwrap();
+    assert_eq!(storage.store.head().await.unwrap().position, Position(11));
+    assert_eq!(chain::verify(storage.store.as_ref()).await.unwrap(), None);
 }

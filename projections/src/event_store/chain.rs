@@ -30,6 +30,18 @@ pub enum FaultKind {
     },
     /// The event is not there, though later ones are.
     Missing,
+    /// The event is not at its place in a file, but at another one.
+    Misplaced,
+    /// What stands in a file where this event belongs is not of the file's form.
+    Malformed {
+        /// How.
+        reason: String,
+    },
+    /// The events of a file hold up to this one, its last, but what stands around them does not.
+    FileAltered {
+        /// How.
+        reason: String,
+    },
     /// The log ends before this event, though it was written.
     CutOff,
     /// The batch that begins here has another boundary, time, id or link than was written.
@@ -51,6 +63,10 @@ pub enum FaultKind {
     CheckpointAltered,
     /// The checkpoint at this position was signed by a key that is not trusted.
     CheckpointForeign,
+    /// A checkpoint was signed at this position, and is not there.
+    CheckpointMissing,
+    /// The state that a pruned log begins with was signed by a key that is not trusted.
+    BaseForeign,
     /// The log up to this position is not the one that was signed: it was written anew somewhere
     /// behind `trusted`.
     Rewritten {
@@ -71,12 +87,24 @@ pub struct Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let position = self.position;
-        match self.kind {
+        match &self.kind {
             FaultKind::Altered => write!(f, "the event at position {position} was altered"),
             FaultKind::Reordered { belongs_at } => {
                 write!(f, "the event at position {position} belongs at position {belongs_at}")
             }
             FaultKind::Missing => write!(f, "the event at position {position} is missing"),
+            FaultKind::Misplaced => write!(
+                f,
+                "the event at position {position} is not at its place, but elsewhere in the file: \
+                 its events were reordered"
+            ),
+            FaultKind::Malformed { reason } => {
+                write!(f, "what stands for position {position} was altered: {reason}")
+            }
+            FaultKind::FileAltered { reason } => write!(
+                f,
+                "every event up to position {position} holds, but the file was altered: {reason}"
+            ),
             FaultKind::CutOff => write!(f, "the log is cut off before position {position}"),
             FaultKind::BatchAltered => {
                 write!(f, "the batch that begins at position {position} was altered")
@@ -103,6 +131,14 @@ impl fmt::Display for Fault {
             FaultKind::CheckpointForeign => {
                 write!(f, "the checkpoint at position {position} was signed by an unknown key")
             }
+            FaultKind::CheckpointMissing => {
+                write!(f, "the checkpoint at position {position} is missing")
+            }
+            FaultKind::BaseForeign => write!(
+                f,
+                "the state up to position {position}, with which the log begins, was signed by an \
+                 unknown key"
+            ),
             FaultKind::Rewritten { trusted } => write!(
                 f,
                 "the log was written anew between positions {} and {position}",
@@ -301,9 +337,20 @@ fn check_row(row: &Row, stored: &Leaf) -> Result<(), Fault> {
 /// # Errors
 /// [`Error`] when the log cannot be read at all.
 pub async fn verify(store: &dyn EventStore) -> Result<Option<Fault>, Error> {
+    verify_behind(store, (Position(0), GENESIS)).await
+}
+
+/// Checks a log behind the end and link of a batch that are known. Answers as [`verify`].
+///
+/// # Errors
+/// As [`verify`].
+pub async fn verify_behind(
+    store: &dyn EventStore,
+    (position, link): (Position, [u8; 32]),
+) -> Result<Option<Fault>, Error> {
     let head = store.head().await?;
     let log_end = last_row(store, head.position).await?;
-    let mut verifier = Verifier::new(Position(0), GENESIS);
+    let mut verifier = Verifier::new(position, link);
     loop {
         let batches = store.read_batches(verifier.position, 256).await?;
         for batch in &batches {

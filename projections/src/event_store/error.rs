@@ -53,6 +53,15 @@ pub enum Error {
         /// The newest version known here.
         known: i64,
     },
+    /// A backup was written into the database, and not to its end.
+    #[error(
+        "a restore into {database} was broken off, or still runs: it holds no whole log; restore \
+         into a new database"
+    )]
+    HalfRestored {
+        /// The file or address.
+        database: String,
+    },
     /// The file's pages are damaged or cut off.
     #[error("{path} is damaged ({reason}); it was left as it is: restore a backup")]
     Damaged {
@@ -98,12 +107,41 @@ pub enum Error {
     },
     /// The database takes no writes.
     #[error(
-        "the database {database} is read-only (a standby, or set so): connect to the one that \
-         takes writes"
+        "the database {database} is read-only (a standby, or set so): nothing was written; \
+         connect to the one that takes writes, or try again when this one does"
     )]
     ReadOnly {
         /// The file or address.
         database: String,
+    },
+    /// The database holds another log than the one that this process works on.
+    #[error(
+        "the log in the database {database} is not the one any more that this node works on \
+         ({reason}): a backup was restored under it, or a standby without the newest events took \
+         over; start this node again"
+    )]
+    Replaced {
+        /// The file or address.
+        database: String,
+        /// How it was seen.
+        reason: String,
+    },
+    /// There is no room for what was to be written.
+    #[error("the disk that holds the database {database} is full: make room; nothing was written")]
+    DiskFull {
+        /// The file or address.
+        database: String,
+    },
+    /// The disk failed under a commit: nothing more is written to it.
+    #[error(
+        "the disk under the database {database} failed ({reason}): see to the disk, then start \
+         diario again; what was written last may be there or not, all that was acknowledged is"
+    )]
+    DiskFailed {
+        /// The file.
+        database: String,
+        /// What the database said.
+        reason: String,
     },
     /// This node's clock and the database's are too far apart to record the time.
     #[error(
@@ -150,7 +188,9 @@ pub enum Error {
     #[error("the log lacks position {0}")]
     Gap(Position),
     /// A reader wants to go on from behind the log's end: its cursor is of another log.
-    #[error("position {after} is behind the head {head} of the log")]
+    #[error(
+        "position {after} is behind the head {head} of the log: it is of another log, or this one was cut off"
+    )]
     AheadOfHead {
         /// What the reader has seen.
         after: Position,
@@ -187,16 +227,20 @@ impl Error {
             Self::Unavailable { .. }
             | Self::OutOfConnections { .. }
             | Self::ReadOnly { .. }
+            | Self::DiskFull { .. }
             | Self::ClockOff { .. }
             | Self::TurnTakenBack => true,
             Self::Open { .. }
             | Self::NotADatabase { .. }
             | Self::NewerDatabase { .. }
             | Self::OlderDatabase { .. }
+            | Self::HalfRestored { .. }
             | Self::Damaged { .. }
             | Self::TailDamaged { .. }
             | Self::Migrate { .. }
+            | Self::Replaced { .. }
             | Self::Database { .. }
+            | Self::DiskFailed { .. }
             | Self::Unreadable { .. }
             | Self::Malformed { .. }
             | Self::Encode { .. }
@@ -208,11 +252,18 @@ impl Error {
         }
     }
 
-    /// Whether the log holds an event that this program cannot read. It must neither go past it
-    /// nor write behind it.
+    /// Whether this process must neither read on nor write: the log holds an event that it cannot
+    /// read, or is another one now.
     #[must_use]
-    pub fn is_unreadable(&self) -> bool {
-        matches!(self, Self::Unreadable { .. })
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Unreadable { .. } | Self::Replaced { .. })
+    }
+
+    /// Whether nothing must be written any more before the program was started anew: it must not
+    /// read on either, or the disk has failed.
+    #[must_use]
+    pub fn ends_writing(&self) -> bool {
+        self.is_final() || matches!(self, Self::DiskFailed { .. })
     }
 
     /// The error and what it follows from, in one line.

@@ -4,7 +4,7 @@
 //! Nothing here is deleted but what an archive was seen to hold.
 
 use super::{
-    Error, LogId,
+    Error, Head, LogId,
     chain::{Fault, GENESIS},
 };
 use crate::checkpoint::Checkpoint;
@@ -70,6 +70,27 @@ pub trait HotLog: Send + Sync + std::fmt::Debug {
     /// changes nothing. To be called only when an archive was seen to hold them.
     async fn trim(&self, floor: Floor) -> Result<(), Error>;
 
+    /// Makes an empty log the rest of another one, which begins behind a floor; the streams up to
+    /// there follow by [`HotLog::add_streams`]. A log that is not empty stays as it is. Answers
+    /// with the head.
+    async fn begin_behind(&self, log_id: LogId, floor: Floor) -> Result<Head, Error>;
+
+    /// Adds the versions that streams had where the log begins, all or none; one that is there
+    /// stays.
+    async fn add_streams(&self, streams: Vec<StreamRow>) -> Result<(), Error>;
+
+    /// Notes that a backup is written into this database, which is refused to everybody until
+    /// [`HotLog::end_restore`]: a restore that is broken off leaves no log that a node would start
+    /// on. A file need not note it: it gets its name last.
+    async fn begin_restore(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Notes that the log here is whole.
+    async fn end_restore(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// The checkpoints behind a position, in order.
     async fn checkpoints(&self, after: Position, limit: usize) -> Result<Vec<Checkpoint>, Error>;
 
@@ -80,6 +101,6 @@ pub trait HotLog: Send + Sync + std::fmt::Debug {
     async fn streams(&self, after: &str, limit: usize) -> Result<Vec<StreamRow>, Error>;
 
     /// The first place where something stands that no reader of the log sees: a row outside of
-    /// the log, or a computed column that does not fit the others.
+    /// the log. A database that can tell that its own pages or indexes are damaged fails by that.
     async fn misfit(&self) -> Result<Option<Fault>, Error>;
 }

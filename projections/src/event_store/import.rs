@@ -134,17 +134,38 @@ fn place_one(
     Ok(Commit { events, rows, versions, batch, head })
 }
 
+/// The versions that unknown streams had where a pruned log begins, as its own events tell: their
+/// earlier events were pruned, and the chain proves the version of the first one that is left.
+///
+/// # Errors
+/// As [`streams`].
+pub(super) fn versions_at_floor(
+    batches: &[StoredBatch],
+    known: &BTreeMap<StreamId, StreamVersion>,
+) -> Result<BTreeMap<StreamId, StreamVersion>, ImportError> {
+    let mut found = BTreeMap::new();
+    for (row, _) in batches.iter().flat_map(|stored| &stored.rows) {
+        let stream = stream_of(row)?;
+        if row.version.0 > 0 && !known.contains_key(&stream) {
+            found.entry(stream).or_insert(StreamVersion(row.version.0 - 1));
+        }
+    }
+    found.retain(|_, version| version.0 > 0);
+    Ok(found)
+}
+
+fn stream_of(row: &Row) -> Result<StreamId, ImportError> {
+    let malformed = ImportError::Malformed { position: row.position, column: "stream" };
+    row.stream.parse().map_err(|_| malformed)
+}
+
 /// The streams that batches write to.
 ///
 /// # Errors
 /// [`ImportError::Malformed`] names the first row whose stream is none.
 pub(super) fn streams(batches: &[StoredBatch]) -> Result<BTreeSet<StreamId>, ImportError> {
     let rows = batches.iter().flat_map(|stored| &stored.rows);
-    let stream = |(row, _): &(Row, Leaf)| {
-        let malformed = ImportError::Malformed { position: row.position, column: "stream" };
-        row.stream.parse().map_err(|_| malformed)
-    };
-    rows.map(stream).collect()
+    rows.map(|(row, _)| stream_of(row)).collect()
 }
 
 /// Whether a log with a head may take batches of a log.

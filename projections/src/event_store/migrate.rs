@@ -2,15 +2,13 @@
 
 use std::{cmp::Ordering, path::Path};
 
-use sqlx::{Connection as _, SqliteConnection, migrate::Migrator};
+use sqlx::{Connection as _, SqliteConnection};
 
-use super::Error;
-
-static MIGRATOR: Migrator = sqlx::migrate!("../migrations/sqlite");
+use super::{Error, migrations::SQLITE};
 
 /// The database version that this program writes.
 pub(super) fn known_version() -> i64 {
-    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
+    SQLITE.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
 /// Applies what is missing, each step in its own transaction.
@@ -20,7 +18,7 @@ pub(super) async fn run(path: &Path, connection: &mut SqliteConnection) -> Resul
         return Err(Error::NewerDatabase { database: path.display().to_string(), found, known });
     }
     // `run` takes any connection, but its future is not `Send` for every lifetime of ours.
-    MIGRATOR
+    SQLITE
         .run_direct(None, &mut *connection, false)
         .await
         .map_err(|source| Error::Migrate { database: path.display().to_string(), source })?;

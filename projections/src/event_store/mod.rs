@@ -18,6 +18,7 @@ pub mod keys;
 mod known;
 pub mod memory;
 mod migrate;
+mod migrations;
 mod of_owner;
 mod packed;
 pub mod postgres;
@@ -225,6 +226,12 @@ pub trait EventStore: Send + Sync + std::fmt::Debug {
 
     /// The batches that begin behind a position, in order.
     async fn read_batches(&self, after: Position, limit: usize) -> Result<Vec<BatchRow>, Error>;
+
+    /// The last event that was moved to the archive: the database begins behind it. 0 while it is
+    /// whole.
+    async fn archived(&self) -> Result<Position, Error> {
+        Ok(Position(0))
+    }
 
     /// The last event that was pruned; 0 while the log is whole. What is asked about before it is
     /// refused with [`Error::Pruned`].

@@ -48,10 +48,19 @@ pub(crate) fn filter_of(owner: &Owner) -> (Filter, Order) {
     (Filter { owner: Some(owner.clone()), ..Filter::default() }, Order::OldestFirst)
 }
 
+/// What the ring tells its readers.
+#[derive(Debug, Clone)]
+enum Told {
+    /// A committed event.
+    Event(Arc<Recorded<Event>>),
+    /// That the store knows why there will be no more.
+    LookAgain,
+}
+
 /// The ring that a store publishes its committed events to, in order, and those of single owners.
 #[derive(Debug)]
 pub(super) struct Feed {
-    sender: broadcast::Sender<Arc<Recorded<Event>>>,
+    sender: broadcast::Sender<Told>,
     of_owners: Rings,
     /// The last position that was published.
     published: Mutex<Position>,
@@ -94,8 +103,15 @@ impl Feed {
             let event = Arc::new(event.clone());
             self.of_owners.send(&event);
             // Fails only when nobody reads the whole log, or left meanwhile: nobody misses it.
-            drop(self.sender.send(event));
+            drop(self.sender.send(Told::Event(event)));
         }
+    }
+
+    /// Sends every reader to the store, which tells it why there will be no more events.
+    pub(super) fn look_again(&self) {
+        // Without a reader nobody need be told.
+        drop(self.sender.send(Told::LookAgain));
+        self.of_owners.end();
     }
 
     /// The last position that was published.
@@ -138,7 +154,7 @@ impl Feed {
 pub struct Subscription {
     source: Arc<dyn Source>,
     // Attached before the first read, so that nothing falls between reading and listening.
-    live: broadcast::Receiver<Arc<Recorded<Event>>>,
+    live: broadcast::Receiver<Told>,
     last: Position,
     read: VecDeque<Arc<Recorded<Event>>>,
     is_live: bool,
@@ -172,8 +188,10 @@ impl Subscription {
                 continue;
             }
             match self.live.recv().await {
-                Ok(event) if event.position <= self.last => {}
-                Ok(event) if event.position == self.last.next() => return self.hand_out(event),
+                Ok(Told::Event(event)) if event.position <= self.last => {}
+                Ok(Told::Event(event)) if event.position == self.last.next() => {
+                    return self.hand_out(event);
+                }
                 Ok(_) | Err(RecvError::Lagged(_)) => self.is_live = false,
                 Err(RecvError::Closed) => return Err(Error::Closed),
             }
@@ -191,8 +209,8 @@ impl Subscription {
                 Some(event) => event,
                 None if !self.is_live => break,
                 None => match self.live.try_recv() {
-                    Ok(event) if event.position <= self.last => continue,
-                    Ok(event) if event.position == self.last.next() => event,
+                    Ok(Told::Event(event)) if event.position <= self.last => continue,
+                    Ok(Told::Event(event)) if event.position == self.last.next() => event,
                     Ok(_) | Err(broadcast::error::TryRecvError::Lagged(_)) => {
                         self.is_live = false;
                         break;

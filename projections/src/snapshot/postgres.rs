@@ -7,7 +7,10 @@ use domain::{log::Position, sealed::Digest, units::Timestamp};
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 
 use super::{Error, Manifest, NewSnapshot, ShardId, SnapshotStore, manifest, thinning};
-use crate::event_store::{self, postgres::Database};
+use crate::{
+    event_store::{self, postgres::Database},
+    failpoint::{self, Step},
+};
 
 /// Snapshots in an open database.
 #[derive(Debug, Clone)]
@@ -116,6 +119,7 @@ async fn save(connection: &mut PgConnection, snapshot: NewSnapshot) -> Result<Ma
     let (manifest, added) = manifest::compose(snapshot, newest_position, base.as_ref())?;
     let ordinal = newest.map_or(1, |(_, ordinal)| ordinal.saturating_add(1));
     write(connection, &manifest, ordinal, added).await.map_err(failed)?;
+    failpoint::reached(Step::SnapshotWritten);
     thin(connection).await.map_err(failed)?;
     Ok(manifest)
 }

@@ -15,9 +15,12 @@ use domain::{log::Position, sealed::Digest, units::Timestamp};
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
 use super::{Error, Manifest, NewSnapshot, ShardId, SnapshotStore, manifest, thinning};
-use crate::event_store::{
-    self,
-    sqlite::{Database, Failure},
+use crate::{
+    event_store::{
+        self,
+        sqlite::{Database, Failure},
+    },
+    failpoint::{self, Step},
 };
 
 /// Snapshots in an open database.
@@ -40,9 +43,9 @@ impl SqliteSnapshotStore {
         W: for<'c> FnOnce(&'c mut SqliteConnection) -> Writing<'c> + Send + 'static,
     {
         self.database.transaction(work, |()| {}).await.map_err(|failure| match failure {
-            Failure::NotBegun(source) | Failure::RolledBack(source) => failed(source),
+            Failure::Refused(refused) => Error::Store(refused),
+            Failure::RolledBack(source) => failed(source),
             Failure::Unknown => failed(sqlx::Error::WorkerCrashed),
-            Failure::Closed => Error::Store(event_store::Error::Closed),
         })
     }
 
@@ -99,6 +102,7 @@ impl SnapshotStore for SqliteSnapshotStore {
             let chunk = std::mem::replace(&mut added, rest);
             self.write(move |connection| Box::pin(write_blobs(connection, chunk))).await?;
         }
+        failpoint::reached(Step::SnapshotWritten);
         let written = manifest.clone();
         self.write(move |connection| Box::pin(write_manifest(connection, written, ordinal)))
             .await?;

@@ -4,7 +4,7 @@
 //! For tests only: it fails loudly, trusts every local user and may lose everything.
 
 use std::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     os::unix::{fs::chown, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Output, Stdio},
@@ -58,6 +58,8 @@ pub struct Settings {
     pub waits_for_disk: bool,
     /// Further lines of the server's configuration.
     pub further: Vec<(String, String)>,
+    /// The folder to make the server's in; that of temporary files unless asked.
+    pub within: Option<PathBuf>,
 }
 
 /// The cluster that all tests of one process share.
@@ -102,7 +104,9 @@ impl Cluster {
             let user = user.expect("a user postgres: install the Debian package postgresql");
             (user.uid, user.gid)
         });
-        let folder = TempDir::with_prefix("diario-postgres-").expect("a temporary folder").keep();
+        let within = settings.within.clone().unwrap_or_else(std::env::temp_dir);
+        let folder = TempDir::with_prefix_in("diario-postgres-", within);
+        let folder = folder.expect("a temporary folder").keep();
         if let Some((uid, gid)) = account {
             chown(&folder, Some(uid.as_raw()), Some(gid.as_raw())).expect("a folder of its own");
         }
@@ -246,6 +250,79 @@ impl Cluster {
         String::from_utf8(output.stdout).expect("text").trim().to_owned()
     }
 
+    /// As [`Cluster::psql`], where it does not matter whether the server takes it.
+    pub fn try_psql(&self, database: &str, statements: &str) {
+        let mut command = Command::new(self.binaries.join("psql"));
+        command.args(["-X", "-q", "-d", &self.url(database), "-c", statements]);
+        let output = command.stdin(Stdio::null()).output();
+        output.expect("a program of Postgres");
+    }
+
+    /// Takes one of the server's connections for as long as the answer lives; `None` when it has
+    /// none left.
+    ///
+    /// # Panics
+    /// When the server does not run.
+    #[must_use]
+    pub fn occupy(&self) -> Option<TcpStream> {
+        use std::io::{Read as _, Write as _};
+        let mut connection = TcpStream::connect(("127.0.0.1", self.port)).expect("a server");
+        // Its length, protocol 3.0, and who asks for what.
+        let asked = format!("\0\u{3}\0\0user\0{USER}\0database\0postgres\0\0");
+        let length = u32::try_from(asked.len() + 4).expect("a short message");
+        let sent = connection.write_all(&length.to_be_bytes());
+        sent.and_then(|()| connection.write_all(asked.as_bytes())).expect("a server that reads");
+        let mut answer = [0];
+        // An `R` is the question who we are, which trust answers; an `E` is a refusal.
+        let is_in = connection.read_exact(&mut answer).is_ok() && answer == *b"R";
+        is_in.then_some(connection)
+    }
+
+    /// Starts the server, which must be stopped, as a standby that follows nobody: it takes no
+    /// writes until [`Cluster::promote`].
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn restart_as_standby(&self) {
+        let signal = self.data().join("standby.signal");
+        std::fs::write(&signal, "").expect("a file in its folder");
+        if let Some((uid, gid)) = self.account {
+            chown(&signal, Some(uid.as_raw()), Some(gid.as_raw())).expect("a file of its own");
+        }
+        self.restart();
+    }
+
+    /// Makes a standby the server that takes writes.
+    ///
+    /// # Panics
+    /// When it is none.
+    pub fn promote(&self) {
+        assert_eq!(self.psql("postgres", "SELECT pg_promote()"), "t");
+    }
+
+    /// Copies all that the stopped server holds.
+    ///
+    /// # Panics
+    /// When it cannot be copied.
+    pub fn keep_copy(&self) {
+        self.copy("data", "copy");
+    }
+
+    /// Puts a copy back in the place of what the stopped server holds, as a restore would.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn put_copy_back(&self) {
+        std::fs::remove_dir_all(self.data()).expect("a stopped server");
+        self.copy("copy", "data");
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        let mut copying = Command::new("cp");
+        copying.arg("-a").arg(self.folder.join(from)).arg(self.folder.join(to));
+        assert!(copying.status().expect("cp").success());
+    }
+
     /// Starts the server, which must be stopped, and waits until it answers.
     ///
     /// # Panics
@@ -266,6 +343,14 @@ impl Cluster {
                 log.to_str().expect("a path"),
             ],
         );
+    }
+
+    /// Whether the server's first process lives.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        let file = std::fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
+        let pid = file.lines().next().and_then(|pid| pid.parse().ok());
+        pid.is_some_and(|pid| kill(Pid::from_raw(pid), None).is_ok())
     }
 
     /// Stops the server and waits for its end. Immediately means that it recovers at its start.

@@ -244,4 +244,34 @@ impl<R: BufRead + Send> Records for FrameReader<R> {
     fn place_of(&self, batch: Place, _ordinal: u64) -> Place {
         batch
     }
+
+    fn rest_holds(&mut self, position: Position) -> bool {
+        while let Ok(Some(bytes)) = self.bytes() {
+            let record = postcard::from_bytes(bytes.get(4..).unwrap_or_default());
+            if let Ok(CompactRecord::Batch(_, rows)) = record
+                && rows.iter().any(|stored| stored.row.position == position)
+            {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// An export of any batches, however wrong, with a digest that fits: as one who knows this program
+/// would write it.
+#[cfg(test)]
+pub(crate) fn compact_of(header: &Header, batches: &[StoredBatch]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut frames = Frames::new(&mut bytes).unwrap();
+    frames.header(header).unwrap();
+    for stored in batches {
+        frames.batch(stored).unwrap();
+    }
+    let link = batches.last().map_or(header.link_before, |stored| Digest(stored.batch.link));
+    let count = u64::try_from(batches.len()).unwrap();
+    let end = End { events: header.events(), batches: count, link, sha256: frames.digest() };
+    frames.end(&end).unwrap();
+    drop(frames);
+    bytes
 }

@@ -113,7 +113,8 @@ pub enum Error {
     /// The range begins with what is not in the database.
     #[error(
         "the log here begins at position {first}, behind {from}: what was before is in an archive \
-         (name it with --archive) or was pruned; --from @{first} takes the rest"
+         (name it with --archive) or was pruned; --from @{first} takes the rest, `diario backup` \
+         also the state before it"
     )]
     BelowFloor {
         /// Where the range should begin.
@@ -158,7 +159,8 @@ pub enum Error {
     /// The target ends before the export begins.
     #[error(
         "the file begins at position {first}, but the log here ends at {head}: import the part \
-         between first, or an export from position 1 into an empty log"
+         between first, or an export from position 1 into an empty log; a pruned log moves by \
+         `diario backup` and `diario restore`"
     )]
     Gap {
         /// The export's first position.

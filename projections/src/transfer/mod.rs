@@ -18,6 +18,8 @@ mod ndjson;
 pub mod read;
 pub mod write;
 
+#[cfg(test)]
+pub(crate) use compact::compact_of;
 pub use error::{Error, Fault, Place};
 pub use files::NewFile;
 pub(crate) use files::sync_folder;

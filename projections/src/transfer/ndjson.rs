@@ -25,7 +25,7 @@ use super::{
     read::{Broken, Record, Records, batch_is_too_large, malformed},
     write::Sink,
 };
-use crate::event_store::{BatchId, BatchRow, Leaf, Row, StoredBatch};
+use crate::event_store::{BatchId, BatchRow, Leaf, Row, StoredBatch, chain};
 
 /// The longest line: the largest payload in hexadecimal, and columns of any sensible size.
 const LINE_BYTES_MAX: u64 = 4 << 20;
@@ -139,6 +139,17 @@ fn row(line: EventLine<'_>) -> Result<(Row, Leaf), Fault> {
     Ok((row, line.leaf.0))
 }
 
+/// What is wrong where an event stands that says another position than the one that belongs there.
+fn out_of_place(position: Position, (mut row, leaf): (Row, Leaf)) -> Fault {
+    let found = row.position;
+    row.position = position;
+    let is_renumbered = chain::leaf(&row) == leaf;
+    if found > position && !is_renumbered {
+        return Fault::Hole { position };
+    }
+    malformed(format!("position {found} stands where {position} belongs"))
+}
+
 /// Writes lines.
 #[derive(Debug)]
 pub(super) struct Lines<W>(HashingWriter<W>);
@@ -184,11 +195,13 @@ impl<W: Write + Send> Sink for Lines<W> {
 pub(super) struct LineReader<R> {
     reader: HashingReader<R>,
     number: u64,
+    /// The event of a batch that is read now.
+    looked_for: Option<Position>,
 }
 
 impl<R: BufRead + Send> LineReader<R> {
     pub(super) fn new(reader: R) -> Self {
-        Self { reader: HashingReader::new(reader), number: 0 }
+        Self { reader: HashingReader::new(reader), number: 0, looked_for: None }
     }
 
     /// The next line as it is; nothing behind the last one.
@@ -222,14 +235,16 @@ impl<R: BufRead + Send> LineReader<R> {
         let batch = BatchRow { first, count, recorded_at, id: BatchId(id), link: link.0 };
         let mut rows = Vec::new();
         let mut bytes = 0;
-        for position in first.0..=batch.last().0 {
-            let (row, leaf) = self.event(Position(position))?;
+        for position in (first.0..=batch.last().0).map(Position) {
+            self.looked_for = Some(position);
+            let (row, leaf) = self.event(position)?;
             bytes += row.payload.len();
             if let Some(fault) = batch_is_too_large(&batch, bytes) {
                 return Err(self.broken(fault));
             }
             rows.push((row, leaf));
         }
+        self.looked_for = None;
         Ok(StoredBatch { batch, rows })
     }
 
@@ -237,17 +252,15 @@ impl<R: BufRead + Send> LineReader<R> {
         let Some(line) = self.line()? else { return Err(self.broken(Fault::CutOff)) };
         let found = match self.parse(&line)? {
             Line::Event(found) => row(*found).map_err(|fault| self.broken(fault))?,
+            Line::Batch(next) if next.first == position => {
+                return Err(self.broken(malformed("the batch before it says that it is longer")));
+            }
             Line::Batch(_) | Line::End(_) | Line::Header(_) => {
                 return Err(self.broken(Fault::Hole { position }));
             }
         };
-        if found.0.position > position {
-            return Err(self.broken(Fault::Hole { position }));
-        }
-        if found.0.position < position {
-            let found = found.0.position;
-            let reason = format!("position {found} stands where {position} belongs");
-            return Err(self.broken(malformed(reason)));
+        if found.0.position != position {
+            return Err(self.broken(out_of_place(position, found)));
         }
         self.reader.count(&line);
         Ok(found)
@@ -286,5 +299,20 @@ impl<R: BufRead + Send> Records for LineReader<R> {
             Place::Line(line) => Place::Line(line.saturating_add(1).saturating_add(ordinal)),
             Place::Record(_) => batch,
         }
+    }
+
+    fn looked_for(&self) -> Option<Position> {
+        self.looked_for
+    }
+
+    fn rest_holds(&mut self, position: Position) -> bool {
+        while let Ok(Some(line)) = self.line() {
+            if let Ok(Line::Event(event)) = self.parse(&line)
+                && event.position == position
+            {
+                return true;
+            }
+        }
+        false
     }
 }

@@ -46,6 +46,14 @@ pub(super) trait Records: Send {
 
     /// Where an event of a batch stands, by its ordinal from 0.
     fn place_of(&self, batch: Place, ordinal: u64) -> Place;
+
+    /// The event of a batch that was looked for where it broke.
+    fn looked_for(&self) -> Option<Position> {
+        None
+    }
+
+    /// Whether an event stands anywhere in what is left, whatever is wrong there.
+    fn rest_holds(&mut self, position: Position) -> bool;
 }
 
 pub(super) fn malformed(reason: impl Into<String>) -> Fault {
@@ -134,9 +142,28 @@ impl Export {
     /// Blames a place in the file for a fault at a position of the batch given last.
     #[must_use]
     pub fn blame(&self, position: Position, fault: Fault) -> Error {
+        self.fault(self.place_of(position), fault)
+    }
+
+    /// Where an event of the batch given last stands.
+    #[must_use]
+    pub fn place_of(&self, position: Position) -> Place {
         let (batch, first) = self.last;
-        let ordinal = position.0.saturating_sub(first.0);
-        self.fault(self.records.place_of(batch, ordinal), fault)
+        self.records.place_of(batch, position.0.saturating_sub(first.0))
+    }
+
+    /// The event that belongs where the iterator ended.
+    #[must_use]
+    pub fn looked_for(&self) -> Position {
+        self.records.looked_for().unwrap_or(self.next)
+    }
+
+    /// Whether an event stands anywhere in a file, whatever else is wrong with it.
+    ///
+    /// # Errors
+    /// As [`Export::open`].
+    pub fn holds(path: &Path, position: Position) -> Result<bool, Error> {
+        Ok(Self::open(path)?.records.rest_holds(position))
     }
 
     fn fault(&self, place: Place, fault: Fault) -> Error {

@@ -52,7 +52,8 @@ pub struct Origin {
     pub program_version: String,
     /// Now.
     pub created_at: Timestamp,
-    /// The last event that is not in the database any more, and the link there.
+    /// The last event that the log has not any more, neither in the database nor in the archive
+    /// that is read with it, and the link there.
     pub floor: (Position, [u8; 32]),
 }
 
@@ -143,6 +144,9 @@ async fn start(
     floor: (Position, [u8; 32]),
 ) -> Result<(Position, [u8; 32]), Error> {
     let from = from.unwrap_or(Position(1)).max(Position(1));
+    if from <= floor.0 {
+        return Err(Error::BelowFloor { from, first: floor.0.next() });
+    }
     // What is known to stand before the first batch that is looked at.
     let mut before = None;
     let mut found = None;
@@ -184,7 +188,7 @@ async fn batches_around(
 ) -> Result<Vec<crate::event_store::BatchRow>, Error> {
     // No batch is longer, so two full ones reach back to the one before.
     let reach = u64::try_from(2 * EVENTS_PER_BATCH_MAX).unwrap_or(u64::MAX);
-    let after = Position(position.0.saturating_sub(reach));
+    let after = Position(position.0.saturating_sub(reach)).max(store.pruned());
     let reach = usize::try_from(reach).unwrap_or(usize::MAX);
     Ok(store.read_batches(after, reach).await?)
 }

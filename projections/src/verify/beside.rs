@@ -1,12 +1,17 @@
 //! What stands beside the chain and must agree with it: the head row, the streams' versions, the
 //! computed columns, the checkpoints' life of the log.
 
+use std::collections::BTreeSet;
+
 use domain::log::Position;
 
 use super::{Check, Live, Streams, stream_hash};
-use crate::event_store::{
-    Error, Head, LogIdentity, StreamRow,
-    chain::{Fault, FaultKind, fault},
+use crate::{
+    checkpoint::{Checkpoint, Previous},
+    event_store::{
+        Error, Head, LogIdentity, StreamRow,
+        chain::{Fault, FaultKind, fault},
+    },
 };
 
 const PAGE: usize = 5_000;
@@ -18,8 +23,35 @@ pub(super) fn head(check: &Check, head: &Head, end: Position) -> Option<Fault> {
 
 /// The life of the log that its newest checkpoint was signed in must be the head row's.
 pub(super) fn incarnation(check: &Check, log: LogIdentity) -> Option<Fault> {
-    let newest = check.trust.checkpoints.last()?;
+    life(check.trust.checkpoints.last()?, log)
+}
+
+/// The newest checkpoint must be of the present life of a log.
+pub(super) fn life(newest: &Checkpoint, log: LogIdentity) -> Option<Fault> {
     (newest.incarnation != log.incarnation).then(|| fault(newest.position, FaultKind::HeadAltered))
+}
+
+/// Every checkpoint that another one names, or that was remembered outside of the database, must be
+/// there. `last` is of this log.
+pub(super) fn missing(
+    all: &[Checkpoint],
+    last: Option<&Checkpoint>,
+    log: LogIdentity,
+) -> Option<Fault> {
+    let there: BTreeSet<_> = all.iter().map(|it| key(it.as_previous(log))).collect();
+    let named = all.iter().filter_map(|it| it.previous).filter(|it| *it != Previous::NONE);
+    // What was signed in a life before this one need not have been in the backup.
+    let remembered = last.filter(|last| last.incarnation == log.incarnation || all.is_empty());
+    let first = named
+        .chain(remembered.map(|last| last.as_previous(log)))
+        .filter(|it| !there.contains(&key(*it)))
+        .map(|it| it.position)
+        .min();
+    first.map(|position| fault(position, FaultKind::CheckpointMissing))
+}
+
+fn key(named: Previous) -> (Position, [u8; 32]) {
+    (named.position, named.digest)
 }
 
 /// The streams' last versions, as far as the check has seen them. `is_whole`: it has seen every
@@ -48,7 +80,12 @@ pub(super) async fn streams(
             }
         }
         match page.last() {
-            Some(row) => after.clone_from(&row.stream),
+            Some(row) if row.stream > after => after.clone_from(&row.stream),
+            // In a damaged table reading would never end.
+            Some(row) => {
+                note(row.last_position);
+                break;
+            }
             None => break,
         }
     }

@@ -9,7 +9,7 @@ use domain::log::Position;
 use super::{Check, Piece, Report, Source, StoreSource, Streams, Trust, beside};
 use crate::{
     archive::{Archive, ArchiveSource},
-    checkpoint::{Checkpoint, PublicKey},
+    checkpoint::{self, Checkpoint, PublicKey},
     event_store::{
         Error, EventStore, Floor, Head, HotLog, READ_EVENTS_MAX,
         chain::{FaultKind, fault},
@@ -72,6 +72,9 @@ pub struct LogOptions {
     pub to: Option<Position>,
     /// The keys that may have signed checkpoints; empty trusts those that they name.
     pub keys: BTreeSet<PublicKey>,
+    /// The newest checkpoint as it is remembered outside of the database, read before the log was
+    /// opened.
+    pub last: Option<Checkpoint>,
 }
 
 /// Checks a log. See [`super::run`] for `progress`.
@@ -104,6 +107,8 @@ async fn once(
     progress: &(dyn Fn(Position) + Sync),
 ) -> Result<Report, Error> {
     let store = &live.store;
+    // First: nothing is read by way of an index or a page that is damaged.
+    let misfit = live.tables.misfit().await?;
     let head = store.head().await?;
     let log = live.tables.identity().await?;
     let begin = live.begin(floor);
@@ -119,7 +124,9 @@ async fn once(
         None => StoreSource::before(store.as_ref(), from, begin).await?,
     };
     let hot_after = archived.as_ref().map_or(position, ArchiveSource::last);
-    let checkpoints = checkpoints(live, &head).await?;
+    let all = all_checkpoints(live).await?;
+    let missing = beside::missing(&all, options.last.as_ref(), log);
+    let checkpoints = before(live, &head, all, options.last.as_ref()).await?;
     let keys = options.keys.clone();
     let trust = Trust { position, link, checkpoints, log: Some(log), keys };
     let mut check = Check::new(trust);
@@ -128,6 +135,11 @@ async fn once(
     let end = hot.end();
     let mut source = Joined { archived, hot };
     check.all(&mut source, progress).await?;
+    if let Some(archive) = &live.archive
+        && let Some(base) = archive.carried_base(log).await?
+    {
+        check.report.keys.insert(base.key());
+    }
     let reaches_head = until == head.position;
     let is_chain_whole = check.report.fault.is_none();
     if is_chain_whole && reaches_head {
@@ -142,7 +154,7 @@ async fn once(
         let found = beside::streams(live, &mut seen, is_whole, until).await?;
         check.report.add(found);
     }
-    let misfit = live.tables.misfit().await?;
+    check.report.add(missing);
     check.report.add(misfit);
     if options.from.is_none() && check.report.fault.is_none() {
         let found = floor_agrees(live, floor).await?;
@@ -166,20 +178,35 @@ async fn floor_agrees(
     Ok((!agrees).then(|| fault(floor.position, FaultKind::FloorAltered)))
 }
 
-/// All checkpoints up to what the log was when the check began. Those that came later are behind
-/// its end; only a checkpoint behind the head that was signed before shows a cut.
-async fn checkpoints(live: &Live, head: &Head) -> Result<Vec<Checkpoint>, Error> {
+/// Those of the database, and those that its archive keeps.
+async fn all_checkpoints(live: &Live) -> Result<Vec<Checkpoint>, Error> {
     let mut all =
         live.archive.as_ref().map(|archive| archive.manifest().checkpoints()).unwrap_or_default();
     let mut after = Position(0);
     loop {
         let page = live.tables.checkpoints(after, READ_EVENTS_MAX).await?;
         let Some(last) = page.last() else { break };
-        after = last.position;
+        after = checkpoint::advanced(after, last)?;
         all.extend(page);
     }
     all.sort_by_key(|checkpoint| (checkpoint.position, checkpoint.signed_at));
     all.dedup();
+    Ok(all)
+}
+
+/// The checkpoints up to what the log was when the check began. Those that came later are behind
+/// its end; only a checkpoint behind the head that was signed before shows a cut.
+async fn before(
+    live: &Live,
+    head: &Head,
+    mut all: Vec<Checkpoint>,
+    last: Option<&Checkpoint>,
+) -> Result<Vec<Checkpoint>, Error> {
+    // One that was taken out of the database still vouches for its position.
+    let incarnation = head.incarnation;
+    let remembered = last.filter(|last| last.incarnation == incarnation && !all.contains(last));
+    all.extend(remembered.cloned());
+    all.sort_by_key(|checkpoint| (checkpoint.position, checkpoint.signed_at));
     // The head was read first: a node may have gone on and signed since.
     let now = live.store.head().await?;
     if now.position > head.position {

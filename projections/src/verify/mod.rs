@@ -1,11 +1,16 @@
 //! Proves that a log is the one that was written: chain, checkpoints, and what stands beside it.
 //!
-//! - [`run`]: checks batches from any source: a store, an archive, an export, a backup
-//! - [`log`]: checks a live log, read-only and beside running nodes
+//! - [`log`]: checks a live log and its archive, read-only and beside running nodes
+//! - [`export()`], [`backup()`], [`archive()`]: check what lies elsewhere; [`run`]: any other source
 //!
 //! Never writes, and never calls a log wrong because a node wrote to it meanwhile.
 
+mod archive;
+mod backup;
 mod beside;
+mod export;
+#[cfg(test)]
+mod file_tests;
 mod live;
 mod source;
 #[cfg(test)]
@@ -21,8 +26,12 @@ use crate::{
         BatchRow, Error, Leaf, LogIdentity, Row,
         chain::{Fault, FaultKind, GENESIS, Verifier, fault},
     },
+    transfer::Place,
 };
 
+pub use archive::archive;
+pub use backup::backup;
+pub use export::export;
 pub use live::{Live, LogOptions, log};
 pub use source::StoreSource;
 
@@ -100,10 +109,14 @@ pub struct Report {
     pub batches: u64,
     /// How many checkpoints agree with the log.
     pub checkpoints: u64,
-    /// The keys that signed them.
+    /// The last position that one of them vouches for.
+    pub signed: Position,
+    /// The keys that signed them, as far as they may.
     pub keys: BTreeSet<PublicKey>,
     /// The first place that is wrong; `None` when all holds.
     pub fault: Option<Fault>,
+    /// Where in its file that is.
+    pub place: Option<Place>,
 }
 
 impl Report {
@@ -118,6 +131,13 @@ impl Report {
             && self.fault.as_ref().is_none_or(|known| found.position < known.position)
         {
             self.fault = Some(found);
+        }
+    }
+
+    fn add_at(&mut self, found: Fault, place: Place) {
+        self.add(Some(found.clone()));
+        if self.fault.as_ref() == Some(&found) {
+            self.place = Some(place);
         }
     }
 }
@@ -171,8 +191,10 @@ impl Check {
             link: trust.link,
             batches: 0,
             checkpoints: 0,
+            signed: Position(0),
             keys: BTreeSet::new(),
             fault: None,
+            place: None,
         };
         let verifier = Verifier::new(trust.position, trust.link);
         let trusted = trust.position;
@@ -204,17 +226,27 @@ impl Check {
         }
     }
 
-    /// Every checkpoint must be signed by a trusted key, in its own life of the log.
+    /// Whether a key may have signed.
+    fn trusts(&self, key: &PublicKey) -> bool {
+        self.trust.keys.is_empty() || self.trust.keys.contains(key)
+    }
+
+    /// Every checkpoint must be signed in its own life of the log, by a trusted key or before a
+    /// later one that is: a link vouches for all that is before it, so whoever takes over a log,
+    /// by a restore or as another node, vouches for what was signed by others.
     fn signatures(&mut self) -> Result<(), Fault> {
         let Some(log) = self.trust.log else { return Ok(()) };
+        let trusted = self.trust.checkpoints.iter().filter(|it| self.trusts(&it.key));
+        let vouched = trusted.map(|it| it.position).max().unwrap_or_default();
         for checkpoint in &self.trust.checkpoints {
             if !checkpoint.holds(log) {
                 return Err(fault(checkpoint.position, FaultKind::CheckpointAltered));
             }
-            if !self.trust.keys.is_empty() && !self.trust.keys.contains(&checkpoint.key) {
+            if self.trusts(&checkpoint.key) {
+                self.report.keys.insert(checkpoint.key);
+            } else if checkpoint.position > vouched {
                 return Err(fault(checkpoint.position, FaultKind::CheckpointForeign));
             }
-            self.report.keys.insert(checkpoint.key);
         }
         Ok(())
     }
@@ -260,8 +292,11 @@ impl Check {
                 let trusted = self.trusted;
                 return Err(fault(checkpoint.position, FaultKind::Rewritten { trusted }));
             }
-            self.trusted = checkpoint.position;
             self.report.checkpoints += 1;
+            if self.trust.keys.is_empty() || self.trust.keys.contains(&checkpoint.key) {
+                self.trusted = checkpoint.position;
+                self.report.signed = checkpoint.position;
+            }
         }
         Ok(())
     }

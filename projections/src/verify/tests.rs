@@ -8,9 +8,9 @@ use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use super::{Live, LogOptions, Report, log};
 use crate::{
-    checkpoint::CheckpointKey,
+    checkpoint::{Checkpoint, CheckpointKey},
     event_store::{
-        EventStore, HotLog,
+        Error, EventStore, HotLog,
         chain::FaultKind,
         conformance::samples::{self, INCARNATION},
         sqlite::{Database, SqliteStore},
@@ -25,29 +25,35 @@ async fn connect(path: &Path) -> SqliteConnection {
 }
 
 /// A log of a few batches, with checkpoints in it and at its head; closed.
-async fn sample(path: &Path) {
+async fn sample(path: &Path) -> LogOptions {
     let database = Database::open(path, INCARNATION).await.unwrap();
     let store = SqliteStore::new(database.clone());
-    fill_with_checkpoints(&store, &store).await;
+    let remembered = fill_with_checkpoints(&store, &store).await;
     database.close().await;
+    remembered
 }
 
-async fn fill_with_checkpoints(store: &dyn EventStore, tables: &dyn HotLog) {
+/// Gives what an operator's `verify` reads from the data folder: the newest checkpoint.
+async fn fill_with_checkpoints(store: &dyn EventStore, tables: &dyn HotLog) -> LogOptions {
     let key = CheckpointKey::from_bytes([7; 32]);
+    let mut last: Option<Checkpoint> = None;
     for sizes in [&[3, 1, 2][..], &[4, 1], &[2, 2]] {
         samples::fill(store, sizes).await;
         let identity = tables.identity().await.unwrap();
         let head = store.head().await.unwrap();
-        tables.save_checkpoint(&key.checkpoint(identity, &head, Timestamp(5))).await.unwrap();
+        let signed = key.checkpoint_behind(last.as_ref(), identity, &head, Timestamp(5));
+        tables.save_checkpoint(&signed).await.unwrap();
+        last = Some(signed);
     }
+    LogOptions { last, ..LogOptions::default() }
 }
 
-async fn check(path: &Path) -> Result<Report, String> {
+async fn check(path: &Path, options: &LogOptions) -> Result<Report, String> {
     let database =
         Database::open(path, INCARNATION).await.map_err(|failure| failure.to_string())?;
     let store = Arc::new(SqliteStore::new(database.clone()));
     let live = Live { store: store.clone(), tables: store, archive: None };
-    let report = log(&live, &LogOptions::default(), &|_| {}).await;
+    let report = log(&live, options, &|_| {}).await;
     database.close().await;
     report.map_err(|failure| failure.to_string())
 }
@@ -62,28 +68,63 @@ async fn tamper(path: &Path, statements: &str) -> u64 {
     done
 }
 
+/// The last batch of the sample goes, and the head row and the streams follow it.
+const CUT_BEHIND_13: &str = "DELETE FROM events WHERE position > 13; \
+     DELETE FROM batches WHERE first_position > 13; \
+     UPDATE log_head SET position = 13, \
+     recorded_at = (SELECT recorded_at FROM batches WHERE first_position = 12), \
+     link = (SELECT link FROM batches WHERE first_position = 12); \
+     UPDATE streams SET version = version - 1, last_position = 13 WHERE last_position = 15;";
+
 #[tokio::test]
 async fn a_log_cut_off_or_written_anew_with_its_head_is_found_by_a_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
     sample(&path).await;
-    let whole = check(&path).await.unwrap();
+    let options = LogOptions::default();
+    let whole = check(&path, &options).await.unwrap();
     assert_eq!((whole.fault, whole.checkpoints, whole.last), (None, 3, Position(15)));
 
-    // The last batch goes, and the head row and the streams follow it.
-    let done = tamper(
-        &path,
-        "DELETE FROM events WHERE position > 13; DELETE FROM batches WHERE first_position > 13; \
-         UPDATE log_head SET position = 13, \
-         recorded_at = (SELECT recorded_at FROM batches WHERE first_position = 12), \
-         link = (SELECT link FROM batches WHERE first_position = 12); \
-         UPDATE streams SET version = version - 1, last_position = 13 WHERE last_position = 15;",
-    )
-    .await;
+    let done = tamper(&path, CUT_BEHIND_13).await;
     assert!(done > 0);
 
-    let cut = check(&path).await.unwrap().fault.unwrap();
+    let cut = check(&path, &options).await.unwrap().fault.unwrap();
     assert_eq!((cut.position, cut.kind), (Position(14), FaultKind::CutOff));
+}
+
+#[tokio::test]
+async fn checkpoints_that_were_taken_away_are_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let original = folder.path().join("original.db");
+    let remembered = sample(&original).await;
+    let without = LogOptions::default();
+    let missing = |position| Some((Position(position), FaultKind::CheckpointMissing));
+    for (gone, options, expected) in [
+        ("position = 6", &without, missing(6)),
+        ("position = 11", &without, missing(11)),
+        ("position <= 11", &without, missing(11)),
+        // Nothing in the database is left that would tell.
+        ("position = 15", &without, None),
+        ("position = 15", &remembered, missing(15)),
+        ("position >= 11", &remembered, missing(15)),
+        ("true", &remembered, missing(15)),
+        ("false", &remembered, None),
+    ] {
+        let path = folder.path().join("less.db");
+        std::fs::copy(&original, &path).unwrap();
+        tamper(&path, &format!("DELETE FROM checkpoints WHERE {gone}")).await;
+
+        let found = check(&path, options).await.unwrap().fault;
+
+        assert_eq!(found.map(|it| (it.position, it.kind)), expected, "{gone}");
+    }
+    // The log is cut off, and every checkpoint that would show it is gone.
+    let path = folder.path().join("cut.db");
+    std::fs::copy(&original, &path).unwrap();
+    tamper(&path, &format!("{CUT_BEHIND_13} DELETE FROM checkpoints;")).await;
+    let found = check(&path, &remembered).await.unwrap().fault.unwrap();
+    assert_eq!((found.position, found.kind), (Position(14), FaultKind::CutOff));
+    assert_eq!(check(&path, &without).await.unwrap().fault, None, "who forgets cannot tell");
 }
 
 /// The columns of the tables that make up the log.
@@ -120,7 +161,7 @@ const COLUMNS: &[(&str, &str, &[&str])] = &[
     (
         "checkpoints",
         "position",
-        &["position", "incarnation", "link", "signed_at", "key", "signature"],
+        &["position", "incarnation", "link", "signed_at", "key", "signature", "previous"],
     ),
 ];
 
@@ -153,18 +194,21 @@ fn another(dice: &mut Dice, column: &str) -> String {
     }
 }
 
-/// One random tampering: what was done, in SQL.
-fn random_tampering(dice: &mut Dice) -> String {
-    let (table, key, columns) = dice.pick(COLUMNS);
-    let row = format!(
+/// One row of a table, in SQL.
+fn random_row(dice: &mut Dice, table: &str, key: &str) -> String {
+    format!(
         "{key} = (SELECT {key} FROM {table} ORDER BY {key} LIMIT 1 OFFSET \
          {} % (SELECT count(*) FROM {table}))",
         dice.below(1_000)
-    );
+    )
+}
+
+/// One random tampering: what was done, in SQL.
+fn random_tampering(dice: &mut Dice) -> String {
+    let (table, key, columns) = dice.pick(COLUMNS);
+    let row = random_row(dice, table, key);
     match dice.below(12) {
-        0 if matches!(table, "events" | "batches" | "streams") => {
-            format!("DELETE FROM {table} WHERE {row}")
-        }
+        0 => format!("DELETE FROM {table} WHERE {row}"),
         _ => {
             let column = dice.pick(columns);
             let value = another(dice, column);
@@ -174,7 +218,7 @@ fn random_tampering(dice: &mut Dice) -> String {
 }
 
 /// A setting of the long run.
-fn number(name: &str, default: u32) -> u32 {
+pub(super) fn number(name: &str, default: u32) -> u32 {
     #[expect(clippy::disallowed_methods, reason = "the long run names its size")]
     let value = std::env::var(name).ok();
     value.map_or(default, |value| value.parse().expect("a number"))
@@ -204,7 +248,7 @@ async fn every_random_tampering_is_found_and_nothing_else() {
     let (count, seed) = (number("DIARIO_TAMPERINGS", TAMPERINGS), number("DIARIO_SEED", 1));
     let folder = tempfile::tempdir().unwrap();
     let original = folder.path().join("original.db");
-    sample(&original).await;
+    let remembered = sample(&original).await;
     let mut dice = Dice::new(u64::from(seed));
     let mut done = 0;
     while done < count {
@@ -219,7 +263,7 @@ async fn every_random_tampering_is_found_and_nothing_else() {
             recompute_leaves(&path).await;
         }
 
-        let report = check(&path).await;
+        let report = check(&path, &remembered).await;
 
         let is_found =
             report.as_ref().is_ok_and(|report| report.fault.is_some()) || report.is_err();
@@ -262,6 +306,19 @@ async fn another_in_postgres(
     dice.pick(forms).replace("{}", column)
 }
 
+/// Opened anew each time, as `verify` does: which log it is, is read then.
+async fn check_postgres(url: &str, options: &LogOptions) -> Result<Report, Error> {
+    use crate::{event_store::postgres, testing::postgres::wall_clock};
+
+    let url = url.parse().unwrap();
+    let database = postgres::Database::open_to_read(&url, wall_clock()).await?;
+    let store = Arc::new(postgres::PostgresStore::new(database.clone()));
+    let live = Live { store: store.clone(), tables: store, archive: None };
+    let report = log(&live, options, &|_| {}).await;
+    database.close().await;
+    report
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_random_tampering_with_postgres_is_found_and_nothing_else() {
     use sqlx::Connection as _;
@@ -270,8 +327,10 @@ async fn every_random_tampering_with_postgres_is_found_and_nothing_else() {
 
     let (count, seed) = (number("DIARIO_TAMPERINGS", TAMPERINGS), number("DIARIO_SEED", 1));
     let url = postgres::shared().fresh_database();
-    let store = Arc::new(PostgresStore::new(postgres::open(&url).await));
-    fill_with_checkpoints(store.as_ref(), store.as_ref()).await;
+    let database = postgres::open(&url).await;
+    let store = PostgresStore::new(database.clone());
+    let remembered = fill_with_checkpoints(&store, &store).await;
+    database.close().await;
     let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
     let run = async |connection: &mut sqlx::PgConnection, statement: String| {
         let done = sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(connection).await;
@@ -280,29 +339,24 @@ async fn every_random_tampering_with_postgres_is_found_and_nothing_else() {
     for (table, ..) in COLUMNS {
         run(&mut connection, format!("CREATE TABLE {table}_before AS TABLE {table}")).await;
     }
-    let live = Live { store: store.clone(), tables: store, archive: None };
     let mut dice = Dice::new(u64::from(seed));
     let mut done = 0;
     while done < count / POSTGRES_SHARE {
         let (table, key, columns) = dice.pick(COLUMNS);
+        let row = random_row(&mut dice, table, key);
         let column = dice.pick(columns);
-        // Which log this is was read when the database was opened.
-        if column == "log_id" {
-            continue;
-        }
-        let row = format!(
-            "{key} = (SELECT {key} FROM {table} ORDER BY {key} LIMIT 1 OFFSET \
-             {} % (SELECT count(*) FROM {table}))",
-            dice.below(1_000)
-        );
-        let value = another_in_postgres(&mut dice, &mut connection, table, column).await;
-        let tampering = format!(
-            "UPDATE {table} SET {column} = {value} \
-             WHERE {row} AND {column} IS DISTINCT FROM {value}"
-        );
+        let tampering = if dice.one_in(12) {
+            format!("DELETE FROM {table} WHERE {row}")
+        } else {
+            let value = another_in_postgres(&mut dice, &mut connection, table, column).await;
+            format!(
+                "UPDATE {table} SET {column} = {value} \
+                 WHERE {row} AND {column} IS DISTINCT FROM {value}"
+            )
+        };
         let changed = run(&mut connection, tampering.clone()).await;
 
-        let report = log(&live, &LogOptions::default(), &|_| {}).await;
+        let report = check_postgres(&url, &remembered).await;
 
         let is_found = report.as_ref().map_or(true, |report| report.fault.is_some());
         assert_eq!(is_found, changed > 0, "seed {seed}, {done}: {tampering}; {report:?}");

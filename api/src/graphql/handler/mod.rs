@@ -26,7 +26,7 @@ use crate::{
         Caller, Denied,
         limits::{BODY_BYTES_MAX, REQUEST_TIMEOUT},
     },
-    telemetry::SPANS,
+    telemetry::{SPANS, traces},
 };
 use media_type::MediaType;
 
@@ -129,7 +129,8 @@ fn open_socket(
         let message = format!("header Sec-WebSocket-Protocol must offer {}", socket::PROTOCOL);
         return Err(Refused::new(StatusCode::BAD_REQUEST, INVALID, message));
     }
-    Ok(upgrade.on_upgrade(move |socket| socket::serve(socket, edge, caller)))
+    let trace = traces::present();
+    Ok(upgrade.on_upgrade(move |socket| socket::serve(socket, edge, caller, trace)))
 }
 
 async fn post(

@@ -17,11 +17,15 @@ use futures_util::{
     FutureExt as _, Stream, StreamExt as _,
     stream::{self, AbortHandle, SelectAll},
 };
+use opentelemetry::Context;
 use serde_json::json;
 use tokio::time::MissedTickBehavior;
 
 use super::{Edge, VIA, handler::Wire, progress::Progress};
-use crate::http::{Caller, Denied, limits::OPERATIONS_PER_SOCKET_MAX};
+use crate::{
+    http::{Caller, Denied, limits::OPERATIONS_PER_SOCKET_MAX},
+    telemetry::traces,
+};
 use link::{Frame, Link, Unsent};
 use messages::{ClientMessage, Close, ServerMessage};
 
@@ -50,8 +54,9 @@ struct Operation {
     sent: Option<Cursor>,
 }
 
-/// Drives one WebSocket until it ends. `caller` is who is known from the upgrade's headers.
-pub(super) async fn serve(socket: WebSocket, edge: Edge, caller: Option<Caller>) {
+/// Drives one WebSocket until it ends. `caller` is who is known from the upgrade's headers, `trace`
+/// what the upgrade is a part of.
+pub(super) async fn serve(socket: WebSocket, edge: Edge, caller: Option<Caller>, trace: Context) {
     let mut link = Link::new(socket, edge.socket_limits);
     let initialised = initialise(&mut link, &edge, caller);
     let caller = match tokio::time::timeout(edge.socket_limits.init_timeout, initialised).await {
@@ -63,7 +68,7 @@ pub(super) async fn serve(socket: WebSocket, edge: Edge, caller: Option<Caller>)
     if link.send(&ack).await.is_err() {
         return;
     }
-    let close = Connection::new(edge, caller).run(&mut link).await;
+    let close = Connection::new(edge, caller, trace).run(&mut link).await;
     link.close(&close).await;
 }
 
@@ -103,14 +108,16 @@ type Steps = Pin<Box<dyn Stream<Item = Step> + Send>>;
 struct Connection {
     edge: Edge,
     caller: Caller,
+    trace: Context,
     open: HashMap<String, Operation>,
     steps: SelectAll<Steps>,
     opened: u64,
 }
 
 impl Connection {
-    fn new(edge: Edge, caller: Caller) -> Self {
-        Self { edge, caller, open: HashMap::new(), steps: SelectAll::new(), opened: 0 }
+    fn new(edge: Edge, caller: Caller, trace: Context) -> Self {
+        let (open, steps) = (HashMap::new(), SelectAll::new());
+        Self { edge, caller, trace, open, steps, opened: 0 }
     }
 
     /// Runs until there is a reason to close.
@@ -194,7 +201,12 @@ impl Connection {
             }
             edge.schema.execute_stream_with_session_data(request, Arc::new(data)).right_stream()
         };
-        let responses = stream::once(answered).flatten();
+        let mut responses = Box::pin(stream::once(answered).flatten());
+        let span = traces::socket_operation(&self.trace);
+        let responses = stream::poll_fn(move |context| {
+            let _entered = span.enter();
+            responses.as_mut().poll_next(context)
+        });
         let (responses, abort) = stream::abortable(responses);
         let named = id.clone();
         let steps = responses

@@ -100,11 +100,40 @@ pub enum Error {
     },
     /// The stored data keys were wrapped by another master key.
     #[error(
-        "master key {label} is not the one of that label that the log's data keys are wrapped by"
+        "master key {label} is not the one of that label that the log's data keys are wrapped by: \
+         put the right one back into the file of master keys or DIARIO_MASTER_KEYS"
     )]
     WrongMasterKey {
         /// The label.
         label: KeyLabel,
+    },
+    /// The list of forgotten keys cannot be written.
+    #[error("cannot write the list of forgotten keys {path}")]
+    WriteForgotten {
+        /// The list.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The list of forgotten keys cannot be read.
+    #[error("cannot read the list of forgotten keys {path}")]
+    ReadForgotten {
+        /// The list.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The list of forgotten keys is not as it was written.
+    #[error(
+        "line {line} of the list of forgotten keys {path} was altered: bring the file back from a \
+         copy, or from another node's data folder; without it an older copy of the database would \
+         bring forgotten secrets back"
+    )]
+    MalformedForgotten {
+        /// The list.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
     },
     /// The source of randomness failed.
     #[error("cannot draw random bytes: {0}")]

@@ -6,7 +6,8 @@
 //! secret and no event. A forgotten data key is gone for ever: what it sealed stays in the log,
 //! hashed as it was, and opens no more. An owner's next secret gets a new key.
 //!
-//! What can outlive a forgotten key, still wrapped: old backups of the database, Postgres' own
+//! A list outside of the database tells what was forgotten, so that an older copy of the database
+//! forgets it again. What can outlive a forgotten key, still wrapped: old backups of the database, Postgres' own
 //! archived WAL, and blocks that a file system or a disk keeps of what was overwritten. Rotating
 //! to a new master key and then removing the old one makes those copies worthless too.
 
@@ -14,6 +15,7 @@ mod cached;
 mod cipher;
 mod entropy;
 mod error;
+pub mod forgotten_list;
 mod master;
 mod master_file;
 mod postgres;
@@ -33,6 +35,7 @@ use cached::Cached;
 use cipher::DataKey;
 pub use entropy::{Entropy, OsEntropy, SeededEntropy};
 pub use error::Error;
+pub use forgotten_list::{FORGOTTEN_LIST_FILE, ForgottenLists};
 pub use master::{InvalidLabel, KeyLabel, MasterKey, MasterKeys};
 pub use master_file::MasterKeySource;
 pub use postgres::PostgresKeyStore;
@@ -55,6 +58,8 @@ pub struct Keyring {
     store: Arc<dyn KeyStore>,
     entropy: Box<dyn Entropy>,
     cached: Mutex<Cached>,
+    /// Where it is noted what was forgotten, outside of the store.
+    lists: Option<ForgottenLists>,
 }
 
 #[derive(Debug)]
@@ -101,7 +106,13 @@ impl Keyring {
             keys.unwrap(&label.sample)?;
         }
         let master = Mutex::new(Master { keys: Arc::new(keys), read_at });
-        Ok(Self { source, master, store, entropy, cached: Mutex::default() })
+        Ok(Self { source, master, store, entropy, cached: Mutex::default(), lists: None })
+    }
+
+    /// The same, noting on lists what is forgotten.
+    #[must_use]
+    pub fn listing(self, lists: ForgottenLists) -> Self {
+        Self { lists: Some(lists), ..self }
     }
 
     /// A keyring that forgets everything with the process, from a seed: for the simulator.
@@ -114,6 +125,7 @@ impl Keyring {
             store: Arc::new(MemoryKeyStore::default()),
             entropy: Box::new(SeededEntropy::new(seed)),
             cached: Mutex::default(),
+            lists: None,
         }
     }
 
@@ -186,16 +198,35 @@ impl Keyring {
         self.store.key_ids(owner).await
     }
 
-    /// Deletes data keys for ever, as an event says. Doing it twice is harmless. `false` when
-    /// [`KeyStore::erase_traces`] must be tried again.
+    /// Deletes data keys for ever, as an event says, and notes it on the lists. Doing it twice is
+    /// harmless. `false` when [`KeyStore::erase_traces`] must be tried again.
     ///
     /// # Errors
-    /// [`Error::Store`]; then it must be done again.
+    /// [`Error::Store`], or when a list cannot be written; then it must be done again.
     pub async fn forget(&self, forgotten: Vec<Forgotten>) -> Result<bool, Error> {
         let ids: Vec<Uuid> = forgotten.iter().flat_map(|it| it.key_ids.iter().copied()).collect();
+        // A list that cannot be written does not keep a secret alive.
+        let listed = self.list(&forgotten);
         self.store.forget(forgotten).await?;
         self.drop_cached(&ids);
-        self.store.erase_traces().await
+        let is_erased = self.store.erase_traces().await?;
+        listed.map(|()| is_erased)
+    }
+
+    /// Notes on the lists what was forgotten; what is there stays. Waits for the disk.
+    ///
+    /// # Errors
+    /// What is wrong with a list.
+    pub fn list(&self, forgotten: &[Forgotten]) -> Result<(), Error> {
+        self.lists.as_ref().map_or(Ok(()), |lists| lists.add(forgotten))
+    }
+
+    /// All that the lists hold.
+    ///
+    /// # Errors
+    /// What is wrong with a list.
+    pub fn listed(&self) -> Result<Vec<Forgotten>, Error> {
+        self.lists.as_ref().map_or_else(|| Ok(Vec::new()), ForgottenLists::read)
     }
 
     /// Drops data keys from memory: another node has forgotten them.

@@ -115,7 +115,7 @@ impl KeyStore for PostgresKeyStore {
 
     async fn add_first_key(&self, key: StoredKey) -> Result<StoredKey, Error> {
         let operation = "keep a data key";
-        let failed = |source| Error::Store(event_store::Error::Database { operation, source });
+        let failed = |source| Error::Store(self.database.failed(operation, source));
         self.database
             .transaction(operation, |connection| Box::pin(add_first_key(connection, key)))
             .await
@@ -146,7 +146,7 @@ impl KeyStore for PostgresKeyStore {
 
     async fn replace_wrappings(&self, keys: Vec<(StoredKey, KeyLabel)>) -> Result<u64, Error> {
         let operation = "rewrap data keys";
-        let failed = |source| Error::Store(event_store::Error::Database { operation, source });
+        let failed = |source| Error::Store(self.database.failed(operation, source));
         self.database
             .transaction(operation, |connection| Box::pin(replace_wrappings(connection, keys)))
             .await
@@ -156,7 +156,7 @@ impl KeyStore for PostgresKeyStore {
 
     async fn forget(&self, forgotten: Vec<Forgotten>) -> Result<(), Error> {
         let operation = "forget data keys";
-        let failed = |source| Error::Store(event_store::Error::Database { operation, source });
+        let failed = |source| Error::Store(self.database.failed(operation, source));
         self.database
             .transaction(operation, |connection| Box::pin(forget(connection, forgotten)))
             .await

@@ -19,9 +19,11 @@ use super::{
     rows,
     shared::Shared,
 };
+use crate::failpoint::{self, Step};
 
 /// What came of a call that the server answered.
 pub(super) enum Answer {
+    /// Within a transaction it is not committed yet, and its head must not be known before.
     Written(Commit),
     Refused(AppendError),
 }
@@ -49,12 +51,13 @@ pub(super) async fn append(
     shared: &Shared,
     batch: Batch,
 ) -> Result<Answer, NoAnswer> {
-    let mut head = shared.head();
+    let mut head = shared.lineage.known();
     if head.position != batch.decided_on {
+        let committed = head.position;
         head = read_head(connection).await.map_err(NoAnswer::NotSent)?;
-        shared.saw_head(head);
+        shared.lineage.saw_behind(committed, head);
     }
-    if let Err(refused) = commit::check(&head, &batch) {
+    if let Err(refused) = shared.intact().and_then(|()| commit::check(&head, &batch)) {
         return Ok(Answer::Refused(refused));
     }
     let lease = batch.lease;
@@ -67,19 +70,17 @@ pub(super) async fn append(
             Ok(commit) => commit,
             Err(refused) => return Ok(Answer::Refused(refused)),
         };
-        let row = call(&head, &before, &commit, lease).fetch_one(&mut *connection).await;
-        let row = row.map_err(NoAnswer::Sent)?;
+        failpoint::reached(Step::AppendBegins);
+        let calling = call(&head, &before, &commit, lease).fetch_one(&mut *connection);
+        let row = failpoint::once_sent(Step::AppendSent, calling).await.map_err(NoAnswer::Sent)?;
         match answered(&row, &commit, lease).map_err(NoAnswer::Sent)? {
-            Told::Written => {
-                shared.saw_head(commit.head);
-                return Ok(Answer::Written(commit));
+            Told::Written => return Ok(Answer::Written(commit)),
+            Told::Refused(AppendError::HeadMoved { head: now }) => {
+                shared.lineage.saw_behind(head.position, now);
+                let moved = AppendError::HeadMoved { head: now };
+                return Ok(Answer::Refused(shared.intact().err().unwrap_or(moved)));
             }
-            Told::Refused(refused) => {
-                if let AppendError::HeadMoved { head } = &refused {
-                    shared.saw_head(*head);
-                }
-                return Ok(Answer::Refused(refused));
-            }
+            Told::Refused(refused) => return Ok(Answer::Refused(refused)),
             Told::Versions(true_versions) => {
                 let mut versions = shared.versions();
                 for (stream, version) in true_versions {

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    super::{AppendError, Batch, BatchId, Error},
+    super::{AppendError, Batch, BatchId, Error, commit::Commit},
     append::{self, Answer, NoAnswer},
     database::{Database, SELECT_CLOCK},
     failure::is_refusal,
@@ -22,6 +22,7 @@ use super::{
     shared::Shared,
     turn,
 };
+use crate::failpoint::{self, Step};
 
 /// How many jobs may wait.
 const QUEUE_MAX: usize = 256;
@@ -127,7 +128,7 @@ impl Worker {
             Ok(Ok(answer)) => {
                 self.held = Some(held);
                 return match answer {
-                    Answer::Written(commit) => Ok(self.publish(commit.events)),
+                    Answer::Written(commit) => Ok(self.publish(commit)),
                     Answer::Refused(refused) => Err(refused),
                 };
             }
@@ -147,8 +148,11 @@ impl Worker {
         Err(AppendError::Failed(self.database.failed("append", source)))
     }
 
-    /// Tells the subscribers of committed events, which come back.
-    pub(super) fn publish(&self, events: Events) -> Events {
+    /// Notes what was committed and tells the subscribers of its events, which come back.
+    pub(super) fn publish(&self, commit: Commit) -> Events {
+        failpoint::reached(Step::Committed);
+        let Commit { events, head, .. } = commit;
+        self.shared.lineage.saw(head);
         self.shared.saw_events(&events);
         if !self.shared.feed.publish_next(&events) {
             self.shared.wake.notify_one();
@@ -184,6 +188,7 @@ impl Worker {
 
     /// The connection, whose clock agrees with ours. It is put back by whoever leaves it clean.
     async fn take(&mut self) -> Result<Held, Error> {
+        self.shared.lineage.intact()?;
         let (mut connection, checked) = match self.held.take() {
             Some(held) => (held.connection, Some(held.clock_checked)),
             None => (self.database.connect_appender().await?, None),

@@ -11,12 +11,13 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        Error, Floor, HotLog, LogIdentity, NewestOfType, READ_EVENTS_MAX, StreamRow,
+        Error, EventStore as _, Floor, Head, HotLog, LogId, LogIdentity, NewestOfType,
+        READ_EVENTS_MAX, StreamRow,
         chain::{Fault, FaultKind, fault},
     },
-    Database, PostgresStore, read, rows,
+    Database, PostgresStore, begin, read, rows,
 };
-use crate::checkpoint::{Checkpoint, PublicKey};
+use crate::checkpoint::{Checkpoint, Previous, PublicKey};
 
 fn limited(limit: usize) -> i64 {
     i64::try_from(limit.min(READ_EVENTS_MAX)).unwrap_or(i64::MAX)
@@ -148,6 +149,7 @@ fn checkpoint(row: &PgRow) -> Result<Checkpoint, sqlx::Error> {
         signed_at: Timestamp(row.try_get(3)?),
         key: PublicKey(rows::bytes(row.try_get(4)?)),
         signature: rows::bytes(row.try_get(5)?),
+        previous: row.try_get::<Option<&[u8]>, _>(6)?.map(Previous::from_bytes),
     })
 }
 
@@ -173,12 +175,45 @@ impl HotLog for PostgresStore {
             .map_err(|source| self.database.failed(operation, source))
     }
 
+    async fn begin_behind(&self, log_id: LogId, floor: Floor) -> Result<Head, Error> {
+        let operation = "begin the log behind its floor";
+        self.database
+            .transaction(operation, move |connection| {
+                Box::pin(begin::behind(connection, log_id, floor))
+            })
+            .await?
+            .map_err(|source| self.database.failed(operation, source))?;
+        let head = self.head().await?;
+        self.database.became(log_id);
+        Ok(head)
+    }
+
+    async fn add_streams(&self, streams: Vec<StreamRow>) -> Result<(), Error> {
+        let operation = "add streams";
+        self.database
+            .transaction(operation, move |connection| {
+                Box::pin(async move { begin::add_streams(connection, &streams).await })
+            })
+            .await?
+            .map_err(|source| self.database.failed(operation, source))
+    }
+
+    async fn begin_restore(&self) -> Result<(), Error> {
+        let query = || sqlx::query(begin::BEGIN_RESTORE);
+        self.database.fetch_writing("mark the database", query).await.map(drop)
+    }
+
+    async fn end_restore(&self) -> Result<(), Error> {
+        let query = || sqlx::query(begin::END_RESTORE);
+        self.database.fetch_writing("unmark the database", query).await.map(drop)
+    }
+
     async fn checkpoints(&self, after: Position, limit: usize) -> Result<Vec<Checkpoint>, Error> {
         let operation = "read the checkpoints";
         let query = || {
             sqlx::query(
-                "SELECT position, incarnation, link, signed_at, key, signature FROM checkpoints \
-                 WHERE position > $1 ORDER BY position, signed_at LIMIT $2",
+                "SELECT position, incarnation, link, signed_at, key, signature, previous \
+                 FROM checkpoints WHERE position > $1 ORDER BY position, signed_at LIMIT $2",
             )
             .bind(rows::column(after.0))
             .bind(limited(limit))
@@ -189,8 +224,9 @@ impl HotLog for PostgresStore {
     async fn save_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
         let query = || {
             sqlx::query(
-                "INSERT INTO checkpoints (position, incarnation, link, signed_at, key, signature) \
-                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+                "INSERT INTO checkpoints \
+                 (position, incarnation, link, signed_at, key, signature, previous) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING",
             )
             .bind(rows::column(checkpoint.position.0))
             .bind(checkpoint.incarnation.0.as_bytes().as_slice())
@@ -198,6 +234,7 @@ impl HotLog for PostgresStore {
             .bind(checkpoint.signed_at.0)
             .bind(checkpoint.key.0.as_slice())
             .bind(checkpoint.signature.as_slice())
+            .bind(checkpoint.previous.map(Previous::to_bytes))
         };
         self.database.fetch_writing("keep a checkpoint", query).await.map(drop)
     }

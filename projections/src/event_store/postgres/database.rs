@@ -4,6 +4,7 @@
 
 use std::{
     future::Future,
+    io::ErrorKind,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -11,7 +12,7 @@ use std::{
 
 use domain::{log::Incarnation, units::Timestamp};
 use sqlx::{
-    ConnectOptions as _, Connection as _, PgConnection, PgPool, Postgres,
+    ConnectOptions as _, Connection as _, PgConnection, PgPool, Postgres, Row as _,
     pool::PoolConnection,
     postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
     query::Query,
@@ -20,14 +21,17 @@ use tokio::{sync::oneshot, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{CLOCK_DISTANCE_MAX_MS, Error, Head, LogId, TURN_MAX},
+    super::{CLOCK_DISTANCE_MAX_MS, Error, LogId, TURN_MAX},
     failure::{self, is_lost},
+    lineage::Lineage,
     migrate, tail,
 };
 use crate::storage::DatabaseUrl;
 
 /// How long making a connection may take.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// How long may be looked for the reason of none.
+const REASON_MAX: Duration = Duration::from_secs(1);
 /// How long one read may take, seen from here; the server gives up a little earlier.
 pub(super) const READ_MAX: Duration = Duration::from_secs(30);
 /// How many connections answer reads; one more listens.
@@ -38,6 +42,10 @@ const WRITERS_MAX: u32 = 3;
 /// The database's time in milliseconds.
 pub(super) const SELECT_CLOCK: &str =
     "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+
+/// The database's time, and whether it takes no writes.
+const SELECT_WRITABLE: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, \
+     current_setting('transaction_read_only') = 'on'";
 
 /// A future that borrows a connection.
 pub(crate) type Work<'c, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'c>>;
@@ -58,7 +66,7 @@ struct Inner {
     writers: PgPool,
     wall_clock: WallClock,
     log_id: Mutex<LogId>,
-    opened_at: Head,
+    lineage: Arc<Lineage>,
     closing: CancellationToken,
     workers: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -110,7 +118,9 @@ impl Database {
         let (opened_at, log_id) = tail::check(&name, &mut connection).await?;
         // A clean goodbye only saves the server a line in its log.
         drop(timeout(CONNECT_MAX, connection.close()).await);
+        let lineage = Arc::new(Lineage::new(name.clone(), opened_at));
         let readers = pool(
+            &lineage,
             READERS_MAX.saturating_add(1),
             &with(
                 &options,
@@ -123,7 +133,7 @@ impl Database {
             ("lock_timeout", "10000"),
             ("idle_in_transaction_session_timeout", "30000"),
         ];
-        let writers = pool(WRITERS_MAX, &with(&options, "write", &limits));
+        let writers = pool(&lineage, WRITERS_MAX, &with(&options, "write", &limits));
         let (closing, workers) = (CancellationToken::new(), Mutex::default());
         let inner = Inner {
             name,
@@ -132,7 +142,7 @@ impl Database {
             writers,
             wall_clock,
             log_id: Mutex::new(log_id),
-            opened_at,
+            lineage,
             closing,
             workers,
         };
@@ -151,6 +161,21 @@ impl Database {
             return Err(Error::ClockOff { database, milliseconds });
         }
         Ok(())
+    }
+
+    /// Refuses a database that takes no writes, or whose clock is far from this node's.
+    pub(super) async fn check_writable(&self) -> Result<(), Error> {
+        let operation = "see whether it can be written";
+        let before = self.now();
+        let found = self.fetch_writing(operation, || sqlx::query(SELECT_WRITABLE)).await?;
+        let row = found.first().ok_or(sqlx::Error::RowNotFound);
+        let read = row.and_then(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+        let (theirs, is_read_only) =
+            read.map_err(|source| Error::Database { operation, source })?;
+        if is_read_only {
+            return Err(Error::ReadOnly { database: self.name().to_owned() });
+        }
+        self.check_clock(before, theirs)
     }
 
     /// The database's address, without a password.
@@ -182,8 +207,8 @@ impl Database {
         *own = log_id;
     }
 
-    pub(super) fn opened_at(&self) -> Head {
-        self.inner.opened_at
+    pub(super) fn lineage(&self) -> &Arc<Lineage> {
+        &self.inner.lineage
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -223,11 +248,30 @@ impl Database {
             ("enable_mergejoin", "off"),
             ("jit", "off"),
         ];
-        connect(&self.inner.name, &with(&self.inner.options, "append", &settings)).await
+        let options = with(&self.inner.options, "append", &settings);
+        let mut connection = connect(&self.inner.name, &options).await?;
+        let asked = within(self.inner.lineage.ask(&mut connection)).await;
+        asked.map_err(|source| self.failed("find the log's end again", source))?;
+        self.inner.lineage.intact()?;
+        Ok(connection)
     }
 
-    pub(super) fn failed(&self, operation: &'static str, source: sqlx::Error) -> Error {
+    /// What a failure of an operation on one of its connections means.
+    pub(crate) fn failed(&self, operation: &'static str, source: sqlx::Error) -> Error {
         failure::classify(&self.inner.name, operation, source)
+    }
+
+    /// Why there was no connection. A pool tries until its time is over and does not tell what it
+    /// met with, so that is asked for once more.
+    pub(super) async fn not_acquired(&self, operation: &'static str, source: sqlx::Error) -> Error {
+        if !matches!(source, sqlx::Error::PoolTimedOut) {
+            return self.failed(operation, source);
+        }
+        match timeout(REASON_MAX, self.inner.options.connect()).await {
+            // A server that has a connection for others and none for us is only slow.
+            Ok(Ok(_)) | Err(_) => self.failed(operation, source),
+            Ok(Err(reason)) => self.failed(operation, reason),
+        }
     }
 
     /// The rows that a query reads. Connections that the server has dropped are passed over.
@@ -257,12 +301,14 @@ impl Database {
     ) -> Result<Vec<PgRow>, Error> {
         let mut stale = 0;
         loop {
-            let acquired = pool.acquire().await;
-            let mut connection = acquired.map_err(|source| self.failed(operation, source))?;
-            let source = match timeout(READ_MAX, query().fetch_all(&mut *connection)).await {
-                Ok(Ok(rows)) => return Ok(rows),
-                Ok(Err(source)) => source,
-                Err(_) => sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()),
+            let mut connection = match pool.acquire().await {
+                Ok(connection) => connection,
+                Err(source) => return Err(self.not_acquired(operation, source).await),
+            };
+            self.inner.lineage.intact()?;
+            let source = match within(query().fetch_all(&mut *connection)).await {
+                Ok(rows) => return Ok(rows),
+                Err(source) => source,
             };
             let is_lost = is_lost(&source);
             if is_lost {
@@ -307,7 +353,7 @@ impl Database {
         let mut connection = self.begin(operation).await?;
         let result = work(&mut connection).await;
         let end = if result.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        if let Err(source) = sqlx::query(end).execute(&mut *connection).await {
+        if let Err(source) = within(sqlx::query(end).execute(&mut *connection)).await {
             discard(connection);
             if result.is_ok() {
                 return Err(self.failed(operation, source));
@@ -319,9 +365,12 @@ impl Database {
     async fn begin(&self, operation: &'static str) -> Result<PoolConnection<Postgres>, Error> {
         let mut stale = 0;
         loop {
-            let acquired = self.inner.writers.acquire().await;
-            let mut connection = acquired.map_err(|source| self.failed(operation, source))?;
-            match sqlx::query("BEGIN").execute(&mut *connection).await {
+            let mut connection = match self.inner.writers.acquire().await {
+                Ok(connection) => connection,
+                Err(source) => return Err(self.not_acquired(operation, source).await),
+            };
+            self.inner.lineage.intact()?;
+            match within(sqlx::query("BEGIN").execute(&mut *connection)).await {
                 Ok(_) => return Ok(connection),
                 Err(source) => {
                     discard(connection);
@@ -335,8 +384,14 @@ impl Database {
     }
 }
 
+/// An answer in time, or what a connection would say that lost it.
+async fn within<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    let timed_out = |_| Err(sqlx::Error::Io(ErrorKind::TimedOut.into()));
+    timeout(READ_MAX, work).await.unwrap_or_else(timed_out)
+}
+
 fn is_timeout(failure: &sqlx::Error) -> bool {
-    matches!(failure, sqlx::Error::Io(source) if source.kind() == std::io::ErrorKind::TimedOut)
+    matches!(failure, sqlx::Error::Io(source) if source.kind() == ErrorKind::TimedOut)
 }
 
 /// Closes a connection in an unknown state instead of giving it back.
@@ -361,8 +416,14 @@ fn with(options: &PgConnectOptions, use_of: &str, settings: &[(&str, &str)]) -> 
         .options(keepalive.iter().chain(settings).copied())
 }
 
-fn pool(max: u32, options: &PgConnectOptions) -> PgPool {
+/// Each new connection is asked whether it still leads to the same log.
+fn pool(lineage: &Arc<Lineage>, max: u32, options: &PgConnectOptions) -> PgPool {
+    let lineage = Arc::clone(lineage);
     PgPoolOptions::new()
+        .after_connect(move |connection, _| {
+            let lineage = Arc::clone(&lineage);
+            Box::pin(async move { lineage.ask(connection).await })
+        })
         .max_connections(max)
         .acquire_timeout(CONNECT_MAX)
         .idle_timeout(Duration::from_secs(300))
@@ -374,6 +435,6 @@ fn pool(max: u32, options: &PgConnectOptions) -> PgPool {
 async fn connect(name: &str, options: &PgConnectOptions) -> Result<PgConnection, Error> {
     let connecting = timeout(CONNECT_MAX, options.connect()).await;
     connecting
-        .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
+        .unwrap_or_else(|_| Err(sqlx::Error::Io(ErrorKind::TimedOut.into())))
         .map_err(|source| failure::at_open(name, source))
 }

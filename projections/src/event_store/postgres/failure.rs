@@ -35,6 +35,11 @@ pub(super) fn is_lost(failure: &sqlx::Error) -> bool {
     )
 }
 
+/// Whether a statement named a table that the database does not have.
+pub(super) fn is_missing_table(failure: &sqlx::Error) -> bool {
+    code(failure) == Some("42P01")
+}
+
 /// An operation's failure.
 pub(super) fn classify(database: &str, operation: &'static str, source: sqlx::Error) -> Error {
     let database = database.to_owned();
@@ -44,6 +49,7 @@ pub(super) fn classify(database: &str, operation: &'static str, source: sqlx::Er
     match code(&source) {
         Some("53300") => Error::OutOfConnections { database },
         Some("25006") => Error::ReadOnly { database },
+        Some("53100") => Error::DiskFull { database },
         // Shutting down or starting; a lock or statement that took too long; a turn taken back.
         Some("57P01" | "57P02" | "57P03" | "55P03" | "57014" | "25P03" | "57P05") => {
             Error::Unavailable { database, operation, source }

@@ -1,13 +1,13 @@
 //! Taking batches of another log as they are: all of a call in one transaction, each through the
 //! same function as an append, which checks head and versions once more.
 
-use domain::log::StreamVersion;
+use domain::log::{Position, StreamId, StreamVersion};
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::{
-    super::{Error, Head, ImportError, LogId, StoredBatch, import},
-    append, rows,
+    super::{Error, Head, ImportError, LogId, StoredBatch, StreamRow, import},
+    append, begin, beside, rows,
 };
 
 fn failed(operation: &'static str) -> impl Fn(sqlx::Error) -> ImportError {
@@ -40,6 +40,18 @@ pub(super) async fn write(
         if let Ok(stream) = text.parse() {
             versions.insert(stream, StreamVersion(rows::number(version)));
         }
+    }
+    let floor = beside::floor_on(connection).await.map_err(failed("read where the log begins"))?;
+    if floor.position > Position(0) {
+        let at_floor = import::versions_at_floor(&batches, &versions)?;
+        let row = |(stream, version): (&StreamId, &StreamVersion)| StreamRow {
+            stream: stream.to_string(),
+            version: *version,
+            last_position: floor.position,
+        };
+        let rows: Vec<StreamRow> = at_floor.iter().map(row).collect();
+        begin::add_streams(connection, &rows).await.map_err(failed("add streams"))?;
+        versions.extend(at_floor);
     }
     let mut before = versions.clone();
     for commit in import::place(head, versions, batches)? {

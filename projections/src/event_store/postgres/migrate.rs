@@ -10,11 +10,10 @@ use sqlx::{
 };
 
 use super::{
-    super::{Error, chain::GENESIS},
+    super::{Error, chain::GENESIS, migrations::POSTGRES},
+    begin,
     failure::at_open,
 };
-
-static MIGRATOR: Migrator = sqlx::migrate!("../migrations/postgres");
 
 /// The advisory lock of whoever brings a log's schema up to date: `DIAR`.
 const LOCK: i64 = 0x4449_4152;
@@ -24,9 +23,19 @@ pub(super) async fn run(
     connection: &mut PgConnection,
     new_incarnation: Incarnation,
 ) -> Result<(), Error> {
+    run_to(&POSTGRES, name, connection, new_incarnation).await
+}
+
+/// As [`run`], to the schema of these migrations.
+pub(super) async fn run_to(
+    migrator: &Migrator,
+    name: &str,
+    connection: &mut PgConnection,
+    new_incarnation: Incarnation,
+) -> Result<(), Error> {
     // Held by the session: a node that dies gives it up.
     execute(name, connection, "SELECT pg_advisory_lock($1)").await?;
-    let result = run_locked(name, connection, new_incarnation).await;
+    let result = run_locked(migrator, name, connection, new_incarnation).await;
     execute(name, connection, "SELECT pg_advisory_unlock($1)").await?;
     result
 }
@@ -41,18 +50,19 @@ async fn execute(
 }
 
 async fn run_locked(
+    migrator: &Migrator,
     name: &str,
     connection: &mut PgConnection,
     new_incarnation: Incarnation,
 ) -> Result<(), Error> {
-    let known = known_version();
+    let known = newest_in(migrator);
     let found = newest_applied(name, connection).await?;
     if found > known {
         return Err(Error::NewerDatabase { database: name.to_owned(), found, known });
     }
     // A read-only database that is up to date can still be read.
     if found < known {
-        MIGRATOR
+        migrator
             .run_direct(None, &mut *connection, false)
             .await
             .map_err(|source| migration_failed(name, source))?;
@@ -62,13 +72,13 @@ async fn run_locked(
     start_log(connection, new_incarnation).await.map_err(|source| at_open(name, source))
 }
 
-fn known_version() -> i64 {
-    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
+fn newest_in(migrator: &Migrator) -> i64 {
+    migrator.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
 /// Refuses a database that is not of the version known here; nothing is changed.
 pub(super) async fn check(name: &str, connection: &mut PgConnection) -> Result<(), Error> {
-    let known = known_version();
+    let known = newest_in(&POSTGRES);
     let found = newest_applied(name, connection).await?;
     let database = name.to_owned();
     match found.cmp(&known) {
@@ -107,6 +117,9 @@ async fn newest_applied(name: &str, connection: &mut PgConnection) -> Result<i64
     let is_ours = has("_sqlx_migrations") && (tables.len() == 1 || has("log_head"));
     if !is_ours {
         return Err(Error::NotADatabase { database: name.to_owned() });
+    }
+    if has(begin::RESTORE_MARK) {
+        return Err(Error::HalfRestored { database: name.to_owned() });
     }
     let newest: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
         .fetch_one(&mut *connection)

@@ -5,10 +5,12 @@
 
 mod append;
 mod appender;
+mod begin;
 mod beside;
 mod database;
 mod failure;
 mod import;
+mod lineage;
 mod migrate;
 mod pages;
 mod read;
@@ -28,7 +30,6 @@ use domain::{
     log::{Owner, Position, Recorded, StreamId, StreamVersion},
     units::Timestamp,
 };
-use sqlx::Row as _;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
@@ -37,7 +38,6 @@ use super::{
     subscription::{Source, filter_of},
 };
 use appender::Appender;
-use database::SELECT_CLOCK;
 use shared::Shared;
 
 pub use database::{Database, WallClock};
@@ -59,7 +59,7 @@ impl PostgresStore {
     /// Outside a tokio runtime.
     #[must_use]
     pub fn new(database: Database) -> Self {
-        let shared = Arc::new(Shared::new(database.opened_at()));
+        let shared = Arc::new(Shared::new(database.lineage().clone()));
         let stop: CancellationToken = database.closing().child_token();
         let follow = tailer::follow(database.clone(), shared.clone(), stop.clone());
         database.keep(crate::worker::spawn("postgres tailer", follow));
@@ -97,8 +97,10 @@ impl Source for PostgresSource {
 #[async_trait]
 impl EventStore for PostgresStore {
     async fn head(&self) -> Result<Head, Error> {
+        let committed = self.shared.lineage.known().position;
         let head = read::head(&self.database).await?;
-        self.shared.saw_head(head);
+        self.shared.lineage.saw_behind(committed, head);
+        self.shared.lineage.intact()?;
         Ok(head)
     }
 
@@ -107,12 +109,7 @@ impl EventStore for PostgresStore {
     }
 
     async fn ready(&self) -> Result<Head, Error> {
-        let operation = "compare the clocks";
-        let before = self.database.now();
-        let found = self.database.fetch(operation, || sqlx::query(SELECT_CLOCK)).await?;
-        let theirs = found.first().ok_or(sqlx::Error::RowNotFound).and_then(|row| row.try_get(0));
-        let theirs = theirs.map_err(|source| Error::Database { operation, source })?;
-        self.database.check_clock(before, theirs)?;
+        self.database.check_writable().await?;
         self.head().await
     }
 
@@ -205,7 +202,7 @@ impl ImportLog for PostgresStore {
             .await;
         let head = head.map_err(ImportError::Failed)??;
         self.database.became(log_id);
-        self.shared.saw_head(head);
+        self.shared.lineage.saw(head);
         Ok(head)
     }
 }

@@ -40,8 +40,11 @@ pub(super) async fn behind<T: Send>(
     );
     let mut stale = 0;
     loop {
-        let acquired = database.readers().acquire().await;
-        let connection = acquired.map_err(|source| database.failed(operation, source))?;
+        let connection = match database.readers().acquire().await {
+            Ok(connection) => connection,
+            Err(source) => return Err(database.not_acquired(operation, source).await),
+        };
+        database.lineage().intact()?;
         let mut reader = Reader(Some(connection));
         let copied = timeout(READ_MAX, copy(reader.connection(), &statement, decode));
         let source = match copied.await {

@@ -1,7 +1,7 @@
 //! What the parts of one store tell each other: the newest head they know, versions of streams,
 //! and the feed. All of it is a shortcut; the database decides.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use domain::{
     event::Event,
@@ -12,7 +12,8 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::{
-    super::{Head, subscription::Feed},
+    super::{AppendError, Head, subscription::Feed},
+    lineage::Lineage,
     versions::Versions,
 };
 
@@ -22,15 +23,15 @@ pub(super) struct Shared {
     pub(super) feed: Feed,
     /// Wakes the tailer.
     pub(super) wake: Notify,
-    head: Mutex<Head>,
+    pub(super) lineage: Arc<Lineage>,
     versions: Mutex<Versions>,
 }
 
 impl Shared {
-    pub(super) fn new(head: Head) -> Self {
+    pub(super) fn new(lineage: Arc<Lineage>) -> Self {
         let feed = Feed::new();
-        feed.begin_behind(head.position);
-        Self { feed, wake: Notify::new(), head: Mutex::new(head), versions: Mutex::default() }
+        feed.begin_behind(lineage.known().position);
+        Self { feed, wake: Notify::new(), lineage, versions: Mutex::default() }
     }
 
     pub(super) fn versions(&self) -> MutexGuard<'_, Versions> {
@@ -38,18 +39,9 @@ impl Shared {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The newest head that is known; another may be newer.
-    pub(super) fn head(&self) -> Head {
-        *self.head.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Notes a head that the database said it had.
-    pub(super) fn saw_head(&self, head: Head) {
-        let mut known = self.head.lock().unwrap_or_else(PoisonError::into_inner);
-        // A head of another life of the log may be at an earlier position.
-        if head.position > known.position || head.incarnation != known.incarnation {
-            *known = head;
-        }
+    /// Refuses to append once the log was lost.
+    pub(super) fn intact(&self) -> Result<(), AppendError> {
+        self.lineage.intact().map_err(AppendError::Failed)
     }
 
     /// Notes events that are committed and follow each other.
@@ -63,7 +55,7 @@ impl Shared {
     /// Notes a head that a node told with its append, and wakes the tailer.
     pub(super) fn heard(&self, notification: &str) {
         if let Some(head) = told_head(notification) {
-            self.saw_head(head);
+            self.lineage.saw(head);
         }
         self.wake.notify_one();
     }

@@ -27,7 +27,7 @@ pub(super) async fn follow(database: Database, shared: Arc<Shared>, stop: Cancel
             () = stop.cancelled() => return,
             _ = poll.tick() => {}
             () = shared.wake.notified() => {
-                if shared.feed.published() >= shared.head().position {
+                if shared.feed.published() >= shared.lineage.known().position {
                     continue;
                 }
             }
@@ -35,6 +35,11 @@ pub(super) async fn follow(database: Database, shared: Arc<Shared>, stop: Cancel
         match catch_up(&database, &shared).await {
             Ok(()) => is_failing = false,
             Err(Error::Closed) => return,
+            Err(Error::Replaced { .. }) => {
+                // Whoever waits for the next event of the log that was is to hear of it.
+                shared.feed.look_again();
+                return;
+            }
             Err(failure) if !is_failing => {
                 tracing::warn!(
                     error = &failure as &dyn std::error::Error,

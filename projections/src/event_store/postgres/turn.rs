@@ -21,6 +21,7 @@ use super::{
     failure::is_refusal,
     read, rows,
 };
+use crate::failpoint::{self, Step};
 
 /// What the holder of a turn asks for.
 pub(super) enum TurnJob {
@@ -68,6 +69,7 @@ pub(super) async fn serve(
     answer: oneshot::Sender<Result<Granted, AppendError>>,
 ) -> Option<Held> {
     let failed = |source| AppendError::Failed(worker.database.failed("take a turn", source));
+    let committed = worker.shared.lineage.known().position;
     let head = match within(begin(&mut held.connection)).await {
         Ok(head) => head,
         Err(source) => {
@@ -76,7 +78,11 @@ pub(super) async fn serve(
             return is_clean.then_some(held);
         }
     };
-    worker.shared.saw_head(head);
+    worker.shared.lineage.saw_behind(committed, head);
+    if let Err(replaced) = worker.shared.intact() {
+        drop(answer.send(Err(replaced)));
+        return None;
+    }
     let (jobs, mut asked) = mpsc::channel(1);
     if answer.send(Ok(Granted { head, jobs })).is_err() {
         return end(&mut held.connection, "ROLLBACK").await.then_some(held);
@@ -118,9 +124,11 @@ async fn within<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result
 
 async fn begin(connection: &mut PgConnection) -> Result<Head, sqlx::Error> {
     sqlx::query("BEGIN").execute(&mut *connection).await?;
+    failpoint::reached(Step::TurnBegins);
     // A locked row is answered as it is once the lock is had; what is read behind it, in
     // statements of their own, is as of the lock.
     let row = sqlx::query(rows::LOCK_HEAD).fetch_one(connection).await?;
+    failpoint::reached(Step::TurnTaken);
     rows::head(&row, 0)
 }
 
@@ -153,8 +161,10 @@ async fn append(
             return (Err(failed(source)), false);
         }
     };
-    match within(sqlx::query("COMMIT").execute(&mut *connection)).await {
-        Ok(_) => (Ok(worker.publish(commit.events)), true),
+    failpoint::reached(Step::HeadMoved);
+    let committing = sqlx::query("COMMIT").execute(&mut *connection);
+    match within(failpoint::once_sent(Step::CommitSent, committing)).await {
+        Ok(_) => (Ok(worker.publish(commit)), true),
         Err(source) if is_refusal(&source) => (Err(failed(source)), false),
         Err(source) => {
             tracing::warn!(failure = %source, batch = %id, "A turn's outcome is unknown.");

@@ -15,8 +15,9 @@ use super::{
         packed::Packed,
         subscription::Feed,
     },
-    Database, Failure, rows,
+    Database, Failure, failure, rows,
 };
+use crate::failpoint::{self, Step};
 
 /// How many rows one INSERT takes: few sizes, so that each stays a prepared statement, and the
 /// parameters stay below SQLite's limit of 32,766.
@@ -28,17 +29,23 @@ pub(super) async fn append(
     batch: Batch,
 ) -> Result<Vec<Recorded<Event>>, AppendError> {
     let id = batch.id;
+    failpoint::reached(Step::AppendBegins);
     database
         .transaction(
             move |connection| Box::pin(write(connection, batch)),
-            move |events: &Vec<Recorded<Event>>| feed.publish(events),
+            move |events: &Vec<Recorded<Event>>| {
+                failpoint::reached(Step::Committed);
+                feed.publish(events);
+            },
         )
         .await
         .map_err(|failure| match failure {
-            Failure::NotBegun(source) => failed("begin an append", source),
+            Failure::Refused(refused) => AppendError::Failed(refused),
+            Failure::RolledBack(AppendError::Failed(failure)) => {
+                AppendError::Failed(failure::told(database.path(), failure))
+            }
             Failure::RolledBack(failure) => failure,
             Failure::Unknown => AppendError::OutcomeUnknown { batch: id },
-            Failure::Closed => AppendError::Failed(Error::Closed),
         })
 }
 
@@ -55,6 +62,7 @@ async fn write(
         .await
         .and_then(|row| rows::head(&row))
         .map_err(|source| failed("read the log's head", source))?;
+    failpoint::reached(Step::HeadLocked);
     commit::check(&head, &batch)?;
     if let Some(lease_epoch) = batch.lease {
         check_lease(connection, lease_epoch).await?;
@@ -86,9 +94,13 @@ pub(super) async fn insert(
     commit: &Commit,
 ) -> Result<(), sqlx::Error> {
     insert_events(connection, &commit.rows).await?;
+    failpoint::reached(Step::EventsWritten);
     upsert_streams(connection, &commit.versions, commit.head.position).await?;
     insert_batch(connection, &commit.batch).await?;
-    move_head(connection, &commit.head).await
+    failpoint::reached(Step::BatchWritten);
+    move_head(connection, &commit.head).await?;
+    failpoint::reached(Step::HeadMoved);
+    Ok(())
 }
 
 /// The versions of the batch's streams, in one look however many there are.

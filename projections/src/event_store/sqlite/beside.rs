@@ -1,6 +1,8 @@
 //! What this file keeps beside the log: its identity, checkpoints, streams, and the search for
 //! rows that no reader of the log would see.
 
+use std::path::Path;
+
 use domain::{
     log::{Incarnation, Position, StreamVersion},
     units::Timestamp,
@@ -17,7 +19,7 @@ use super::{
     read::{self, failed, limited},
     rows, trim,
 };
-use crate::checkpoint::{Checkpoint, PublicKey};
+use crate::checkpoint::{Checkpoint, Previous, PublicKey};
 
 pub(super) async fn identity(readers: &SqlitePool) -> Result<LogIdentity, Error> {
     let incarnation = read::head(readers).await?.incarnation;
@@ -30,7 +32,7 @@ pub(super) async fn checkpoints(
     limit: usize,
 ) -> Result<Vec<Checkpoint>, Error> {
     sqlx::query(
-        "SELECT position, incarnation, link, signed_at, key, signature FROM checkpoints \
+        "SELECT position, incarnation, link, signed_at, key, signature, previous FROM checkpoints \
          WHERE position > ? ORDER BY position, signed_at LIMIT ?",
     )
     .bind(rows::column(after.0))
@@ -49,6 +51,7 @@ fn checkpoint(row: &SqliteRow) -> Result<Checkpoint, sqlx::Error> {
         signed_at: Timestamp(row.try_get(3)?),
         key: PublicKey(rows::bytes(row.try_get(4)?)),
         signature: rows::bytes(row.try_get(5)?),
+        previous: row.try_get::<Option<&[u8]>, _>(6)?.map(Previous::from_bytes),
     })
 }
 
@@ -61,8 +64,8 @@ pub(super) async fn save_checkpoint(
             Box::pin(async move {
                 sqlx::query(
                     "INSERT INTO checkpoints \
-                     (position, incarnation, link, signed_at, key, signature) \
-                     VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                     (position, incarnation, link, signed_at, key, signature, previous) \
+                     VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 )
                 .bind(rows::column(checkpoint.position.0))
                 .bind(checkpoint.incarnation.0.as_bytes().to_vec())
@@ -70,6 +73,7 @@ pub(super) async fn save_checkpoint(
                 .bind(checkpoint.signed_at.0)
                 .bind(checkpoint.key.0.to_vec())
                 .bind(checkpoint.signature.to_vec())
+                .bind(checkpoint.previous.map(Previous::to_bytes))
                 .execute(connection)
                 .await
                 .map(drop)
@@ -102,7 +106,22 @@ pub(super) async fn streams(
     .map_err(failed("read the streams"))
 }
 
-pub(super) async fn misfit(readers: &SqlitePool) -> Result<Option<Fault>, Error> {
+/// Rows are proven by their hashes; that every index leads to them, and that no page is torn, only
+/// SQLite itself can tell.
+async fn check_pages(path: &Path, readers: &SqlitePool) -> Result<(), Error> {
+    let found: String = sqlx::query_scalar("PRAGMA integrity_check(1)")
+        .fetch_one(readers)
+        .await
+        .map_err(failed("check the file's pages and indexes"))?;
+    if found == "ok" {
+        return Ok(());
+    }
+    // A page is named in a line of its own, below the table that it is of.
+    Err(Error::Damaged { path: path.to_owned(), reason: found.replace('\n', "; ") })
+}
+
+pub(super) async fn misfit(path: &Path, readers: &SqlitePool) -> Result<Option<Fault>, Error> {
+    check_pages(path, readers).await?;
     // One transaction: head, floor and rows are of one instant.
     let found = async {
         let mut look = readers.begin().await?;

@@ -18,6 +18,7 @@ use sqlx::{
 
 use super::{
     super::{Error, migrate},
+    failure,
     pages::Pages,
     tail,
     writer::{Failure, Work, Writer},
@@ -66,6 +67,7 @@ impl Database {
         migrate::run(path, &mut connection).await?;
         tail::start(path, &mut connection, new_incarnation).await?;
         tail::check(path, &mut connection).await?;
+        settle(path, &mut connection).await?;
         Self::start(path, connection, options).await
     }
 
@@ -103,7 +105,7 @@ impl Database {
             .connect_with(options.clone().pragma("query_only", "ON"))
             .await
             .map_err(|source| open_error(path, source))?;
-        let writer = Writer::start(connection, options);
+        let writer = Writer::start(path, connection, options);
         Ok(Self { path: path.to_owned(), writer, readers, pages: Pages::of(path) })
     }
 
@@ -133,6 +135,11 @@ impl Database {
         self.pages.close().await;
         self.readers.close().await;
         self.writer.close().await;
+    }
+
+    /// See [`Writer::check_disk`].
+    pub(super) fn check_disk(&self) -> Result<(), Error> {
+        self.writer.check_disk()
     }
 
     pub(crate) fn readers(&self) -> &SqlitePool {
@@ -165,11 +172,12 @@ impl Database {
         W: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T, sqlx::Error> + Send + 'static,
     {
         self.writer.transaction(work, |_| {}).await.map_err(|failure| match failure {
-            Failure::NotBegun(source) | Failure::RolledBack(source) => {
-                Error::Database { operation, source }
-            }
-            Failure::Unknown => Error::Database { operation, source: sqlx::Error::WorkerCrashed },
-            Failure::Closed => Error::Closed,
+            Failure::Refused(refused) => refused,
+            Failure::RolledBack(source) => failure::classify(&self.path, operation, source),
+            Failure::Unknown => self.check_disk().err().unwrap_or_else(|| Error::Database {
+                operation,
+                source: sqlx::Error::WorkerCrashed,
+            }),
         })
     }
 }
@@ -240,6 +248,18 @@ async fn check_application(path: &Path, connection: &mut SqliteConnection) -> Re
         }
     }
     Ok(())
+}
+
+/// Moves what a process before this one left in the write-ahead log into the file. If that process
+/// ended because a sync failed, the kernel may show commits that are not on the disk and believe
+/// that they are: here they are written again and synced, before anything is built on them.
+async fn settle(path: &Path, connection: &mut SqliteConnection) -> Result<(), Error> {
+    // Readers in the way make it do less, which is no error.
+    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(|source| open_error(path, source))
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! Taking batches of another log as they are: all of a call in one transaction.
 
+use domain::log::Position;
 use sqlx::SqliteConnection;
 
 use super::{
     super::{Error, Head, ImportError, LogId, StoredBatch, import},
-    Database, Failure, append, rows,
+    Database, Failure, append, failure, rows, trim,
 };
 
 pub(super) async fn import(
@@ -16,10 +17,12 @@ pub(super) async fn import(
         .transaction(move |connection| Box::pin(write(connection, log_id, batches)), |_| {})
         .await
         .map_err(|failure| match failure {
-            Failure::NotBegun(source) => failed("begin an import", source),
+            Failure::Refused(refused) => ImportError::Failed(refused),
+            Failure::RolledBack(ImportError::Failed(failure)) => {
+                ImportError::Failed(failure::told(database.path(), failure))
+            }
             Failure::RolledBack(failure) => failure,
             Failure::Unknown => failed("end an import", sqlx::Error::WorkerCrashed),
-            Failure::Closed => ImportError::Failed(Error::Closed),
         })
 }
 
@@ -44,9 +47,16 @@ async fn write(
     let own = LogId(uuid::Uuid::from_slice(&own).unwrap_or_default());
     import::check_log(&head, own, log_id)?;
     let streams = import::streams(&batches)?;
-    let versions = append::versions_of(connection, streams.iter())
+    let mut versions = append::versions_of(connection, streams.iter())
         .await
         .map_err(|source| failed("read the streams' versions", source))?;
+    let floor = trim::floor_of(&mut *connection)
+        .await
+        .map_err(|source| failed("read where the log begins", source))?;
+    if floor.position > Position(0) {
+        let before = import::versions_at_floor(&batches, &versions)?;
+        versions.extend(before);
+    }
     let mut head = head;
     for commit in import::place(head, versions, batches)? {
         append::insert(connection, &commit)

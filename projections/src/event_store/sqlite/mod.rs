@@ -4,11 +4,13 @@
 //! is refused at open and left as it is.
 
 mod append;
+mod begin;
 mod beside;
 mod bulk;
 #[cfg(any(test, feature = "testing"))]
 mod by_hand;
 mod database;
+mod failure;
 mod import;
 mod library;
 mod pages;
@@ -107,6 +109,7 @@ impl EventStore for SqliteStore {
     }
 
     async fn find_batch(&self, id: BatchId) -> Result<Option<Vec<Recorded<Event>>>, Error> {
+        self.database.check_disk()?;
         let found = read::batch(self.database.readers(), id).await?;
         if let Some(events) = &found {
             // Its commit may have been taken for failed: then nobody has heard of it yet.
@@ -187,6 +190,15 @@ impl HotLog for SqliteStore {
         trim::trim(&self.database, floor).await
     }
 
+    async fn begin_behind(&self, log_id: LogId, floor: Floor) -> Result<Head, Error> {
+        begin::behind(&self.database, log_id, floor).await?;
+        self.head().await
+    }
+
+    async fn add_streams(&self, streams: Vec<StreamRow>) -> Result<(), Error> {
+        begin::add_streams(&self.database, streams).await
+    }
+
     async fn checkpoints(&self, after: Position, limit: usize) -> Result<Vec<Checkpoint>, Error> {
         beside::checkpoints(self.database.readers(), after, limit).await
     }
@@ -200,7 +212,7 @@ impl HotLog for SqliteStore {
     }
 
     async fn misfit(&self) -> Result<Option<Fault>, Error> {
-        beside::misfit(self.database.readers()).await
+        beside::misfit(self.database.path(), self.database.readers()).await
     }
 }
 

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::{Database, SqliteStore, change_by_hand};
 use crate::event_store::{
-    Error, EventStore, Filter, HotLog as _, Order, Row,
+    AppendError, Error, EventStore, Filter, HotLog as _, Order, Row,
     chain::{self, Fault, FaultKind},
     check_known,
     conformance::{
@@ -245,36 +245,6 @@ async fn a_file_that_was_cut_off_is_refused() {
     }
 }
 
-/// What kill -9 or a power cut leaves: the file and some beginning of the write-ahead log.
-#[tokio::test]
-async fn whatever_is_cut_off_the_write_ahead_log_whole_batches_remain() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("diario.db");
-    let database = sample(&path).await;
-    let acknowledged = SqliteStore::new(database.clone()).head().await.unwrap();
-    let file = std::fs::read(&path).unwrap();
-    let log = std::fs::read(folder.path().join("diario.db-wal")).unwrap();
-    let pages = log.len() / 20;
-
-    let mut heads = Vec::new();
-    for kept in (0..=log.len()).rev().step_by(pages.max(1)).chain([0]) {
-        let copy = tempfile::tempdir().unwrap();
-        let path = copy.path().join("diario.db");
-        std::fs::write(&path, &file).unwrap();
-        std::fs::write(copy.path().join("diario.db-wal"), &log[..kept]).unwrap();
-
-        let database = Database::open(&path, INCARNATION).await.unwrap();
-
-        let store = SqliteStore::new(database);
-        assert_eq!(chain::verify(&store).await.unwrap(), None, "cut to {kept} bytes");
-        heads.push(store.head().await.unwrap().position.0);
-        samples::fill(&store, &[1]).await;
-    }
-    assert_eq!(heads[0], acknowledged.position.0);
-    assert!(heads.is_sorted_by(|newer, older| newer >= older), "{heads:?}");
-    assert!(heads.iter().all(|head| [0, 3, 5, 8].contains(head)), "{heads:?}");
-}
-
 #[tokio::test]
 async fn the_writer_waits_for_the_disk_at_every_commit() {
     let folder = tempfile::tempdir().unwrap();
@@ -294,6 +264,34 @@ async fn the_writer_waits_for_the_disk_at_every_commit() {
 
     // 2 is FULL: the write-ahead log is fsynced before a commit is answered.
     assert_eq!(settings, ("wal".to_owned(), 2));
+}
+
+#[tokio::test]
+async fn without_room_nothing_is_written_and_with_room_it_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = sample(&folder.path().join("diario.db")).await;
+    let store = SqliteStore::new(database.clone());
+    let before = store.head().await.unwrap();
+    let limit = async |pages: &'static str| {
+        let limit = database.write("set a limit", move |connection| {
+            Box::pin(async move { sqlx::query(pages).execute(connection).await.map(drop) })
+        });
+        limit.await.unwrap();
+    };
+    // SQLite cuts it to the pages that there are.
+    limit("PRAGMA max_page_count = 1").await;
+    let events: Vec<_> = (0..500).map(|n| samples::lost(&format!("cell-{n}"), "node")).collect();
+    let batch = samples::batch(9, before.position, 9, events);
+
+    let refused = store.append(batch.clone()).await;
+
+    let Err(AppendError::Failed(failure)) = refused else { panic!("{refused:?}") };
+    assert!(matches!(failure, Error::DiskFull { .. }), "{failure:?}");
+    assert!(failure.is_passing() && !failure.ends_writing());
+    assert_eq!(store.head().await.unwrap(), before);
+    limit("PRAGMA max_page_count = 100000").await;
+    assert_eq!(store.append(batch).await.unwrap().len(), 500);
+    assert_eq!(chain::verify(&store).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -325,10 +323,7 @@ async fn a_closed_database_answers_that_it_is_closed() {
     assert!(matches!(store.head().await, Err(Error::Closed)));
     let batch = samples::batch(9, Position(8), 9, vec![samples::upserted("a")]);
     let refused = store.append(batch).await;
-    assert!(
-        matches!(refused, Err(crate::event_store::AppendError::Failed(Error::Closed))),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(AppendError::Failed(Error::Closed))), "{refused:?}");
 }
 
 #[tokio::test]
@@ -437,7 +432,7 @@ async fn a_kind_of_event_that_is_not_known_here_is_found_wherever_it_is() {
 
         let failure = check_known(&store).await.unwrap_err();
 
-        assert!(failure.is_unreadable());
+        assert!(failure.is_final());
         assert_eq!(failure.to_string(), "cannot read the event at position 3");
         let reason = std::error::Error::source(&failure).unwrap().to_string();
         assert!(reason.starts_with(expected), "{reason}");

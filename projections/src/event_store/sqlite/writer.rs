@@ -1,13 +1,21 @@
 //! The one connection that writes, owned by one worker.
 //!
 //! Every transaction runs to its end inside the worker, so a caller that goes away never leaves
-//! half of one behind. Callers queue; the queue is bounded.
+//! half of one behind. Callers queue; the queue is bounded. After the disk has failed under a
+//! commit nothing more is written: a later sync can succeed although what the failed one was to
+//! bring down is lost, and commits would be answered that rest on it.
 
-use std::{future::Future, pin::Pin};
+use std::{
+    future::Future,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::{Arc, OnceLock},
+};
 
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::sync::{mpsc, oneshot};
 
+use super::{super::Error, failure};
 use crate::worker;
 
 /// How many transactions may wait.
@@ -19,14 +27,12 @@ pub(crate) type Work<'c, T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Sen
 /// Why a transaction did not give a value.
 #[derive(Debug)]
 pub(crate) enum Failure<E> {
-    /// It never began: nothing was written.
-    NotBegun(sqlx::Error),
+    /// It was not begun, or not committed for want of room: nothing was written.
+    Refused(Error),
     /// Its work failed: nothing was written.
     RolledBack(E),
     /// Its commit failed or its worker died: written or not, nobody knows.
     Unknown,
-    /// The writer is gone: nothing was written.
-    Closed,
 }
 
 /// A job answers whether the connection can be used again.
@@ -40,7 +46,7 @@ enum ConnectionState {
 }
 
 enum Message {
-    Transaction(Job, oneshot::Sender<sqlx::Error>),
+    Transaction(Job, oneshot::Sender<Error>),
     Close(oneshot::Sender<()>),
 }
 
@@ -48,13 +54,56 @@ enum Message {
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
     queue: mpsc::Sender<Message>,
+    disk: Disk,
+}
+
+/// The disk under a file, as its commits have met it.
+#[derive(Debug, Clone)]
+struct Disk {
+    path: PathBuf,
+    /// What it said when it failed.
+    failed: Arc<OnceLock<String>>,
+}
+
+impl Disk {
+    fn check(&self) -> Result<(), Error> {
+        let failed = |reason: &String| Error::DiskFailed {
+            database: self.path.display().to_string(),
+            reason: reason.clone(),
+        };
+        self.failed.get().map_or(Ok(()), |reason| Err(failed(reason)))
+    }
+
+    /// What a failed commit means.
+    fn at_commit<E>(&self, failure: sqlx::Error) -> Failure<E> {
+        if failure::is_disk_full(&failure) {
+            return Failure::Refused(failure::classify(&self.path, "commit", failure));
+        }
+        if failure::is_io_error(&failure) {
+            tracing::error!(%failure, "The disk failed under a commit; nothing more is written.");
+            self.failed.get_or_init(|| failure.to_string());
+        } else {
+            tracing::error!(%failure, "A commit failed; its outcome must be looked up.");
+        }
+        Failure::Unknown
+    }
 }
 
 impl Writer {
-    pub(super) fn start(connection: SqliteConnection, options: SqliteConnectOptions) -> Self {
+    pub(super) fn start(
+        path: &Path,
+        connection: SqliteConnection,
+        options: SqliteConnectOptions,
+    ) -> Self {
         let (queue, messages) = mpsc::channel(QUEUE_MAX);
         worker::spawn("sqlite writer", run(connection, options, messages));
-        Self { queue }
+        Self { queue, disk: Disk { path: path.to_owned(), failed: Arc::default() } }
+    }
+
+    /// Refuses when the disk has failed under a commit: what the log holds is not known then
+    /// before the file is opened anew.
+    pub(super) fn check_disk(&self) -> Result<(), Error> {
+        self.disk.check()
     }
 
     /// Runs `work` in a transaction and, once it is committed, `after_commit` before any later
@@ -72,9 +121,10 @@ impl Writer {
     {
         let (answer, answered) = oneshot::channel();
         let (no_connection, not_begun) = oneshot::channel();
+        let disk = self.disk.clone();
         let job: Job = Box::new(move |connection| {
             Box::pin(async move {
-                let (result, state) = transact(connection, work).await;
+                let (result, state) = transact(connection, &disk, work).await;
                 if let Ok(value) = &result {
                     after_commit(value);
                 }
@@ -84,11 +134,11 @@ impl Writer {
             })
         });
         let message = Message::Transaction(job, no_connection);
-        self.queue.send(message).await.map_err(|_| Failure::Closed)?;
+        self.queue.send(message).await.map_err(|_| Failure::Refused(Error::Closed))?;
         match answered.await {
             Ok(result) => result,
             Err(_) => match not_begun.await {
-                Ok(source) => Err(Failure::NotBegun(source)),
+                Ok(refused) => Err(Failure::Refused(refused)),
                 Err(_) => Err(Failure::Unknown),
             },
         }
@@ -118,7 +168,8 @@ async fn run(
                     None => match options.connect().await {
                         Ok(connection) => connection,
                         Err(source) => {
-                            drop(no_connection.send(source));
+                            let operation = "connect the writer again";
+                            drop(no_connection.send(Error::Database { operation, source }));
                             continue;
                         }
                     },
@@ -151,23 +202,25 @@ async fn close(connection: SqliteConnection) {
 
 async fn transact<T, E, W>(
     connection: &mut SqliteConnection,
+    disk: &Disk,
     work: W,
 ) -> (Result<T, Failure<E>>, ConnectionState)
 where
     W: for<'c> FnOnce(&'c mut SqliteConnection) -> Work<'c, T, E>,
 {
+    if let Err(failed) = disk.check() {
+        return (Err(Failure::Refused(failed)), ConnectionState::Clean);
+    }
     // IMMEDIATE: a transaction that begins by reading cannot be upgraded under a second writer.
     if let Err(source) = execute(connection, "BEGIN IMMEDIATE").await {
         // A failed BEGIN may mean that one is still open: only a new connection is sure.
-        return (Err(Failure::NotBegun(source)), ConnectionState::Broken);
+        let refused = failure::classify(&disk.path, "begin to write", source);
+        return (Err(Failure::Refused(refused)), ConnectionState::Broken);
     }
     match work(connection).await {
         Ok(value) => match execute(connection, "COMMIT").await {
             Ok(()) => (Ok(value), ConnectionState::Clean),
-            Err(failure) => {
-                tracing::error!(%failure, "A commit failed; its outcome must be looked up.");
-                (Err(Failure::Unknown), ConnectionState::Broken)
-            }
+            Err(failure) => (Err(disk.at_commit(failure)), ConnectionState::Broken),
         },
         Err(failure) => {
             let state = match execute(connection, "ROLLBACK").await {

@@ -2,6 +2,7 @@
 
 mod faults;
 mod opening;
+mod replaced;
 mod writers;
 
 use std::{

@@ -1,5 +1,8 @@
 //! The archive under the suite of every store, under damage of every kind, and how small it is.
 
+mod archivers;
+mod s3;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -150,9 +153,16 @@ impl EventStore for Archiving {
 struct Archived {
     folder: TempDir,
     opened: std::sync::Mutex<Vec<(Database, Place)>>,
+    /// Where archives go; into memory without it.
+    server: Option<crate::testing::s3::Server>,
 }
 
 impl Archived {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { folder, opened: std::sync::Mutex::default(), server: None }
+    }
+
     async fn open(&self, name: &str, place: Place) -> Archiving {
         let database = Database::open(&self.folder.path().join(name), INCARNATION).await.unwrap();
         self.opened.lock().unwrap().push((database.clone(), place.clone()));
@@ -166,8 +176,12 @@ impl Archived {
 #[async_trait]
 impl Factory for Archived {
     async fn fresh(&self) -> Arc<dyn EventStore> {
-        let name = format!("{}.db", self.opened.lock().unwrap().len());
-        Arc::new(self.open(&name, Place::in_memory()).await)
+        let number = self.opened.lock().unwrap().len();
+        let place = match &self.server {
+            Some(server) => Place::in_s3(server, &format!("archives/{number}")),
+            None => Place::in_memory(),
+        };
+        Arc::new(self.open(&format!("{number}.db"), place).await)
     }
 
     async fn reopen(&self, store: Arc<dyn EventStore>) -> Option<Arc<dyn EventStore>> {
@@ -180,8 +194,7 @@ impl Factory for Archived {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_whose_older_part_is_archived_behaves_as_any_other() {
-    let folder = tempfile::tempdir().unwrap();
-    let factory = Archived { folder, opened: std::sync::Mutex::default() };
+    let factory = Archived::new();
     conformance::run(&factory).await;
     let archived = factory.opened.lock().unwrap().len();
     assert!(archived > 10, "{archived}");
@@ -198,8 +211,7 @@ async fn check(store: &Archiving) -> Report {
 
 #[tokio::test]
 async fn an_archive_that_is_gone_holed_or_of_another_log_is_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let factory = Archived { folder, opened: std::sync::Mutex::default() };
+    let factory = Archived::new();
     let place =
         Place::create(factory.folder.path().join("archive").to_str().unwrap(), None).unwrap();
     let store = factory.open("a.db", place.clone()).await;
@@ -417,8 +429,7 @@ async fn a_flipped_bit_anywhere_and_a_cut_at_any_byte_are_found() {
 #[tokio::test]
 async fn a_damaged_archive_is_never_answered_from() {
     let (flips, seed) = (number("DIARIO_FLIPS", 60), number("DIARIO_SEED", 2));
-    let folder = tempfile::tempdir().unwrap();
-    let factory = Archived { folder, opened: std::sync::Mutex::default() };
+    let factory = Archived::new();
     let place =
         Place::create(factory.folder.path().join("archive").to_str().unwrap(), None).unwrap();
     let store = factory.open("a.db", place.clone()).await;
@@ -477,8 +488,7 @@ async fn an_archived_event_is_small() {
 
 #[tokio::test]
 async fn what_was_pruned_is_told_and_the_log_goes_on_from_its_base_state() {
-    let folder = tempfile::tempdir().unwrap();
-    let factory = Archived { folder, opened: std::sync::Mutex::default() };
+    let factory = Archived::new();
     let store = factory.open("a.db", Place::in_memory()).await;
     let story = domain::testing::given([]).walk(&mut Dice::new(3), 300);
     for recorded in story.recorded {

@@ -1,7 +1,7 @@
-//! The control plane as a cell sees it: six requests, and the HTTP client that makes them.
+//! The control plane over HTTP: the client that makes the requests, over one or several nodes.
 //!
-//! Retries are the callers' business: each request says whether it failed for want of a
-//! connection or was refused in words. Never logs a body: definitions hold secrets.
+//! Asks the node that answered last, and another when that one is not reached. Never logs a body:
+//! definitions hold secrets.
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -21,111 +21,12 @@ use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::{ControlPlane, EPOCH_PASSED, Error, address};
 use crate::config::ControlPlaneConfig;
 
 /// The control plane holds a long poll for 20 s; this is when a silent one is given up.
 const LONG_POLL_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The code of a registration that counts no more.
-const EPOCH_PASSED: &str = "CELL_EPOCH_PASSED";
-
-/// Why the control plane did not do what was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The client cannot be made from its settings.
-    #[error("cannot use the control plane's settings: {reason}")]
-    Settings {
-        /// What is wrong.
-        reason: String,
-    },
-    /// It was not reached, or its answer was cut off: what was asked may have been done.
-    #[error("cannot {operation}")]
-    Unreachable {
-        /// What was asked.
-        operation: &'static str,
-        /// Why.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// It answered in words that it will not.
-    #[error("cannot {operation}: {message} ({code})")]
-    Refused {
-        /// What was asked.
-        operation: &'static str,
-        /// A stable name for programs.
-        code: String,
-        /// In words.
-        message: String,
-    },
-}
-
-impl Error {
-    /// Whether the cell's registration was passed by another: it registers again.
-    #[must_use]
-    pub fn is_epoch_passed(&self) -> bool {
-        self.has_code(EPOCH_PASSED)
-    }
-
-    /// Whether it was answered in words that it will not do what was asked.
-    #[must_use]
-    pub fn is_refusal(&self) -> bool {
-        match self {
-            Self::Refused { .. } => true,
-            Self::Settings { .. } | Self::Unreachable { .. } => false,
-        }
-    }
-
-    /// Whether it was refused under this code.
-    #[must_use]
-    pub fn has_code(&self, wanted: &str) -> bool {
-        match self {
-            Self::Refused { code, .. } => code == wanted,
-            Self::Settings { .. } | Self::Unreachable { .. } => false,
-        }
-    }
-}
-
-/// The control plane as a cell sees it.
-#[async_trait]
-pub trait ControlPlane: Send + Sync + Debug {
-    /// Says what the cell is and offers.
-    ///
-    /// # Errors
-    /// Refused with `CELL_ID_IN_USE` when another live machine has the id.
-    async fn register(&self, request: &RegisterRequest) -> Result<RegisterAnswer, Error>;
-
-    /// Says that the cell is alive.
-    ///
-    /// # Errors
-    /// Refused with `CELL_EPOCH_PASSED` when the cell was registered anew since.
-    async fn heartbeat(&self, request: &HeartbeatRequest) -> Result<HeartbeatAnswer, Error>;
-
-    /// Waits for a list other than the one at `after`, and gives the one there is after 20 s.
-    ///
-    /// # Errors
-    /// As [`Self::heartbeat`].
-    async fn assignment(&self, after: Position, epoch: CellEpoch) -> Result<Assignment, Error>;
-
-    /// A definition with its secrets in clear.
-    ///
-    /// # Errors
-    /// Refused with `NOT_FOUND` when nothing that is placed here has it.
-    async fn definition(&self, digest: Digest) -> Result<Definition<PlainText>, Error>;
-
-    /// Hands reports in.
-    ///
-    /// # Errors
-    /// As [`Self::heartbeat`]. After [`Error::Unreachable`] they may have been judged.
-    async fn reports(&self, request: &ReportsRequest) -> Result<ReportsAnswer, Error>;
-
-    /// Hands observations in.
-    ///
-    /// # Errors
-    /// As [`Self::reports`].
-    async fn observations(
-        &self,
-        request: &ObservationsRequest,
-    ) -> Result<ObservationsAnswer, Error>;
-}
 
 /// The control plane over HTTP. Says in the log once when it is lost, and once when it is back.
 #[derive(Debug)]
@@ -171,7 +72,7 @@ impl HttpControlPlane {
             let reason = "no address is given".to_owned();
             return Err(Error::Settings { reason });
         }
-        config.urls.iter().try_for_each(|url| check_address(url))?;
+        config.urls.iter().try_for_each(|url| address::check(url))?;
         let base = |url: &String| format!("{}/cell/v1", url.trim_end_matches('/'));
         Ok(Self {
             client: client(config)?,
@@ -256,22 +157,6 @@ impl HttpControlPlane {
     }
 }
 
-fn check_address(url: &str) -> Result<(), Error> {
-    let is_http = ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
-    if !is_http {
-        let reason = format!("{url:?} begins with neither http:// nor https://");
-        return Err(Error::Settings { reason });
-    }
-    if url.starts_with("http://") && !is_loopback(url) {
-        let reason = format!(
-            "{url:?} is not encrypted and not on this machine: \
-             the cell's token and secrets would travel in clear; use https://"
-        );
-        return Err(Error::Settings { reason });
-    }
-    Ok(())
-}
-
 async fn answer<T: DeserializeOwned>(
     operation: &'static str,
     request: RequestBuilder,
@@ -304,15 +189,6 @@ fn client(config: &ControlPlaneConfig) -> Result<Client, Error> {
         builder = builder.tls_certs_only([]);
     }
     builder.build().map_err(|error| settings(error.to_string()))
-}
-
-/// Whether an address leads to this very machine, and so over no wire.
-fn is_loopback(url: &str) -> bool {
-    let Ok(url) = reqwest::Url::parse(url) else { return false };
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 async fn refusal(operation: &'static str, response: Response) -> Error {
@@ -490,53 +366,14 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_is_none_is_refused() {
+    fn an_address_over_which_secrets_would_travel_in_clear_is_refused() {
         let config = ControlPlaneConfig {
-            urls: vec!["localhost:7400".to_owned()],
+            urls: vec!["http://127.0.0.1:7400".to_owned(), "http://10.0.0.1:7400".to_owned()],
             ca_file: None,
             token: PlainText(String::new()),
             request_timeout: domain::units::Milliseconds(1),
         };
 
         assert!(HttpControlPlane::new(&config, CellId::new("c").unwrap()).is_err());
-    }
-
-    #[test]
-    fn secrets_do_not_travel_in_clear_to_another_machine() {
-        let is_taken = |url: &str| {
-            let config = ControlPlaneConfig {
-                urls: vec![url.to_owned()],
-                ca_file: None,
-                token: PlainText(String::new()),
-                request_timeout: domain::units::Milliseconds(1),
-            };
-            match HttpControlPlane::new(&config, CellId::new("c").unwrap()) {
-                Ok(_) => true,
-                Err(Error::Settings { reason }) => {
-                    assert!(reason.contains("in clear"), "{reason}");
-                    false
-                }
-                Err(error) => panic!("{error}"),
-            }
-        };
-
-        for url in [
-            "http://10.0.0.1:7400",
-            "http://control",
-            "http://127.0.0.1@evil/",
-            "http://127.0.0.1.evil:1",
-            "http://localhost.evil",
-            "http://[2001:db8::1]:7400",
-        ] {
-            assert!(!is_taken(url), "{url}");
-        }
-        for url in [
-            "http://127.0.0.1:7400",
-            "http://127.8.9.1/",
-            "http://localhost:7400",
-            "http://[::1]:7400",
-        ] {
-            assert!(is_taken(url), "{url}");
-        }
     }
 }

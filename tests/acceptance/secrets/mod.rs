@@ -1,9 +1,13 @@
 //! Secrets: a canary in every place where one is accepted is found nowhere in clear; and keys are
 //! rotated and secrets forgotten while all runs.
 //!
-//! A new place is one more row of [`Places::all`], a new thing that is kept or shown one more line
-//! of [`everything_shown`]. What an app prints of its own secrets is the app's: its log lines are
-//! kept as it wrote them.
+//! A new place is one more row of [`Places`], a new thing that is kept or shown one more line of
+//! [`everything_shown`] or [`Machine::look_at_copies`]. What an app prints of its own secrets is the
+//! app's: its log lines are kept as it wrote them.
+
+mod canary;
+mod collector;
+mod forgetting;
 
 use std::{
     fs::{self, File},
@@ -11,123 +15,18 @@ use std::{
     process::{Command, Output},
 };
 
+use projections::testing::{
+    columns,
+    postgres::{Cluster, Settings},
+};
 use serde_json::{Value, json};
 
-use crate::harness::{Cell, Server, diario, folder, told, until, write_private};
-
-/// A secret that is told apart from all others.
-#[derive(Debug, Clone)]
-struct Canary {
-    place: &'static str,
-    secret: String,
-}
-
-/// Draws canaries.
-#[derive(Debug, Default)]
-struct Places(Vec<Canary>);
-
-impl Places {
-    /// A new canary for a place: 32 hex digits, so that it also serves as half a key.
-    fn draw(&mut self, place: &'static str) -> String {
-        let mut bytes = [0; 16];
-        let mut random = File::open("/dev/urandom").unwrap();
-        std::io::Read::read_exact(&mut random, &mut bytes).unwrap();
-        let secret: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        self.0.push(Canary { place, secret: secret.clone() });
-        secret
-    }
-
-    /// A canary as a list of variables.
-    fn env(&mut self, place: &'static str) -> Value {
-        json!([{ "name": "CANARY", "value": self.draw(place) }])
-    }
-
-    fn run(&mut self, place: &'static str, args: &[&str]) -> Value {
-        json!({ "run": { "path": "/bin/diario", "args": args, "user": "vcap", "env": self.env(place) } })
-    }
-
-    /// A definition with a canary in every place that takes one.
-    fn definition(&mut self, args: &[&str]) -> Value {
-        json!({
-            "rootfs": "preloaded:diario",
-            "memory_mb": 64,
-            "disk_mb": 16,
-            "env": self.env("definition.env"),
-            "setup": { "serial": { "actions": [
-                self.run("definition.setup, in a serial", &["--version"]),
-                { "timeout": {
-                    "action": self.run("definition.setup, in a timeout", &["--version"]),
-                    "timeout_ms": 60000
-                } },
-            ] } },
-            "action": self.run("definition.action", args),
-        })
-    }
-}
-
-/// The forms of a canary that are cheap to look for.
-fn forms(secret: &str) -> Vec<Vec<u8>> {
-    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
-    let mut raw = Vec::new();
-    for pair in secret.as_bytes().chunks(2) {
-        raw.push(u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap());
-    }
-    let mut forms =
-        vec![secret.as_bytes().to_vec(), secret.to_uppercase().into_bytes(), hex.into_bytes(), raw];
-    // In base64 a text looks different at each of three offsets; its ends depend on neighbours.
-    for offset in 0..3 {
-        let padded = [&b"   "[..offset], secret.as_bytes()].concat();
-        let encoded = base64(&padded);
-        forms.push(encoded.get(4..encoded.len() - 4).unwrap().to_vec());
-    }
-    forms
-}
-
-fn base64(bytes: &[u8]) -> Vec<u8> {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut encoded = Vec::new();
-    for chunk in bytes.chunks_exact(3) {
-        let group =
-            usize::from(chunk[0]) << 16 | usize::from(chunk[1]) << 8 | usize::from(chunk[2]);
-        encoded.extend([18, 12, 6, 0].map(|shift| DIGITS[group >> shift & 63]));
-    }
-    encoded
-}
-
-fn holds(content: &[u8], form: &[u8]) -> bool {
-    content.windows(form.len()).any(|window| window == form)
-}
-
-/// Every file below a folder, with its content.
-fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap().flatten() {
-        let path = entry.path();
-        let kind = entry.file_type().unwrap();
-        if kind.is_dir() {
-            found.extend(files(&path));
-        } else if kind.is_file() && entry.metadata().unwrap().len() < 64 << 20 {
-            found.push((path.clone(), fs::read(&path).unwrap_or_default()));
-        }
-    }
-    found
-}
-
-/// Where canaries are in clear.
-fn leaks(places: &Places, contents: &[(PathBuf, Vec<u8>)]) -> Vec<String> {
-    let mut found = Vec::new();
-    for Canary { place, secret } in &places.0 {
-        for form in forms(secret) {
-            for (path, content) in contents.iter().filter(|(_, content)| holds(content, &form)) {
-                found.push(format!("{place}: in {} of {} bytes", path.display(), content.len()));
-            }
-        }
-    }
-    found
-}
+use crate::harness::{Cell, Server, diario, folder, post, told, until, write_private};
+use canary::{Content, Places, files, holds, leaks, unpacked};
+use collector::Collector;
 
 /// What operators can be shown, errors too.
-fn everything_shown(server: &Server) -> Vec<(PathBuf, Vec<u8>)> {
+fn everything_shown(server: &Server) -> Vec<Content> {
     let questions: [&[&str]; 14] = [
         &["lrp", "list"],
         &["lrp", "show", "quiet", "--json"],
@@ -161,20 +60,44 @@ fn tracing_to(path: &Path) -> Command {
     command
 }
 
+/// Where the log is.
+enum Database {
+    Sqlite,
+    Postgres { cluster: Cluster, url: String },
+}
+
 /// A folder with a control plane, a cell and all that they write.
 struct Machine {
     folder: tempfile::TempDir,
+    database: Database,
     places: Places,
-    outputs: Vec<(PathBuf, Vec<u8>)>,
+    outputs: Vec<Content>,
 }
 
 impl Machine {
-    fn new() -> Self {
-        Self { folder: folder(), places: Places::default(), outputs: Vec::new() }
+    fn new(database: Database) -> Self {
+        Self { folder: folder(), database, places: Places::default(), outputs: Vec::new() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// The options that name the log.
+    fn log(&self) -> Vec<String> {
+        let mut options = vec!["--data-dir".to_owned(), text(&self.path("control-plane"))];
+        if let Database::Postgres { url, .. } = &self.database {
+            options.extend(["--database-url".to_owned(), url.clone()]);
+        }
+        options
+    }
+
+    /// Runs a command on the database itself; it must succeed.
+    fn offline(&mut self, arguments: &[&str]) -> String {
+        let output = diario().args(arguments).args(self.log()).output().unwrap();
+        self.outputs.push((PathBuf::from(arguments.join(" ")), shown(&output)));
+        assert!(output.status.success(), "{arguments:?}: {}", told(&output));
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// Runs a command that may be refused; what it says is looked through later.
@@ -225,8 +148,6 @@ impl Machine {
             let mut definition = self.places.definition(&["sample-app"]);
             definition[bend] = match bend {
                 "cpu_weight" => json!(101),
-                // Who parses it repeats what it met; no secret belongs here.
-                "memory_mb" => json!("much"),
                 _ => json!(self.places.draw(place)),
             };
             malformed.push(json!({ "process_guid": "bad", "definition": definition }).to_string());
@@ -244,8 +165,48 @@ impl Machine {
         }
     }
 
-    fn look(&self, what: &str, contents: &[(PathBuf, Vec<u8>)]) {
-        let leaks = leaks(&self.places, contents);
+    /// Asks by GraphQL what no command of ours would, with canaries in the wrong places.
+    fn ask_wrongly(&mut self, server: &Server, token: &str) {
+        let desire = "mutation($spec: DesiredLrpInput!) { desireLrp(spec: $spec) { position } }";
+        let mut asked: Vec<Value> = Vec::new();
+        let mut wrong = |bend: &dyn Fn(&mut Value, String), secret: String| {
+            let mut spec = json!({
+                "processGuid": "bad",
+                "definition": {
+                    "rootfs": "preloaded:diario", "memoryMb": 64, "diskMb": 16,
+                    "env": [{ "name": "A", "value": "b" }],
+                    "action": { "run": { "path": "/bin/diario", "user": "vcap" } },
+                },
+            });
+            bend(&mut spec, secret);
+            asked.push(json!({ "query": desire, "variables": { "spec": spec } }));
+        };
+        let mut draw = |place| self.places.draw(place);
+        wrong(&|it, secret| it["definition"]["memoryMb"] = json!(secret), draw("a number"));
+        wrong(&|it, secret| it["definition"]["env"] = json!([secret]), draw("a variable"));
+        wrong(&|it, secret| it["definition"]["env"] = json!(secret), draw("all variables"));
+        wrong(&|it, secret| it["definition"]["env"][0]["value"] = json!([secret]), draw("a list"));
+        wrong(&|it, secret| it["definition"]["action"] = json!(secret), draw("an action"));
+        wrong(&|it, secret| it["definition"]["rootfs"] = json!(secret), draw("a root"));
+        wrong(&|it, secret| it["definition"]["unknown"] = json!(secret), draw("no field"));
+        wrong(&|it, secret| it["routes"] = json!(secret), draw("routes"));
+        let unended = format!("mutation {{ desireLrp(spec: {{env: \"{}", draw("an unended text"));
+        let literal = format!(
+            "mutation {{ desireLrp(spec: {{processGuid: \"bad\", instances: \"{}\"}}) {{ position }} }}",
+            draw("a literal")
+        );
+        let mut bodies: Vec<String> = asked.iter().map(Value::to_string).collect();
+        bodies.extend([unended, literal].map(|query| json!({ "query": query }).to_string()));
+        bodies.push(format!("{{\"query\": \"{}", draw("no JSON")));
+        for body in bodies {
+            let answer = post(&format!("{}/graphql", server.api), token, &body);
+            assert!(answer.contains("errors"), "{body}: {answer}");
+            self.outputs.push((PathBuf::from(body), answer.into_bytes()));
+        }
+    }
+
+    fn look(&self, what: &str, contents: Vec<Content>) {
+        let leaks = leaks(&self.places, &unpacked(contents));
         assert!(leaks.is_empty(), "{what}: {leaks:#?}");
     }
 
@@ -258,12 +219,72 @@ impl Machine {
             assert!(content.len() > 1000, "{log} has too little in it to trust");
             kept.push((PathBuf::from(log), content));
         }
-        // Whoever looks wrongly finds nothing: a guid must be found.
-        assert!(kept.iter().any(|(path, content)| {
-            path.to_string_lossy().contains("diario.db") && holds(content, b"process/doomed")
-        }));
-        self.look(what, &kept);
+        let mut rows = Vec::new();
+        match &self.database {
+            Database::Sqlite => rows = columns::of_sqlite(&self.path("control-plane/diario.db")),
+            Database::Postgres { cluster, url } => {
+                // What the server still has in memory goes to its files, the log among them.
+                cluster.psql("postgres", "CHECKPOINT");
+                rows.extend(columns::of_postgres(cluster, url.rsplit('/').next().unwrap()));
+                kept.extend(files(&cluster.socket_folder().join("data")));
+            }
+        }
+        kept.extend(rows.into_iter().map(|(table, value)| (PathBuf::from(table), value)));
+        // Whoever looks wrongly finds nothing: a guid must be found, in files, rows and snapshots.
+        let is_seen = |place: &str| {
+            let kept = kept.iter().filter(|(path, _)| path.to_string_lossy().contains(place));
+            unpacked(kept.cloned().collect()).iter().any(|(_, content)| holds(content, b"doomed"))
+        };
+        let file = if matches!(self.database, Database::Sqlite) { "diario.db" } else { "base" };
+        // An archived log's events are no longer in their table.
+        let rows = if what.ends_with("archiving") { "snapshot" } else { "events" };
+        for place in [file, rows] {
+            assert!(is_seen(place), "{what}: nothing of the log is seen in {place}");
+        }
+        self.look(what, kept);
     }
+
+    /// Every copy of the log that operators can make.
+    fn look_at_copies(&mut self, what: &str) {
+        let folder = self.path(&format!("copies {what}"));
+        fs::create_dir(&folder).unwrap();
+        let at = |name: &str| text(&folder.join(name));
+        for form in ["ndjson", "compact"] {
+            self.offline(&["log", "export", "--format", form, "--output", &at(form)]);
+        }
+        self.offline(&["backup", "--to", &at("backup")]);
+        self.offline(&["log", "stats", "--json"]);
+        self.offline(&["keys", "forgotten"]);
+        self.offline(&["verify", "--json"]);
+        let copies = files(&folder);
+        let copy = |name: &str| {
+            let copies = copies.iter().filter(|(path, _)| path.to_string_lossy().contains(name));
+            unpacked(copies.cloned().collect())
+        };
+        for name in ["ndjson", "compact", "log.diario"] {
+            let is_seen = copy(name).iter().any(|(_, content)| holds(content, b"process/doomed"));
+            assert!(is_seen, "{what}: nothing of the log is seen in {name}");
+        }
+        let keys = copies.iter().find(|(path, _)| path.ends_with("keys.ndjson")).unwrap();
+        assert!(holds(&keys.1, b"process/quiet"), "the part with the keys");
+        self.look(what, copies);
+    }
+
+    /// Moves all but the end of the log into an archive, and looks at both.
+    fn look_at_archive(&mut self) {
+        let archive = self.path("archive");
+        self.offline(&["archive", "run", "--to", &text(&archive)]);
+        let archived = files(&archive);
+        let segments = unpacked(archived.clone());
+        assert!(segments.iter().any(|(_, content)| holds(content, b"doomed")), "nothing is seen");
+        self.look("in the archive", archived);
+        self.look_at_files("kept after archiving");
+        self.look_at_copies("of an archived log");
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
 }
 
 /// Whether a process of this machine has a canary in its environment.
@@ -276,9 +297,19 @@ fn runs_with(secret: &str) -> bool {
 
 #[test]
 fn a_canary_in_every_place_is_found_nowhere_and_is_forgotten_when_asked() {
-    let mut machine = Machine::new();
+    hunt(Machine::new(Database::Sqlite));
+}
+
+#[test]
+fn a_canary_in_every_place_is_found_nowhere_in_postgres_either() {
+    let cluster = Cluster::start(&Settings { waits_for_disk: true, ..Settings::default() });
+    let url = cluster.fresh_database();
+    hunt(Machine::new(Database::Postgres { cluster, url }));
+}
+
+fn hunt(mut machine: Machine) {
+    let collector = Collector::start();
     let data = machine.path("control-plane");
-    let data_dir = data.to_str().unwrap().to_owned();
     let (cell_token, api_token) =
         (machine.places.draw("the cell's token"), machine.places.draw("the API's token"));
     let tokens = machine.file("cells.json", &json!({ "cell-1": cell_token }));
@@ -286,7 +317,11 @@ fn a_canary_in_every_place_is_found_nowhere_and_is_forgotten_when_asked() {
     let holders = json!([{ "token": api_token, "name": "ann", "access": "write" }]);
     let users = machine.file("tokens.json", &holders);
     let master = [0, 1].map(|_| machine.places.draw("a master key")).concat();
-    let serve = ["serve", "--cell-tokens", &tokens, "--tokens", &users];
+    let mut serve = vec!["serve", "--cell-tokens", &tokens, "--tokens", &users];
+    serve.extend(["--otlp-endpoint", &collector.endpoint]);
+    if let Database::Postgres { url, .. } = &machine.database {
+        serve.extend(["--database-url", url]);
+    }
     let mut command = tracing_to(&machine.path("control-plane.log"));
     command.env("DIARIO_MASTER_KEYS", format!("first:{master}"));
     let mut server = Server::start_command(command, &serve, &data, 0);
@@ -301,6 +336,7 @@ fn a_canary_in_every_place_is_found_nowhere_and_is_forgotten_when_asked() {
 
     machine.send_all(&server);
     machine.send_malformed(&server);
+    machine.ask_wrongly(&server, &api_token);
     until("the quiet app to run", || {
         let shown = server.json(&["lrp", "show", "quiet"]);
         (shown["actualLrps"][0]["state"] == "RUNNING").then_some(())
@@ -309,8 +345,9 @@ fn a_canary_in_every_place_is_found_nowhere_and_is_forgotten_when_asked() {
     let of_quiet = machine.places.0.iter().find(|it| it.place == "definition.action").unwrap();
     assert!(runs_with(&of_quiet.secret), "the app has its secret");
     let shown = everything_shown(&server);
-    machine.look("shown while it runs", &shown);
+    machine.look("shown while it runs", shown);
     machine.look_at_files("kept while it runs");
+    machine.look_at_copies("while it runs");
 
     let unsure = machine.run(&server, &["keys", "forget", "process/doomed"]);
     assert_eq!(unsure.status.code(), Some(2), "{}", told(&unsure));
@@ -325,13 +362,22 @@ fn a_canary_in_every_place_is_found_nowhere_and_is_forgotten_when_asked() {
     assert!(log.contains("secrets.forgotten") && log.contains("ann"), "{log}");
 
     cell.terminate();
+    // The last traces are sent at the stop.
     server.stop();
+    let traces: Vec<Content> =
+        collector.received().into_iter().map(|it| (PathBuf::from("a trace"), it)).collect();
+    for span in ["graphql.execute", "bus.submit", "append", "task.desire"] {
+        assert!(traces.iter().any(|(_, it)| holds(it, span.as_bytes())), "no span {span} was sent");
+    }
+    machine.look("sent to the collector of traces", traces);
     machine.look_at_files("kept after the stop");
+    machine.look_at_archive();
     let outputs = std::mem::take(&mut machine.outputs);
-    machine.look("said by commands", &outputs);
+    machine.look("said by commands", outputs);
+    let log = machine.log();
     let list = |keys: &str| {
         let mut command = diario();
-        command.args(["keys", "list", "--json", "--data-dir", &data_dir]);
+        command.args(["keys", "list", "--json"]).args(&log);
         command.env("DIARIO_MASTER_KEYS", keys).output().unwrap()
     };
     let listed: Value = serde_json::from_slice(&list(&format!("first:{master}")).stdout).unwrap();

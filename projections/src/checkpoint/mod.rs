@@ -1,7 +1,11 @@
 //! Signed checkpoints: a key's statement that at a position the log had this link.
 //!
 //! They show what hashes alone cannot: a log that was cut off, or written anew, together with its
-//! head row. The key is in a file beside the data, never in the database.
+//! head row. Each names the one before it, so that none can be taken away unseen; the newest is
+//! remembered outside of the database ([`last`]), beside the key, which is never in it either.
+
+pub mod last;
+mod stored;
 
 use std::{
     fmt, io,
@@ -13,6 +17,7 @@ use domain::{
     units::Timestamp,
 };
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -23,14 +28,18 @@ use crate::{
     private_file,
 };
 
+pub(crate) use stored::StoredCheckpoint;
+
 /// How many events may be behind the last checkpoint before the next one is due.
 pub const EVENTS_PER_CHECKPOINT: u64 = 10_000;
 
 /// The name of the key's file in a data folder's `keys`.
 pub const KEY_FILE: &str = "checkpoint.key";
 
-/// Begins every signed message, so that a signature of something else is none of a checkpoint.
-const CHECKPOINT_DOMAIN: &[u8] = b"diario checkpoint 1\0";
+/// Begins every signed message, so that a signature of something else is none of a checkpoint. The
+/// first form does not name the checkpoint before; none is signed in it any more.
+const CHECKPOINT_DOMAIN_1: &[u8] = b"diario checkpoint 1\0";
+const CHECKPOINT_DOMAIN_2: &[u8] = b"diario checkpoint 2\0";
 
 /// Why the checkpoint key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +67,9 @@ pub enum Error {
     /// No random bytes for a new key.
     #[error("cannot make a checkpoint key")]
     Entropy(#[source] keys::Error),
+    /// It does not fit what is remembered of the newest checkpoint.
+    #[error(transparent)]
+    Last(#[from] last::Error),
 }
 
 /// A public key by which signatures are checked; shown in hex.
@@ -157,19 +169,63 @@ impl CheckpointKey {
         self.0.sign(message).to_bytes()
     }
 
-    /// States what a log is at its head.
+    /// States what a log without a checkpoint is at its head.
     #[must_use]
     pub fn checkpoint(&self, log: LogIdentity, head: &Head, signed_at: Timestamp) -> Checkpoint {
+        self.checkpoint_behind(None, log, head, signed_at)
+    }
+
+    /// States what a log is at its head, whose newest checkpoint is given.
+    #[must_use]
+    pub fn checkpoint_behind(
+        &self,
+        newest: Option<&Checkpoint>,
+        log: LogIdentity,
+        head: &Head,
+        signed_at: Timestamp,
+    ) -> Checkpoint {
         let mut checkpoint = Checkpoint {
             position: head.position,
             incarnation: log.incarnation,
             link: head.link,
             signed_at,
             key: self.public_key(),
+            previous: Some(newest.map_or(Previous::NONE, |newest| newest.as_previous(log))),
             signature: [0; 64],
         };
         checkpoint.signature = self.sign(&checkpoint.message(log));
         checkpoint
+    }
+}
+
+/// The checkpoint before, as the next one names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Previous {
+    /// Where it is.
+    pub position: Position,
+    /// The SHA-256 of all that it says and of its signature.
+    pub digest: [u8; 32],
+}
+
+impl Previous {
+    /// What the first checkpoint of a log names.
+    pub const NONE: Self = Self { position: Position(0), digest: [0; 32] };
+
+    /// As databases and files keep it.
+    #[must_use]
+    pub fn to_bytes(self) -> Vec<u8> {
+        [self.position.0.to_be_bytes().as_slice(), &self.digest].concat()
+    }
+
+    /// What was kept. Never fails: no signature holds over what has another length.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        let read = || {
+            let (position, digest) = bytes.split_first_chunk::<8>()?;
+            let position = Position(u64::from_be_bytes(*position));
+            Some(Self { position, digest: digest.try_into().ok()? })
+        };
+        read().unwrap_or(Self { position: Position(u64::MAX), digest: [0; 32] })
     }
 }
 
@@ -186,19 +242,37 @@ pub struct Checkpoint {
     pub signed_at: Timestamp,
     /// Who signed.
     pub key: PublicKey,
+    /// The newest checkpoint when this one was signed; `None` in the first form.
+    pub previous: Option<Previous>,
     /// Over all of this and the log's id.
     pub signature: [u8; 64],
 }
 
 impl Checkpoint {
     fn message(&self, log: LogIdentity) -> Vec<u8> {
-        let mut message = CHECKPOINT_DOMAIN.to_vec();
+        let domain =
+            if self.previous.is_some() { CHECKPOINT_DOMAIN_2 } else { CHECKPOINT_DOMAIN_1 };
+        let mut message = domain.to_vec();
         message.extend_from_slice(log.log_id.0.as_bytes());
         message.extend_from_slice(self.incarnation.0.as_bytes());
         message.extend_from_slice(&self.position.0.to_be_bytes());
         message.extend_from_slice(&self.link);
         message.extend_from_slice(&self.signed_at.0.to_be_bytes());
+        if let Some(previous) = self.previous {
+            message.extend_from_slice(&previous.to_bytes());
+        }
         message
+    }
+
+    /// How the next checkpoint of the same log names this one.
+    #[must_use]
+    pub fn as_previous(&self, log: LogIdentity) -> Previous {
+        let digest = Sha256::new()
+            .chain_update(self.message(log))
+            .chain_update(self.key.0)
+            .chain_update(self.signature)
+            .finalize();
+        Previous { position: self.position, digest: digest.into() }
     }
 
     /// Whether its key has signed it for this log.
@@ -208,11 +282,62 @@ impl Checkpoint {
     }
 }
 
+/// The position behind which the next page of checkpoints begins. In a damaged database a page may
+/// end where it began, and reading would never end.
+///
+/// # Errors
+/// When the last checkpoint of a page is not behind where the page began.
+pub(crate) fn advanced(
+    after: Position,
+    last: &Checkpoint,
+) -> Result<Position, crate::event_store::Error> {
+    let position = last.position;
+    if position > after {
+        return Ok(position);
+    }
+    Err(crate::event_store::Error::Malformed { position, column: "checkpoint" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::event_store::{LogId, keys::SeededEntropy};
     use uuid::Uuid;
+
+    /// Signed by the first form of this program, before checkpoints named each other.
+    #[test]
+    fn a_checkpoint_of_the_first_form_still_holds() {
+        let key = CheckpointKey::from_bytes([7; 32]);
+        let log = LogIdentity {
+            log_id: LogId(Uuid::from_u128(1)),
+            incarnation: Incarnation(Uuid::from_u128(2)),
+        };
+        let head = Head {
+            position: Position(7),
+            recorded_at: Timestamp(9),
+            incarnation: log.incarnation,
+            link: [3; 32],
+        };
+        let mut message = b"diario checkpoint 1\0".to_vec();
+        message.extend_from_slice(&1_u128.to_be_bytes());
+        message.extend_from_slice(&2_u128.to_be_bytes());
+        message.extend_from_slice(&7_u64.to_be_bytes());
+        message.extend_from_slice(&[3; 32]);
+        message.extend_from_slice(&11_i64.to_be_bytes());
+
+        let first = Checkpoint {
+            previous: None,
+            signature: key.sign(&message),
+            ..key.checkpoint(log, &head, Timestamp(11))
+        };
+        let next = key.checkpoint_behind(Some(&first), log, &head, Timestamp(12));
+
+        assert!(first.holds(log) && next.holds(log));
+        assert_eq!(next.previous, Some(first.as_previous(log)));
+        let kept = next.previous.unwrap().to_bytes();
+        assert_eq!(Some(Previous::from_bytes(&kept)), next.previous);
+        assert_ne!(Some(Previous::from_bytes(&kept[1..])), next.previous);
+    }
 
     #[test]
     fn a_checkpoint_holds_only_as_it_was_signed() {
@@ -240,6 +365,8 @@ mod tests {
             Checkpoint { link: [4; 32], ..signed.clone() },
             Checkpoint { signed_at: Timestamp(12), ..signed.clone() },
             Checkpoint { key: CheckpointKey::from_bytes([1; 32]).public_key(), ..signed.clone() },
+            Checkpoint { previous: None, ..signed.clone() },
+            Checkpoint { previous: Some(signed.as_previous(log)), ..signed.clone() },
             Checkpoint { signature: [5; 64], ..signed },
         ] {
             assert!(!altered.holds(log), "{altered:?}");

@@ -1,24 +1,25 @@
-//! Forgetting an owner's secrets: an event says so, then the keys are deleted.
+//! Forgetting an owner's secrets: an event says so, then it is noted on lists outside of the
+//! database, and the keys are deleted.
 //!
 //! The event comes first, so that the log tells of every key that is gone. What a crash leaves
-//! between the two is done by the keeper: it runs on every node, deletes what events say is
-//! forgotten, and drops it from memory. Doing it twice, or on several nodes, is harmless.
+//! between these steps is done by the keeper: it runs on every node, lists and deletes what events
+//! say is forgotten, and drops it from memory. Doing it twice, or on several nodes, is harmless.
+//!
+//! The database may be an older copy, put back by whatever means: what a list tells and the log
+//! does not is forgotten again at the next start of a node. So each node's data folder is a list
+//! that outlives the database.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+pub mod lists;
+pub mod offline;
+
+use std::{collections::BTreeSet, time::Duration};
 
 use domain::{
-    command::Envelope,
-    id::CommandId,
-    log::{Actor, ActorKind, LeaseEpoch, Owner, Position},
+    log::{Actor, ActorKind, Owner, Position},
     secrets::{self, Forgetting, Secrets},
 };
 use projections::{
-    event_store::{
-        self,
-        keys::{self, Forgotten, Keyring},
-    },
-    history,
-    storage::Storage,
+    event_store::keys::{self, Forgotten, Keyring},
     world::World,
 };
 use tokio_util::sync::CancellationToken;
@@ -26,8 +27,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::{
-    clock::Clock,
-    command_bus::{self, Accepted, CommandBus},
+    command_bus::{self, Accepted},
     control_plane::{self, ControlPlane, Wish},
 };
 
@@ -38,11 +38,11 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 impl ControlPlane {
     /// Makes all secrets that an owner has now unreadable for ever, and its evidence. Answers once
-    /// the keys are deleted.
+    /// the keys are deleted, and noted on this node's lists.
     ///
     /// # Errors
-    /// Why it was refused; [`control_plane::Error::Forget`] when the event is durable but the keys are not
-    /// deleted yet: the keeper goes on with that.
+    /// Why it was refused; [`control_plane::Error::Forget`] when the event is durable but the keys
+    /// are not deleted or noted yet: the keeper goes on with that.
     pub async fn forget_secrets(
         &self,
         owner: &Owner,
@@ -82,59 +82,26 @@ fn behind(world: &World, after: Position) -> Vec<Forgotten> {
         .collect()
 }
 
-/// Why secrets cannot be forgotten without a node.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The present cannot be folded.
-    #[error(transparent)]
-    History(#[from] history::Error),
-    /// The log cannot be read.
-    #[error(transparent)]
-    Store(#[from] event_store::Error),
-    /// It was refused, or could not be judged.
-    #[error(transparent)]
-    Bus(#[from] command_bus::Error),
-    /// That the secrets are forgotten is in the log, but their keys are not deleted.
-    #[error("the keys of {owner} are not deleted yet; do it again, or start a node")]
-    Keys {
-        /// Whose.
-        owner: Owner,
-        /// Why not.
-        source: keys::Error,
-    },
+/// What of a list a log does not tell of.
+fn unknown_to(world: &World, listed: &[Forgotten]) -> Vec<Forgotten> {
+    let new = |forgotten: &Forgotten| {
+        let secrets = world.aggregates().secrets(&forgotten.owner);
+        let is_new = |key_id: &Uuid| secrets.as_ref().is_none_or(|it| !it.has_forgotten(*key_id));
+        let key_ids: Vec<Uuid> = forgotten.key_ids.iter().copied().filter(is_new).collect();
+        (!key_ids.is_empty()).then(|| Forgotten { key_ids, ..forgotten.clone() })
+    };
+    listed.iter().filter_map(new).collect()
 }
 
-/// Forgets an owner's secrets on an open log, without a node.
-///
-/// # Errors
-/// Why it was refused, or what failed; doing it again is harmless.
-pub async fn forget_offline(
-    storage: &Storage,
-    owner: &Owner,
-    command_id: CommandId,
-) -> Result<Accepted, Error> {
-    let failed = |source| Error::Keys { owner: owner.clone(), source };
-    let head = storage.store.head().await?;
-    let (store, snapshots) = (storage.store.as_ref(), storage.snapshots.as_ref());
-    let mut world = history::load(store, snapshots, head.position).await?.world;
-    let clock = Arc::new(Clock::default());
-    let bus = CommandBus::start(Arc::clone(&storage.store), &world, clock, LeaseEpoch(0));
-    let key_ids = storage.keys.key_ids(owner).await.map_err(failed)?;
-    let envelope = Envelope {
-        correlation: command_id.clone(),
-        command_id,
-        actor: Actor { kind: ActorKind::User, name: "operator".to_owned(), via: "cli".to_owned() },
-        seen: None,
-        causation: None,
-        command: secrets::Command::Forget { owner: owner.clone(), key_ids }.into(),
-    };
-    let accepted = bus.submit(envelope).await?;
-    for recorded in storage.store.read_all(world.position(), usize::from(u16::MAX)).await? {
-        world.apply(&recorded);
-    }
-    let forgotten = world.aggregates().secrets(owner).map(all_of).unwrap_or_default();
-    storage.keys.reapply_forgotten(forgotten).await.map_err(failed)?;
-    Ok(accepted)
+/// Why what lists tell is not forgotten again.
+#[derive(Debug, thiserror::Error)]
+enum NotForgotten {
+    /// Keys or lists cannot be used.
+    #[error("the keys or the lists of forgotten keys cannot be used")]
+    Keys(#[from] keys::Error),
+    /// The log does not take it.
+    #[error("the log cannot be written")]
+    Bus(#[from] command_bus::Error),
 }
 
 /// Deletes what events say is forgotten, until the node goes down.
@@ -147,7 +114,8 @@ pub async fn run(control_plane: ControlPlane, shutdown: CancellationToken) {
             Ok(true) => PERIOD,
             Ok(false) => RETRY_PAUSE,
             Err(failure) => {
-                warn!(error = %failure, "Forgotten keys could not be deleted; it is tried again.");
+                warn!(error = %failure, cause = ?std::error::Error::source(&failure),
+                    "Forgotten keys could not be deleted or listed; it is tried again.");
                 RETRY_PAUSE
             }
         };
@@ -174,13 +142,15 @@ struct Keeper {
 
 impl Keeper {
     /// `false` when traces could not be erased yet.
-    async fn step(&mut self, control_plane: &ControlPlane) -> Result<bool, keys::Error> {
+    async fn step(&mut self, control_plane: &ControlPlane) -> Result<bool, NotForgotten> {
         self.is_done = false;
         let keyring = &control_plane.keyring;
         let after = self.done.unwrap_or_default();
         let (position, mut forgotten) =
             control_plane.now.read(|world| (world.position(), behind(world, after)));
         if self.done.is_none() {
+            keyring.list(&forgotten)?;
+            forget_again(control_plane).await?;
             leave_out_what_is_gone(keyring, &mut forgotten).await?;
         }
         let erased = forgotten.is_empty() || keyring.forget(forgotten).await?;
@@ -190,6 +160,33 @@ impl Keeper {
         }
         Ok(erased)
     }
+}
+
+/// Forgets what lists tell and the log does not: the database is an older copy. The keys go first,
+/// because the event that says so is in an earlier life of the log.
+async fn forget_again(control_plane: &ControlPlane) -> Result<(), NotForgotten> {
+    let keyring = &control_plane.keyring;
+    let listed = keyring.listed()?;
+    let again = control_plane.now.read(|world| unknown_to(world, &listed));
+    if again.is_empty() {
+        return Ok(());
+    }
+    warn!(
+        forgettings = again.len(),
+        "This log is older than the list of forgotten keys: they are forgotten again."
+    );
+    keyring.forget(again.clone()).await?;
+    for Forgotten { owner, key_ids, forgotten_at: _ } in again {
+        let actor = Actor {
+            kind: ActorKind::Loop,
+            name: "keeper of forgotten keys".to_owned(),
+            via: control_plane.node.as_ref().to_owned(),
+        };
+        let command = secrets::Command::Forget { owner, key_ids };
+        let wish = Wish { actor, command_id: None, command: command.into() };
+        control_plane.submit(wish).await?;
+    }
+    Ok(())
 }
 
 /// At a start nearly all was deleted long ago.

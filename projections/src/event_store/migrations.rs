@@ -1,0 +1,74 @@
+//! The steps that make each database's tables, built into the program.
+//!
+//! Named one by one instead of by `sqlx::migrate!`: that macro alone would build SQLite and both
+//! drivers a second time, for the compiler. A step that was released never changes.
+
+use std::{borrow::Cow, sync::LazyLock};
+
+use sqlx::{
+    SqlStr,
+    migrate::{Migration, MigrationType, Migrator},
+};
+
+/// SQLite's.
+pub(super) static SQLITE: LazyLock<Migrator> = LazyLock::new(|| steps(SQLITE_STEPS));
+
+/// Postgres'.
+pub(super) static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| steps(POSTGRES_STEPS));
+
+/// Version, description and statements.
+type Step = (i64, &'static str, &'static str);
+
+const SQLITE_STEPS: &[Step] = &[
+    (1, "event log", include_str!("../../../migrations/sqlite/0001_event_log.sql")),
+    (2, "checkpoint chain", include_str!("../../../migrations/sqlite/0002_checkpoint_chain.sql")),
+];
+
+const POSTGRES_STEPS: &[Step] = &[
+    (1, "event log", include_str!("../../../migrations/postgres/0001_event_log.sql")),
+    (2, "checkpoint chain", include_str!("../../../migrations/postgres/0002_checkpoint_chain.sql")),
+];
+
+fn steps(steps: &'static [Step]) -> Migrator {
+    let migration = |(version, description, statements): &Step| {
+        let statements = SqlStr::from_static(statements);
+        Migration::new(
+            *version,
+            Cow::Borrowed(description),
+            MigrationType::Simple,
+            statements,
+            false,
+        )
+    };
+    Migrator::with_migrations(steps.iter().map(migration).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    fn check(folder: &str, steps: &[Step]) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations").join(folder);
+        let mut files: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        files.sort_unstable();
+
+        let named: Vec<String> = steps
+            .iter()
+            .map(|(version, description, _)| {
+                format!("{version:04}_{}.sql", description.replace(' ', "_"))
+            })
+            .collect();
+        assert_eq!(named, files);
+    }
+
+    #[test]
+    fn every_file_of_the_migrations_is_a_step() {
+        check("sqlite", SQLITE_STEPS);
+        check("postgres", POSTGRES_STEPS);
+    }
+}

@@ -188,9 +188,7 @@ async fn write(
 /// What a segment is called: by its content, so that two programs which write at the same time
 /// never put different bytes under one name.
 fn object_name(first: Position, last: Position, sha256: Digest) -> String {
-    let digest = sha256.to_string();
-    let digest = digest.get(..16).unwrap_or(&digest);
-    format!("segments/{:020}-{:020}-{digest}.diar", first.0, last.0)
+    format!("segments/{:020}-{:020}-{}.diar", first.0, last.0, sha256.short())
 }
 
 /// Reads a segment back and proves all of it.

@@ -69,9 +69,7 @@ struct Seal {
 /// The name of the object that holds a base state up to a position: by its content, as segments
 /// are.
 pub(super) fn object_of(position: Position, sha256: &Digest) -> String {
-    let digest = sha256.to_string();
-    let digest = digest.get(..16).unwrap_or(&digest);
-    format!("base/{:020}-{digest}.json.zst", position.0)
+    format!("base/{:020}-{}.json.zst", position.0, sha256.short())
 }
 
 fn message(digest: &[u8; 32]) -> Vec<u8> {

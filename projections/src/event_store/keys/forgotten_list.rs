@@ -28,9 +28,6 @@ pub const FORGOTTEN_LIST_FILE: &str = "forgotten.list";
 /// The most bytes of a list: some 150 for each forgetting.
 const LIST_BYTES_MAX: u64 = 256 << 20;
 
-/// How much of a line's digest stands before it.
-const CHECK_DIGITS: usize = 16;
-
 /// Ends what a crash left of a line.
 const CUT_OFF: &str = " (cut off)";
 
@@ -137,9 +134,9 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
     File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
+/// What stands before a line.
 fn check(json: &str) -> String {
-    let digest = Digest::of(json.as_bytes()).to_string();
-    digest.get(..CHECK_DIGITS).unwrap_or(&digest).to_owned()
+    Digest::of(json.as_bytes()).short()
 }
 
 fn line(entry: &Entry) -> serde_json::Result<String> {

@@ -22,6 +22,7 @@ use crate::{
     archive::Archive,
     checkpoint::{self, Checkpoint, Previous, PublicKey},
     event_store::{EventStore, HotLog, keys::KeyStore},
+    private_file::sync_folder_of,
     transfer::{self, Format, NewFile, Progress, Range, write::Origin},
 };
 
@@ -233,7 +234,7 @@ impl Partial {
         let failed = |source| Error::Write { path: folder.to_owned(), source };
         File::open(&self.0).and_then(|folder| folder.sync_all()).map_err(failed)?;
         fs::rename(&self.0, folder).map_err(failed)?;
-        transfer::sync_folder(folder).map_err(failed)
+        sync_folder_of(folder).map_err(failed)
     }
 }
 

@@ -10,6 +10,8 @@ use std::{
 use domain::sealed::Digest;
 use sha2::{Digest as _, Sha256};
 
+use crate::private_file::sync_folder_of;
+
 /// Read and written by its owner only: a log holds what users told us.
 const PRIVATE_FILE_MODE: u32 = 0o600;
 
@@ -54,7 +56,7 @@ impl NewFile {
         self.file.get_ref().sync_all()?;
         fs::rename(&self.partial, &self.path)?;
         self.is_committed = true;
-        sync_folder(&self.path)
+        sync_folder_of(&self.path)
     }
 }
 
@@ -75,12 +77,6 @@ impl Write for NewFile {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
-}
-
-/// Makes the names in a file's folder durable.
-pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
 /// Hashes what is written through it.

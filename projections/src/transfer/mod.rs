@@ -22,7 +22,6 @@ pub mod write;
 pub(crate) use compact::compact_of;
 pub use error::{Error, Fault, Place};
 pub use files::NewFile;
-pub(crate) use files::sync_folder;
 pub use header::{End, Header};
 pub use import::{Imported, check, import};
 pub use read::Export;

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Error, Forgotten};
-use crate::event_store::LogId;
+use crate::{event_store::LogId, private_file::sync_folder_of};
 
 /// The name of the list in a data folder's folder of keys.
 pub const FORGOTTEN_LIST_FILE: &str = "forgotten.list";
@@ -127,11 +127,6 @@ fn add(path: &Path, log_id: LogId, forgotten: &[Forgotten]) -> Result<(), Error>
         End::CutOff => text.insert_str(0, &format!("{CUT_OFF}\n")),
     }
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
-}
-
-fn sync_folder_of(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
 /// What stands before a line.

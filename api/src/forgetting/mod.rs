@@ -86,9 +86,7 @@ fn behind(world: &World, after: Position) -> Vec<Forgotten> {
 fn unknown_to(world: &World, listed: &[Forgotten]) -> Vec<Forgotten> {
     let new = |forgotten: &Forgotten| {
         let secrets = world.aggregates().secrets(&forgotten.owner);
-        let is_new = |key_id: &Uuid| secrets.as_ref().is_none_or(|it| !it.has_forgotten(*key_id));
-        let key_ids: Vec<Uuid> = forgotten.key_ids.iter().copied().filter(is_new).collect();
-        (!key_ids.is_empty()).then(|| Forgotten { key_ids, ..forgotten.clone() })
+        forgotten.without(|key_id| secrets.is_some_and(|it| it.has_forgotten(key_id)))
     };
     listed.iter().filter_map(new).collect()
 }

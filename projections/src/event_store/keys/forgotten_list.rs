@@ -66,7 +66,7 @@ impl ForgottenLists {
         let mut known = BTreeSet::new();
         for path in &self.paths {
             for forgotten in read(path, self.log_id)? {
-                all.extend(without(&forgotten, &known));
+                all.extend(forgotten.without(|key_id| known.contains(&key_id)));
                 known.extend(forgotten.key_ids);
             }
         }
@@ -94,13 +94,6 @@ pub fn read(path: &Path, log_id: LogId) -> Result<Vec<Forgotten>, Error> {
     }
 }
 
-/// The keys of a forgetting that are not known yet, if there are any.
-fn without(forgotten: &Forgotten, known: &BTreeSet<Uuid>) -> Option<Forgotten> {
-    let new = |key_id: &Uuid| !known.contains(key_id);
-    let key_ids: Vec<Uuid> = forgotten.key_ids.iter().copied().filter(new).collect();
-    (!key_ids.is_empty()).then(|| Forgotten { key_ids, ..forgotten.clone() })
-}
-
 fn add(path: &Path, log_id: LogId, forgotten: &[Forgotten]) -> Result<(), Error> {
     let failed = |source| Error::WriteForgotten { path: path.to_owned(), source };
     let is_new = !path.exists();
@@ -113,9 +106,10 @@ fn add(path: &Path, log_id: LogId, forgotten: &[Forgotten]) -> Result<(), Error>
         sync_folder_of(path).map_err(failed)?;
     }
     let (listed, end) = entries(path, &mut file, log_id)?;
-    let known = listed.into_iter().flat_map(|it| it.key_ids).collect();
+    let known: BTreeSet<Uuid> = listed.into_iter().flat_map(|it| it.key_ids).collect();
+    let new = |it: &Forgotten| it.without(|key_id| known.contains(&key_id));
     let mut text = String::new();
-    for forgotten in forgotten.iter().filter_map(|it| without(it, &known)) {
+    for forgotten in forgotten.iter().filter_map(new) {
         text.push_str(&line(&Entry { log_id, forgotten }).map_err(|it| failed(it.into()))?);
     }
     if text.is_empty() {

@@ -49,6 +49,16 @@ pub struct Forgotten {
     pub forgotten_at: Timestamp,
 }
 
+impl Forgotten {
+    /// The same without the keys that are known already; nothing when all are.
+    #[must_use]
+    pub fn without(&self, is_known: impl Fn(Uuid) -> bool) -> Option<Self> {
+        let key_ids: Vec<Uuid> =
+            self.key_ids.iter().copied().filter(|key_id| !is_known(*key_id)).collect();
+        (!key_ids.is_empty()).then(|| Self { key_ids, ..self.clone() })
+    }
+}
+
 /// Keeps wrapped keys and sealed blobs. A write is durable when answered.
 #[async_trait]
 pub trait KeyStore: Send + Sync + std::fmt::Debug {

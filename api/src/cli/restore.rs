@@ -291,7 +291,8 @@ async fn restore_into(
     let restored = backup::restore(&options.from, keys, forgotten, into, progress).await?;
     // All of them: the keys may have been copied later than the log, and tell of more.
     let forgotten = storage.keys.forgotten().await?;
-    let noted = forgetting::offline::note(storage, &forgotten).await?;
+    let s3_endpoint = options.s3_endpoint.as_deref();
+    let noted = forgetting::offline::note(storage, s3_endpoint, &forgotten).await?;
     sign(storage, &options.storage.data_dir).await?;
     Ok(Done { restored, noted })
 }

@@ -62,9 +62,10 @@ struct Offline {
 }
 
 impl Offline {
-    async fn open(storage: &Storage) -> Result<Self, Error> {
+    /// `s3_endpoint` is where the archive is, if in an S3 store other than the usual one.
+    async fn open(storage: &Storage, s3_endpoint: Option<&str>) -> Result<Self, Error> {
         let (hot, tables) = (Arc::clone(&storage.store), Arc::clone(&storage.tables));
-        let (store, _) = archive::join(hot, tables, (None, None), Purpose::Read).await?;
+        let (store, _) = archive::join(hot, tables, (None, s3_endpoint), Purpose::Read).await?;
         let head = store.head().await?;
         let snapshots = storage.snapshots.as_ref();
         let world = history::load(store.as_ref(), snapshots, head.position).await?.world;
@@ -123,7 +124,7 @@ pub async fn forget(
     command_id: CommandId,
 ) -> Result<Accepted, Error> {
     let failed = |source| Error::Keys { owner: owner.clone(), source };
-    let mut offline = Offline::open(storage).await?;
+    let mut offline = Offline::open(storage, None).await?;
     let key_ids = storage.keys.key_ids(owner).await.map_err(failed)?;
     let accepted = offline.forget(owner, key_ids, command_id, "cli").await?;
     offline.follow().await?;
@@ -144,12 +145,21 @@ pub struct Noted {
 }
 
 /// Notes in a restored log that secrets are forgotten whose keys were left out. What the log tells
-/// of already is not told twice.
+/// of already is not told twice. `s3_endpoint` is where the archive is that the log begins with, if
+/// in an S3 store other than the usual one.
 ///
 /// # Errors
 /// What failed; doing it again is harmless.
-pub async fn note(storage: &Storage, forgotten: &[Forgotten]) -> Result<Noted, Error> {
-    let offline = Offline::open(storage).await?;
+pub async fn note(
+    storage: &Storage,
+    s3_endpoint: Option<&str>,
+    forgotten: &[Forgotten],
+) -> Result<Noted, Error> {
+    if forgotten.is_empty() {
+        // The log need not be folded for that.
+        return Ok(Noted { owners: 0, position: storage.store.head().await?.position });
+    }
+    let offline = Offline::open(storage, s3_endpoint).await?;
     let mut noted = Noted { owners: 0, position: offline.world.position() };
     for Forgotten { owner, key_ids, forgotten_at: _ } in unknown_to(&offline.world, forgotten) {
         let command_id = clock::new_command_id();

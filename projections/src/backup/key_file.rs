@@ -27,7 +27,7 @@ const FORGOTTEN_BYTES_MAX: u64 = 256 << 20;
 
 /// What stands in a file of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Entry {
+pub(super) enum Entry {
     /// A wrapped key.
     Key(KeyRow),
     /// Keys that were forgotten before the file was made.
@@ -89,7 +89,7 @@ impl<W: Write> Writer<W> {
 }
 
 /// Reads a file of keys.
-pub(crate) struct Reader<'a> {
+pub(super) struct Reader<'a> {
     path: &'a Path,
     file: BufReader<File>,
     hasher: Sha256,
@@ -99,7 +99,7 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Opens the file of keys of a log.
-    pub(crate) fn open(path: &'a Path, log_id: LogId) -> Result<Self, Error> {
+    pub(super) fn open(path: &'a Path, log_id: LogId) -> Result<Self, Error> {
         let failed = |source| Error::Read { path: path.to_owned(), source };
         let file = BufReader::new(File::open(path).map_err(failed)?);
         let mut reader = Self { path, file, hasher: Sha256::new(), line: 0, keys: 0 };
@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next entry; nothing once the end was seen and fits.
-    pub(crate) fn next(&mut self) -> Result<Option<Entry>, Error> {
+    pub(super) fn next(&mut self) -> Result<Option<Entry>, Error> {
         match self.read()? {
             Some(Line::Key(key)) => {
                 if hex::decode(&key.wrapped).is_err() {
@@ -164,6 +164,16 @@ impl<'a> Reader<'a> {
             None => Err(self.malformed("the file is cut off here")),
         }
     }
+}
+
+/// Checks the whole file of keys of a log.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check(path: &Path, log_id: LogId) -> Result<(), Error> {
+    let mut reader = Reader::open(path, log_id)?;
+    while reader.next()?.is_some() {}
+    Ok(())
 }
 
 /// Reads what a list of forgotten keys holds of a log: the list that a control plane keeps, or a

@@ -89,8 +89,7 @@ pub fn check(folder: &Path, keys: &Keys, progress: Progress<'_>) -> Result<Manif
     }
     floor::read(folder, &manifest)?;
     if let Some(path) = keys_path(folder, keys, &manifest)? {
-        let mut reader = key_file::Reader::open(&path, manifest.log_id)?;
-        while reader.next()?.is_some() {}
+        key_file::check(&path, manifest.log_id)?;
     }
     Ok(manifest)
 }

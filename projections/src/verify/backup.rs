@@ -55,8 +55,7 @@ pub fn backup(
     check_blobs(folder, &manifest)?;
     let keys = folder.join(KEYS_FILE);
     if keys.exists() {
-        let mut reader = key_file::Reader::open(&keys, manifest.log_id)?;
-        while reader.next()?.is_some() {}
+        key_file::check(&keys, manifest.log_id)?;
     }
     Ok((manifest, report))
 }

@@ -431,7 +431,8 @@ impl Writer {
     }
 
     /// Nothing is decided until the store says what became of the batch; `None` when it never will,
-    /// because it was closed or its disk has failed. Who comes meanwhile is told that the log does not answer.
+    /// because it was closed or its disk has failed. Who comes meanwhile is told that the log does
+    /// not answer.
     async fn was_written(&mut self, id: BatchId) -> Option<bool> {
         loop {
             match self.store.find_batch(id).await {

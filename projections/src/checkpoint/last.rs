@@ -1,5 +1,6 @@
-//! The newest checkpoint that a node has signed, remembered in a file beside the key: whoever changes the database alone
-//! cannot take it away too, nor put another log in the place of this one unseen.
+//! The newest checkpoint that a node has signed, remembered in a file beside the key: whoever
+//! changes the database alone cannot take it away too, nor put another log in the place of this
+//! one unseen.
 //!
 //! Who can change this file could as well sign with the key beside it.
 

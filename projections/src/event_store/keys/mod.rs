@@ -7,9 +7,10 @@
 //! hashed as it was, and opens no more. An owner's next secret gets a new key.
 //!
 //! A list outside of the database tells what was forgotten, so that an older copy of the database
-//! forgets it again. What can outlive a forgotten key, still wrapped: old backups of the database, Postgres' own
-//! archived WAL, and blocks that a file system or a disk keeps of what was overwritten. Rotating
-//! to a new master key and then removing the old one makes those copies worthless too.
+//! forgets it again. What can outlive a forgotten key, still wrapped: old backups of the database,
+//! Postgres' own archived WAL, and blocks that a file system or a disk keeps of what was
+//! overwritten. Rotating to a new master key and then removing the old one makes those copies
+//! worthless too.
 
 mod cached;
 mod cipher;

@@ -24,7 +24,10 @@ use api::{
 use cell::config::OnShutdown;
 use clap::Args;
 use domain::{id::CellId, sealed::PlainText};
-use projections::{data_dir::DataDirLock, private_file, worker};
+use projections::{
+    data_dir::{DataDirLock, keys_folder},
+    private_file, worker,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -188,7 +191,7 @@ fn cell_folder(options: &Options) -> PathBuf {
 
 /// The token of the one cell, drawn once and kept beside the journal.
 fn cell_token(data_dir: &Path) -> anyhow::Result<String> {
-    let path = data_dir.join("keys").join("cell.token");
+    let path = keys_folder(data_dir).join("cell.token");
     match private_file::read(&path) {
         Ok(token) if !token.is_empty() => return Ok(token.as_str().to_owned()),
         Err(failure) if !failure.is_not_found() => return Err(failure.into()),

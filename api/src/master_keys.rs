@@ -4,7 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use projections::event_store::keys::{Error, MasterKeySource, MasterKeys};
+use projections::{
+    data_dir::keys_folder,
+    event_store::keys::{Error, MasterKeySource, MasterKeys},
+};
 use zeroize::Zeroizing;
 
 /// The variable that goes before the file.
@@ -13,7 +16,7 @@ const VARIABLE: &str = "DIARIO_MASTER_KEYS";
 /// The file in a data folder.
 #[must_use]
 pub fn file(data_dir: &Path) -> PathBuf {
-    data_dir.join("keys").join("master.key")
+    keys_folder(data_dir).join("master.key")
 }
 
 /// The environment's keys where it has any, else the file of a data folder.

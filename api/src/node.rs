@@ -20,7 +20,7 @@ use domain::{
 use projections::{
     archive,
     checkpoint::{self, last::LastFile},
-    data_dir::{self, DataDirLock},
+    data_dir::{self, DataDirLock, keys_folder},
     event_store::{
         self,
         keys::{self, ForgottenLists, Keyring, OsEntropy},
@@ -165,7 +165,7 @@ impl Node {
         make_private(data_dir)?;
         let lock = DataDirLock::acquire(data_dir)?;
         let clock = Arc::new(Clock::default());
-        let last_checkpoint = LastFile::in_folder(&data_dir.join("keys"));
+        let last_checkpoint = LastFile::in_folder(&keys_folder(data_dir));
         last_checkpoint.check_there(&settings.location).map_err(checkpoint::Error::from)?;
         let storage =
             Storage::open(&settings.location, Incarnation(clock::new_uuid()), clock::wall_clock())
@@ -182,7 +182,7 @@ impl Node {
         event_store::check_known(store.as_ref()).await?;
         let keyring = open_keyring(&settings, &storage).await?;
         let log_keeper =
-            log_keeper::open(&storage, archive, &settings.archive, &data_dir.join("keys"))?;
+            log_keeper::open(&storage, archive, &settings.archive, &keys_folder(data_dir))?;
         let observations = open_observations(data_dir)?;
         let head = store.head().await?;
         let loaded = history::load(store.as_ref(), snapshots.as_ref(), head.position).await?;
@@ -332,7 +332,7 @@ fn make_private(path: &Path) -> Result<(), Error> {
 
 async fn open_keyring(settings: &Settings, storage: &Storage) -> Result<Keyring, Error> {
     let data_dir = settings.data_dir.as_path();
-    make_folder(&data_dir.join("keys"))?;
+    make_folder(&keys_folder(data_dir))?;
     let source = master_keys::source(data_dir)?;
     let lists = settings.lists.paths(data_dir);
     let lists = ForgottenLists::open(lists, storage.store.log_id().await?)?;

@@ -1,4 +1,4 @@
-//! The lock on a data folder: one control plane at a time, told by process id.
+//! A data folder: where its keys are, and its lock: one control plane at a time, told by process id.
 //!
 //! The kernel drops the lock with the process, however it ends, so none is ever stale.
 
@@ -12,6 +12,15 @@ use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
 };
+
+/// The name of the folder of keys in a data folder.
+pub const KEYS_FOLDER: &str = "keys";
+
+/// The folder of keys in a data folder.
+#[must_use]
+pub fn keys_folder(data_dir: &Path) -> PathBuf {
+    data_dir.join(KEYS_FOLDER)
+}
 
 /// Why a data folder could not be locked.
 #[derive(Debug, thiserror::Error)]

@@ -8,6 +8,7 @@ use domain::{log::Position, units::Timestamp};
 use projections::{
     archive::{self, Archive, ArchivedStore, Policy, Purpose, SEGMENT_EVENTS, ShortSegments},
     checkpoint::{CheckpointKey, KEY_FILE},
+    data_dir::keys_folder,
     event_store::keys::OsEntropy,
 };
 use serde_json::json;
@@ -184,7 +185,7 @@ async fn status(common: &Common, place: &PlaceOptions) -> Result<String, Error> 
         (open.storage.store.head().await?.position, open.storage.tables.floor().await?.position);
     open.storage.close().await;
     let (begin, end) = (manifest.begin().0, manifest.end().0);
-    let key_path = common.storage.data_dir.join("keys").join(KEY_FILE);
+    let key_path = keys_folder(&common.storage.data_dir).join(KEY_FILE);
     let key = CheckpointKey::open(&key_path).ok().map(|key| key.public_key().to_string());
     if common.json {
         let told = json!({
@@ -217,7 +218,7 @@ async fn prune(common: &Common, place: &PlaceOptions, before: Instant) -> Result
         (_, Some(time)) => position_before(&store, time).await?.next(),
         (_, None) => return Err(Error::Usage("--before now would drop the present".to_owned())),
     };
-    let key_path = common.storage.data_dir.join("keys").join(KEY_FILE);
+    let key_path = keys_folder(&common.storage.data_dir).join(KEY_FILE);
     let key = CheckpointKey::create_or_open(&key_path, &OsEntropy)?;
     let snapshots = open.storage.snapshots.as_ref();
     let pruned = archive::prune(&store, tables.as_ref(), snapshots, &key, before).await?;

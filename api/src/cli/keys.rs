@@ -5,9 +5,12 @@
 
 use clap::{Args, Subcommand};
 use domain::log::Owner;
-use projections::event_store::keys::{
-    self, ForgottenLists, InvalidLabel, KeyLabel, Keyring, LabelInUse, MasterKey, MasterKeySource,
-    MasterKeys, OsEntropy, Rotated,
+use projections::{
+    data_dir::keys_folder,
+    event_store::keys::{
+        self, ForgottenLists, InvalidLabel, KeyLabel, Keyring, LabelInUse, MasterKey,
+        MasterKeySource, MasterKeys, OsEntropy, Rotated,
+    },
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -322,7 +325,7 @@ async fn forget_offline(
 ) -> Result<(), Error> {
     let command_id = wish.command_id().unwrap_or_else(clock::new_command_id);
     let open = storage.open().await?;
-    make_private_folder(&storage.data_dir.join("keys"))?;
+    make_private_folder(&keys_folder(&storage.data_dir))?;
     let paths = lists.paths(&storage.data_dir);
     let forgotten = async {
         let lists = ForgottenLists::open(paths, open.storage.store.log_id().await?)?;

@@ -12,7 +12,7 @@ use projections::{
     archive::{Keeper, Place},
     backup::{self, Endpoint, Manifest, Restored, key_file::read_forgotten, restore::Keys},
     checkpoint::{CheckpointKey, KEY_FILE, last::LastFile},
-    data_dir::DataDirLock,
+    data_dir::{DataDirLock, KEYS_FOLDER, keys_folder},
     event_store::keys::{Forgotten, OsEntropy},
     storage::{Location, SQLITE_FILE, Storage},
 };
@@ -27,7 +27,7 @@ use super::{
 use crate::{
     clock::{self, Clock},
     forgetting::{self, offline::Noted},
-    output,
+    master_keys, output,
 };
 
 pub(super) const EXAMPLES: &str = "Examples:\n  \
@@ -41,9 +41,6 @@ pub(super) const EXAMPLES: &str = "Examples:\n  \
     name the list with --forgotten, unless it is in the folder that is restored into. It is \
     keys/forgotten.list in the data folder that the backup was taken from, or what \
     --forgotten-list of its node said.";
-
-/// Where the keys of a data folder are.
-const KEYS_FOLDER: &str = "keys";
 
 /// Where a data folder keeps the archive of a pruned log by default.
 const ARCHIVE_FOLDER: &str = "archive";
@@ -300,7 +297,7 @@ async fn restore_into(
 /// States by the data folder's key what the restored log is: its older checkpoints are of the life
 /// before, and by the key of whoever signed then.
 async fn sign(storage: &Storage, data_dir: &Path) -> Result<(), Error> {
-    let keys = data_dir.join(KEYS_FOLDER);
+    let keys = keys_folder(data_dir);
     storage::make_private_folder(&keys)?;
     let key = CheckpointKey::create_or_open(&keys.join(KEY_FILE), &OsEntropy)?;
     let (store, tables) = (Arc::clone(&storage.store), Arc::clone(&storage.tables));
@@ -327,7 +324,7 @@ fn show(answer: &Answer, done: &Done, since: &Since, options: &Options) -> Resul
         "ownersForgottenAgain": noted.owners,
         "head": noted.position,
     });
-    let master = options.storage.data_dir.join(KEYS_FOLDER).join("master.key");
+    let master = master_keys::file(&options.storage.data_dir);
     answer.show(&told, || {
         vec![
             format!("restored {} events up to @{}; every hash holds", manifest.events, head.position),

@@ -16,6 +16,7 @@ use projections::{
     archive::{self, Archive, Place, SEGMENT_MAGIC, SegmentSource},
     backup::{self, Manifest},
     checkpoint::{self, Checkpoint, CheckpointKey, KEY_FILE, PublicKey, last::LastFile},
+    data_dir::keys_folder,
     event_store,
     transfer::{self, Fault},
     verify::{self, Live, LogOptions, Report, Trust},
@@ -87,7 +88,7 @@ pub(super) async fn run(options: Options, print: &Print) -> Result<Outcome, Erro
 
 async fn of_log(options: &Options) -> Result<Report, Error> {
     // Read first: a node that signs meanwhile keeps its checkpoint before it remembers it.
-    let last_file = LastFile::in_folder(&options.storage.data_dir.join("keys"));
+    let last_file = LastFile::in_folder(&keys_folder(&options.storage.data_dir));
     let last = last_file.read().map_err(checkpoint::Error::from)?;
     let open = options.storage.open_to_read().await?;
     let storage = &open.storage;
@@ -119,7 +120,7 @@ fn what(options: &Options, keys: BTreeSet<PublicKey>, last: Option<Checkpoint>) 
 /// The keys that may have signed; a data folder without a key names none.
 fn trusted(options: &Options) -> BTreeSet<PublicKey> {
     let own = || {
-        let path = options.storage.data_dir.join("keys").join(KEY_FILE);
+        let path = keys_folder(&options.storage.data_dir).join(KEY_FILE);
         CheckpointKey::open(&path).ok().map(|key| key.public_key())
     };
     if options.public_key.is_empty() { own().into_iter().collect() } else { named(options) }
@@ -163,7 +164,10 @@ fn is_segment(file: &Path) -> Result<bool, Error> {
     let failed = |source| Error::ReadFile { path: file.to_owned(), source };
     let mut start = Vec::new();
     let opened = fs::File::open(file).map_err(failed)?;
-    opened.take(8).read_to_end(&mut start).map_err(failed)?;
+    opened
+        .take(u64::try_from(SEGMENT_MAGIC.len()).unwrap_or(u64::MAX))
+        .read_to_end(&mut start)
+        .map_err(failed)?;
     Ok(start == SEGMENT_MAGIC)
 }
 

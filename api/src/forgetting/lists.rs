@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use projections::event_store::keys::FORGOTTEN_LIST_FILE;
+use projections::{data_dir::keys_folder, event_store::keys::FORGOTTEN_LIST_FILE};
 
 /// Where it is noted what was forgotten, besides the data folder.
 #[derive(Debug, Clone, Default, Args)]
@@ -29,5 +29,5 @@ impl Options {
 /// The list in a data folder.
 #[must_use]
 pub fn in_folder(data_dir: &Path) -> PathBuf {
-    data_dir.join("keys").join(FORGOTTEN_LIST_FILE)
+    keys_folder(data_dir).join(FORGOTTEN_LIST_FILE)
 }

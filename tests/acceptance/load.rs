@@ -4,8 +4,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::{Read as _, Write as _},
-    net::TcpStream,
     path::Path,
     sync::{
         Arc, Mutex,
@@ -17,7 +15,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{PATIENCE, diario, told, until};
+use crate::{
+    connection::Connection,
+    harness::{PATIENCE, diario, told, until},
+};
 
 /// A pause after an error, as a client's that was told to try again.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -99,28 +100,13 @@ fn vouch(api: &str, id: &str) -> Result<(), String> {
         { upsertFreshnessDomain(name: $name, ttlSeconds: 3600, commandId: $id) { position } }";
     let variables = json!({ "id": id, "name": id.replace('/', ".") });
     let body = json!({ "query": query, "variables": variables }).to_string();
-    let answer = post(api, &body).map_err(|_| "nobody answers".to_owned())?;
-    let (_, answer) = answer.split_once("\r\n\r\n").ok_or("half an answer")?;
-    let answer: Value = serde_json::from_str(answer).map_err(|_| "half an answer".to_owned())?;
+    let asked = Connection::open(api, PATIENCE).and_then(|mut connection| connection.ask(&body));
+    let answer = asked.map_err(|_| "nobody answers".to_owned())?;
     match answer["errors"][0]["message"].as_str() {
         Some(message) => Err(message.to_owned()),
         None if answer["data"]["upsertFreshnessDomain"].is_object() => Ok(()),
         None => Err(answer.to_string()),
     }
-}
-
-fn post(api: &str, body: &str) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect(api.trim_start_matches("http://"))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    write!(
-        stream,
-        "POST /graphql HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    )?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    Ok(text)
 }
 
 /// A log in a folder or a database: proven by `verify`, and every acknowledged command once

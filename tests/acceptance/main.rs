@@ -6,6 +6,7 @@
 mod archive;
 mod bad_input;
 mod cells;
+mod connection;
 mod demo;
 mod disk;
 mod harness;

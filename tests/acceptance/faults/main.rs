@@ -5,6 +5,8 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 #![expect(clippy::disallowed_methods, reason = "a test outside the product waits on real time")]
 
+#[path = "../connection.rs"]
+mod connection;
 #[path = "../harness.rs"]
 #[expect(dead_code, reason = "cells and containers are the other acceptance tests' business")]
 mod harness;

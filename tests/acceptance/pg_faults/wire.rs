@@ -1,13 +1,11 @@
 //! GraphQL over one kept connection, as a light client speaks it, and what an answer to a command
 //! means: an answer that does not say what to do next is a defect.
 
-use std::{
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    net::TcpStream,
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use serde_json::{Value, json};
+
+use crate::connection::Connection;
 
 /// Longer than a node may take for any answer.
 const ANSWER_MAX: Duration = Duration::from_secs(45);
@@ -70,59 +68,25 @@ fn told(answer: &Value) -> (String, String) {
 
 /// A connection to one node, made when it is needed.
 pub(super) struct Wire {
-    address: String,
-    open: Option<BufReader<TcpStream>>,
+    api: String,
+    open: Option<Connection>,
 }
 
 impl Wire {
     /// To a node's API, `http://host:port`.
     pub(super) fn to(api: &str) -> Self {
-        Self { address: api.trim_start_matches("http://").to_owned(), open: None }
+        Self { api: api.to_owned(), open: None }
     }
 
     /// Asks once. An error means that there was no whole answer.
     pub(super) fn ask(&mut self, query: &str, variables: &Value) -> io::Result<Value> {
         let body = json!({ "query": query, "variables": variables }).to_string();
-        let answer = self.exchange(&body);
-        if answer.is_err() {
-            self.open = None;
-        }
-        answer
-    }
-
-    fn exchange(&mut self, body: &str) -> io::Result<Value> {
-        let connection = match &mut self.open {
+        let mut connection = match self.open.take() {
             Some(open) => open,
-            None => {
-                let stream = TcpStream::connect(&self.address)?;
-                stream.set_nodelay(true)?;
-                stream.set_read_timeout(Some(ANSWER_MAX))?;
-                self.open.insert(BufReader::new(stream))
-            }
+            None => Connection::open(&self.api, ANSWER_MAX)?,
         };
-        let request = format!(
-            "POST /graphql HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            self.address,
-            body.len()
-        );
-        connection.get_mut().write_all(request.as_bytes())?;
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            if connection.read_line(&mut line)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            let line = line.trim().to_ascii_lowercase();
-            if let Some(value) = line.strip_prefix("content-length:") {
-                length = value.trim().parse().map_err(|_| io::ErrorKind::InvalidData)?;
-            }
-            if line.is_empty() {
-                break;
-            }
-        }
-        let mut answer = vec![0; length];
-        connection.read_exact(&mut answer)?;
-        Ok(serde_json::from_slice(&answer)?)
+        let answer = connection.ask(&body)?;
+        self.open = Some(connection);
+        Ok(answer)
     }
 }

@@ -9,10 +9,8 @@ use std::{mem, sync::Arc, thread, time::Duration};
 use domain::workload::Dice;
 use serde_json::{Value, json};
 
-use super::{
-    connection::Connection,
-    door::{Door, Life},
-};
+use super::door::{Door, Life};
+use crate::{connection::Connection, harness::PATIENCE};
 
 /// How many LRPs a client wishes for at a time.
 const LRPS_MAX: usize = 3;
@@ -96,7 +94,7 @@ impl Client {
         let mut unknown = None;
         while unknown.is_some() || !self.door.is_closing() {
             life = self.door.after(life.number);
-            if let Ok(mut connection) = Connection::open(&life.address) {
+            if let Ok(mut connection) = Connection::open(&life.address, PATIENCE) {
                 self.serve(&mut connection, &mut unknown);
             }
         }
@@ -279,7 +277,7 @@ fn read(command: &Command, answer: &Value) -> Answer {
 pub(super) fn check_wishes(histories: &[History], api: &str) {
     let query = "{ now { desiredLrps { processGuid instances annotation } } }";
     let body = json!({ "query": query }).to_string();
-    let answer = Connection::open(api).unwrap().ask(&body).unwrap();
+    let answer = Connection::open(api, PATIENCE).unwrap().ask(&body).unwrap();
     let shown = answer["data"]["now"]["desiredLrps"].as_array().unwrap().iter();
     let mut shown: Vec<Lrp> = shown.map(lrp).collect();
     let mut wished: Vec<Lrp> = histories.iter().flat_map(|it| it.lrps.clone()).collect();

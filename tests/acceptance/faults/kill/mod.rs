@@ -13,7 +13,6 @@
 
 mod campaign;
 mod client;
-mod connection;
 mod door;
 mod journal;
 mod load;

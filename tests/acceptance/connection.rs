@@ -3,31 +3,30 @@
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
+    time::Duration,
 };
 
 use serde_json::Value;
 
-use crate::harness::PATIENCE;
-
 /// An open connection.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
     host: String,
 }
 
 impl Connection {
-    /// Connects to an API.
-    pub(super) fn open(api: &str) -> io::Result<Self> {
+    /// Connects to an API, `http://host:port`, which may take so long for an answer.
+    pub(crate) fn open(api: &str, answer_max: Duration) -> io::Result<Self> {
         let host = api.trim_start_matches("http://").to_owned();
         let stream = TcpStream::connect(&host)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(answer_max))?;
         stream.set_nodelay(true)?;
         Ok(Self { stream: BufReader::new(stream), host })
     }
 
     /// Sends a request and reads its answer. After a failure the connection is of no more use, and
     /// nobody knows what became of the request.
-    pub(super) fn ask(&mut self, body: &str) -> io::Result<Value> {
+    pub(crate) fn ask(&mut self, body: &str) -> io::Result<Value> {
         let (host, length) = (&self.host, body.len());
         let request = format!(
             "POST /graphql HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n\

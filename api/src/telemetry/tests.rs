@@ -235,6 +235,16 @@ fn vouch_for(name: &str) -> Envelope {
     }
 }
 
+/// Each is a part of the one before it, and the first of the caller's.
+fn assert_chain(spans: &[Exported], chain: &[&str]) {
+    let mut parent = CALLER_SPAN;
+    for name in chain {
+        let span = named(spans, name);
+        assert_eq!(span.parent, parent, "{name}: {spans:#?}");
+        parent = &span.span_id;
+    }
+}
+
 // On one thread, so that a subscriber of this thread sees the node's spans and no other test's.
 #[tokio::test]
 async fn a_trace_goes_from_the_caller_to_the_commit_and_carries_its_position() {
@@ -252,12 +262,7 @@ async fn a_trace_goes_from_the_caller_to_the_commit_and_carries_its_position() {
     let mut names = chain.to_vec();
     names.extend(["bus.decide", "view.reach"]);
     let spans = wait_for(&received, TRACE_ID, &names).await;
-    let mut parent = CALLER_SPAN;
-    for name in chain {
-        let span = named(&spans, name);
-        assert_eq!(span.parent, parent, "{name}: {spans:#?}");
-        parent = &span.span_id;
-    }
+    assert_chain(&spans, &chain);
     assert_eq!(named(&spans, "bus.decide").parent, named(&spans, "bus.batch").span_id);
     assert_eq!(named(&spans, "view.reach").parent, named(&spans, "graphql.execute").span_id);
     for name in ["bus.submit", "append", "view.reach"] {
@@ -341,12 +346,7 @@ async fn an_operation_on_a_websocket_is_a_part_of_its_upgrades_trace() {
 
     let chain = ["http.request", "ws.operation", "bus.submit", "bus.batch", "append"];
     let spans = wait_for(&received, TRACE_ID, &chain).await;
-    let mut parent = CALLER_SPAN;
-    for name in chain {
-        let span = named(&spans, name);
-        assert_eq!(span.parent, parent, "{name}: {spans:#?}");
-        parent = &span.span_id;
-    }
+    assert_chain(&spans, &chain);
     drop(subscribed);
     harness.node.stop().await;
 }

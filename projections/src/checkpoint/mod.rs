@@ -304,10 +304,7 @@ mod tests {
     use crate::event_store::{LogId, keys::SeededEntropy};
     use uuid::Uuid;
 
-    /// Signed by the first form of this program, before checkpoints named each other.
-    #[test]
-    fn a_checkpoint_of_the_first_form_still_holds() {
-        let key = CheckpointKey::from_bytes([7; 32]);
+    fn log_and_head() -> (LogIdentity, Head) {
         let log = LogIdentity {
             log_id: LogId(Uuid::from_u128(1)),
             incarnation: Incarnation(Uuid::from_u128(2)),
@@ -318,6 +315,14 @@ mod tests {
             incarnation: log.incarnation,
             link: [3; 32],
         };
+        (log, head)
+    }
+
+    /// Signed by the first form of this program, before checkpoints named each other.
+    #[test]
+    fn a_checkpoint_of_the_first_form_still_holds() {
+        let key = CheckpointKey::from_bytes([7; 32]);
+        let (log, head) = log_and_head();
         let mut message = b"diario checkpoint 1\0".to_vec();
         message.extend_from_slice(&1_u128.to_be_bytes());
         message.extend_from_slice(&2_u128.to_be_bytes());
@@ -344,16 +349,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(KEY_FILE);
         let key = CheckpointKey::create_or_open(&path, &SeededEntropy::new(1)).unwrap();
-        let log = LogIdentity {
-            log_id: LogId(Uuid::from_u128(1)),
-            incarnation: Incarnation(Uuid::from_u128(2)),
-        };
-        let head = Head {
-            position: Position(7),
-            recorded_at: Timestamp(9),
-            incarnation: log.incarnation,
-            link: [3; 32],
-        };
+        let (log, head) = log_and_head();
 
         let signed = key.checkpoint(log, &head, Timestamp(11));
 

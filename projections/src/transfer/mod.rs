@@ -34,4 +34,4 @@ pub const FORMAT_VERSION: u32 = 1;
 pub type Progress<'a> = &'a (dyn Fn(u64) + Send + Sync);
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -46,13 +46,13 @@ fn origin() -> Origin {
 }
 
 /// A folder, and a file in it.
-struct File {
+pub(crate) struct File {
     _folder: tempfile::TempDir,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 impl File {
-    fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         fs::write(&path, bytes).unwrap();
@@ -60,7 +60,12 @@ impl File {
     }
 }
 
-async fn written(store: &MemoryStore, range: Range, format: Format) -> Result<Vec<u8>, Error> {
+/// An export of a log.
+pub(crate) async fn written(
+    store: &MemoryStore,
+    range: Range,
+    format: Format,
+) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     let path = PathBuf::from("somewhere");
     export(store, origin(), range, format, (&path, &mut bytes), &|_| {}).await?;

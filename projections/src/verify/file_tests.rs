@@ -1,8 +1,6 @@
 //! Exports that were altered, shortened and reordered, in both forms: all is found, with the
 //! position where it begins and its place in the file.
 
-use std::{fs, path::PathBuf};
-
 use domain::{log::Position, testing::Dice, units::Timestamp};
 
 use super::{LogOptions, Report, Trust, export};
@@ -10,29 +8,19 @@ use crate::{
     checkpoint::CheckpointKey,
     event_store::{
         EventStore as _, LogId, LogIdentity, StoredBatch,
-        chain::{FaultKind, GENESIS},
+        chain::FaultKind,
         conformance::samples::{INCARNATION, fill},
         memory::{MemoryLog, MemoryStore},
     },
-    transfer::{self, Export, Format, Range, write::Origin},
+    transfer::{
+        self, Export, Format, Range,
+        tests::{File, written},
+    },
 };
 
 const FORMATS: [Format; 2] = [Format::Ndjson, Format::Compact];
 
-/// A file in a folder of its own.
-struct File {
-    _folder: tempfile::TempDir,
-    path: PathBuf,
-}
-
 impl File {
-    fn of(bytes: &[u8]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
-        fs::write(&path, bytes).unwrap();
-        Self { _folder: folder, path }
-    }
-
     fn verified(&self, from: Option<u64>, to: Option<u64>) -> Result<Report, transfer::Error> {
         let (from, to) = (from.map(Position), to.map(Position));
         let options = LogOptions { from, to, ..LogOptions::default() };
@@ -47,28 +35,15 @@ async fn store() -> MemoryStore {
     store
 }
 
-async fn written(store: &MemoryStore, format: Format, range: Range) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let origin = Origin {
-        log_id: LogId(INCARNATION.0),
-        program_version: "0.0.0".to_owned(),
-        created_at: Timestamp(5),
-        floor: (Position(0), GENESIS),
-    };
-    let path = PathBuf::from("somewhere");
-    transfer::export(store, origin, range, format, (&path, &mut bytes), &|_| {}).await.unwrap();
-    bytes
-}
-
 async fn lines() -> Vec<String> {
-    let text = written(&store().await, Format::Ndjson, Range::default()).await;
+    let text = written(&store().await, Range::default(), Format::Ndjson).await.unwrap();
     String::from_utf8(text).unwrap().lines().map(str::to_owned).collect()
 }
 
 #[tokio::test]
 async fn a_whole_export_holds_and_so_does_each_part_of_it() {
     for format in FORMATS {
-        let file = File::of(&written(&store().await, format, Range::default()).await);
+        let file = File::of(&written(&store().await, Range::default(), format).await.unwrap());
         for (from, to, first, last) in [
             (None, None, 1, 12),
             (Some(5), None, 5, 12),
@@ -84,7 +59,8 @@ async fn a_whole_export_holds_and_so_does_each_part_of_it() {
         assert!(refused.contains("position 13 is behind the log's end, 12"), "{refused}");
         assert!(matches!(file.verified(Some(5), Some(4)), Err(transfer::Error::Backwards { .. })));
         let rest = Range { from: Some(Position(5)), to: None };
-        let report = File::of(&written(&store().await, format, rest).await).verified(None, None);
+        let report =
+            File::of(&written(&store().await, rest, format).await.unwrap()).verified(None, None);
         assert_eq!(report.unwrap().events(), 8);
     }
 }
@@ -203,7 +179,7 @@ async fn what_is_wrong_with_lines_is_named_with_its_position_and_line() {
 
 /// The sample in the compact form, its batches changed and its digest made to fit again.
 async fn compact(edit: impl FnOnce(&mut Vec<StoredBatch>)) -> File {
-    let file = File::of(&written(&store().await, Format::Compact, Range::default()).await);
+    let file = File::of(&written(&store().await, Range::default(), Format::Compact).await.unwrap());
     let export = Export::open(&file.path).unwrap();
     let header = export.header().clone();
     let mut batches: Vec<StoredBatch> = export.map(Result::unwrap).collect();
@@ -242,7 +218,7 @@ async fn every_changed_byte_is_found() {
     let flips = super::tests::number("DIARIO_FLIPS", FLIPS);
     let mut dice = Dice::new(u64::from(seed));
     for format in FORMATS {
-        let bytes = written(&store().await, format, Range::default()).await;
+        let bytes = written(&store().await, Range::default(), format).await.unwrap();
         let whole = File::of(&bytes).verified(None, None).unwrap();
         for _ in 0..flips {
             let at = below(&mut dice, bytes.len());
@@ -275,9 +251,9 @@ async fn a_checkpoint_shows_an_export_that_was_written_anew_or_shortened() {
     fill(&other, &[3, 1, 2, 5, 1]).await;
     let part = Range { from: None, to: Some(Position(10)) };
     for (bytes, position, is_cut) in [
-        (written(&store, Format::Ndjson, Range::default()).await, 0, false),
-        (written(&other, Format::Compact, Range::default()).await, 12, false),
-        (written(&store, Format::Compact, part).await, 11, true),
+        (written(&store, Range::default(), Format::Ndjson).await.unwrap(), 0, false),
+        (written(&other, Range::default(), Format::Compact).await.unwrap(), 12, false),
+        (written(&store, part, Format::Compact).await.unwrap(), 11, true),
     ] {
         let file = File::of(&bytes);
         let trust = Trust { checkpoints: vec![signed.clone()], log: Some(log), ..Trust::default() };

@@ -54,6 +54,17 @@ impl Lease {
         self.epoch.subscribe()
     }
 
+    /// Waits until this node has the lease.
+    pub async fn taken(&self) {
+        // Never fails: this handle is one of those that keep it.
+        drop(self.changed().wait_for(Option::is_some).await);
+    }
+
+    /// Waits until this node has the lease no more.
+    pub async fn lost(&self) {
+        drop(self.changed().wait_for(Option::is_none).await);
+    }
+
     /// Notes that the log refused an epoch: another node has taken the lease since.
     pub fn note_passed(&self, lease_epoch: LeaseEpoch) {
         self.epoch.send_if_modified(|held| {

@@ -7,14 +7,12 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use clap::Args;
-use domain::log::LeaseEpoch;
 use projections::{
     archive::{Archive, Keeper, Policy, SEGMENT_EVENTS, ShortSegments},
     checkpoint::{self, CheckpointKey, KEY_FILE, last::LastFile},
     event_store::keys::OsEntropy,
     storage::Storage,
 };
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -75,19 +73,9 @@ pub fn open(
 
 /// Keeps the log, whenever this node has the lease, until the node stops, and signs its end then.
 pub async fn run(mut keeper: Keeper, clock: Arc<Clock>, lease: Lease, shutdown: CancellationToken) {
-    let mut taken = lease.changed();
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => break,
-            is_held = wait(&mut taken) => if !is_held { return },
-        }
-        keeper.take_over();
-        let mut lost = lease.changed();
-        tokio::select! {
-            () = shutdown.cancelled() => break,
-            _ = lost.wait_for(Option::is_none) => {}
-            () = keep(&mut keeper, &clock) => {}
-        }
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = keep_under(&lease, &mut keeper, &clock) => {}
     }
     if lease.epoch().is_some()
         && let Err(failure) = keeper.sign(clock.now()).await
@@ -96,9 +84,16 @@ pub async fn run(mut keeper: Keeper, clock: Arc<Clock>, lease: Lease, shutdown: 
     }
 }
 
-/// Waits for the lease; `false` when nobody keeps it any more.
-async fn wait(lease: &mut watch::Receiver<Option<LeaseEpoch>>) -> bool {
-    lease.wait_for(Option::is_some).await.is_ok()
+/// Keeps the log whenever the lease is held.
+async fn keep_under(lease: &Lease, keeper: &mut Keeper, clock: &Clock) {
+    loop {
+        lease.taken().await;
+        keeper.take_over();
+        tokio::select! {
+            () = lease.lost() => {}
+            () = keep(keeper, clock) => {}
+        }
+    }
 }
 
 /// Does what is due, again and again. May be ended at any instant.

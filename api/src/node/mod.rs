@@ -3,19 +3,19 @@
 //! Everything is opened in the order in which it depends on each other, and closed the other way
 //! round; a failure leaves nothing half done, because nothing is written before all is open.
 
+mod loops;
+
 use std::{
     fmt, fs, io,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use domain::{
-    auction,
-    command::Command,
     log::{Incarnation, Position},
-    units::{Milliseconds, Timestamp},
+    units::Milliseconds,
 };
 use projections::{
     archive,
@@ -31,22 +31,19 @@ use projections::{
     presence::Presence,
     projector::Now,
     storage::{Location, Storage},
-    worker,
-    world::World,
 };
-use tokio::sync::{oneshot, watch};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use crate::{
-    auctioneer,
     clock::{self, Clock},
     command_bus::{CommandBus, Writers},
     control_plane::ControlPlane,
-    converger, forgetting,
+    forgetting,
     lease::{Keeper, Lease},
-    log_keeper, master_keys, presence_sync, presence_watch, reconciler,
+    log_keeper, master_keys, presence_sync,
 };
+use loops::{Loops, start_keeper, start_loops, start_snapshotter};
 
 /// How long each step of a stop may take.
 const STOP_STEP_MAX: Duration = Duration::from_secs(10);
@@ -289,32 +286,6 @@ async fn within<T>(step: &'static str, work: impl Future<Output = T>) -> Option<
     done
 }
 
-/// The running loops, and which of them ended first though nobody had asked.
-#[derive(Debug, Clone)]
-struct Loops {
-    shutdown: CancellationToken,
-    running: TaskTracker,
-    ended: watch::Sender<Option<&'static str>>,
-}
-
-impl Default for Loops {
-    fn default() -> Self {
-        let (shutdown, running) = (CancellationToken::new(), TaskTracker::new());
-        Self { shutdown, running, ended: watch::Sender::new(None) }
-    }
-}
-
-impl Loops {
-    fn spawn(&self, name: &'static str, run: impl Future<Output = ()> + Send + 'static) {
-        let (shutdown, ended) = (self.shutdown.clone(), self.ended.clone());
-        worker::spawn_essential(name, self.running.track_future(run), move |name| {
-            if !shutdown.is_cancelled() {
-                ended.send_modify(|first| *first = first.or(Some(name)));
-            }
-        });
-    }
-}
-
 fn make_folder(path: &Path) -> Result<(), Error> {
     // Keys and logs are nobody else's business.
     fs::DirBuilder::new()
@@ -347,89 +318,10 @@ fn open_observations(data_dir: &Path) -> Result<Observations, Error> {
         .map_err(|source| Error::Observations { path, source })
 }
 
-fn start_loops(control_plane: &ControlPlane, loops: &Loops) {
-    let settings = auction::Settings::default();
-    let auctioneer = move |world: &World, now: Timestamp| {
-        auctioneer::step(world, now, &settings, clock::new_instance_guid)
-    };
-    start_loop("auctioneer", control_plane, auctioneer, loops);
-    start_loop("converger", control_plane, converger::step, loops);
-    let presence = Arc::clone(&control_plane.presence);
-    let node = Arc::clone(&control_plane.node);
-    let clock = Arc::clone(&control_plane.clock);
-    let lease = control_plane.bus.lease().clone();
-    let watch = move |world: &World, _: Timestamp| {
-        let Some(lease_epoch) = lease.epoch() else { return Vec::new() };
-        let mut presence = presence.lock().unwrap_or_else(PoisonError::into_inner);
-        presence.watch_under(lease_epoch, clock.monotonic());
-        if presence.is_deaf(clock.monotonic(), presence_watch::PRESENCE_TIME_TO_LIVE) {
-            // Not looking for a while gives every cell a whole time to live afterwards.
-            return Vec::new();
-        }
-        presence_watch::step(world, &mut presence, &node, clock.monotonic())
-    };
-    start_loop("presence watch", control_plane, watch, loops);
-}
-
-fn start_loop(
-    name: &'static str,
-    control_plane: &ControlPlane,
-    step: impl Fn(&World, Timestamp) -> Vec<Command> + Send + Sync + 'static,
-    loops: &Loops,
-) {
-    loops.spawn(name, reconciler::run(name, control_plane.clone(), step, loops.shutdown.clone()));
-}
-
 fn writers(location: &Location) -> Writers {
     match location {
         Location::Sqlite { .. } => Writers::This,
         Location::Postgres { .. } => Writers::Several,
-    }
-}
-
-/// Keeps the lease until the node stops, then hands its keeper back to give it up.
-fn start_keeper(mut keeper: Keeper, loops: &Loops) -> oneshot::Receiver<Keeper> {
-    let (hand_back, handed_back) = oneshot::channel();
-    let shutdown = loops.shutdown.clone();
-    let run = async move {
-        keeper.run(&shutdown).await;
-        drop(hand_back.send(keeper));
-    };
-    loops.spawn("lease keeper", run);
-    handed_back
-}
-
-/// Runs the snapshotter, whenever this node has the lease, until the node stops; then hands it back
-/// for the last snapshot.
-fn start_snapshotter(
-    mut snapshotter: Snapshotter,
-    lease: Lease,
-    loops: &Loops,
-) -> oneshot::Receiver<Snapshotter> {
-    let (hand_back, handed_back) = oneshot::channel();
-    let shutdown = loops.shutdown.clone();
-    let run = async move {
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = run_under(&lease, &mut snapshotter) => {}
-        }
-        drop(hand_back.send(snapshotter));
-    };
-    loops.spawn("snapshotter", run);
-    handed_back
-}
-
-/// Runs the snapshotter while the lease is held, until the world is followed no longer.
-async fn run_under(lease: &Lease, snapshotter: &mut Snapshotter) {
-    loop {
-        let (mut taken, mut lost) = (lease.changed(), lease.changed());
-        if taken.wait_for(Option::is_some).await.is_err() {
-            return;
-        }
-        tokio::select! {
-            _ = lost.wait_for(Option::is_none) => {}
-            () = snapshotter.run() => return,
-        }
     }
 }
 

@@ -133,7 +133,12 @@ async fn wait(session: &Session, task_guid: &TaskGuid, cursor: String) -> Result
     let types = ["task.completed", "task.cancelled"];
     let filter = json!({ "owner": format!("task/{task_guid}"), "types": types });
     let variables = |after: Option<&str>| json!({ "after": after, "filter": filter });
-    follow(&session.client, document, Some(cursor), variables, |_| Ok(Step::Stop)).await
+    let take = |data: &Value| {
+        // The log tells of it before the view shows it.
+        session.client.read_at_least(session.client.part(data, "/log/cursor")?);
+        Ok(Step::Stop)
+    };
+    follow(&session.client, document, Some(cursor), variables, take).await
 }
 
 #[derive(Debug, Deserialize)]

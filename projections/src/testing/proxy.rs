@@ -11,6 +11,7 @@ use tokio::{
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::Notify,
+    task::JoinHandle,
 };
 
 /// What becomes of the request that holds the mark. Its connection is cut in every case.
@@ -99,9 +100,16 @@ async fn carry(client: TcpStream, server: u16, shared: Arc<Shared>) {
     let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await else { return };
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let answers = crate::worker::spawn("proxied answers", copy(from_server, to_client));
-    requests(from_client, to_server, &shared, || answers.abort()).await;
+    let mut answers = crate::worker::spawn("proxied answers", copy(from_server, to_client));
+    requests(from_client, to_server, &shared, &mut answers).await;
     answers.abort();
+}
+
+/// No answer goes back from now on.
+async fn lose(answers: &mut JoinHandle<()>) {
+    answers.abort();
+    // It may be at work: an answer that comes before it ends would go back.
+    answers.await.ok();
 }
 
 async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
@@ -113,7 +121,7 @@ async fn requests(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     shared: &Shared,
-    lose_answers: impl Fn(),
+    answers: &mut JoinHandle<()>,
 ) {
     let mut buffer = vec![0; 1 << 20];
     loop {
@@ -126,9 +134,9 @@ async fn requests(
                 shared.met.notify_one();
                 return;
             }
-            Some(Fate::AnswerLost) => lose_answers(),
+            Some(Fate::AnswerLost) => lose(answers).await,
             Some(Fate::RequestDelayed) => {
-                lose_answers();
+                lose(answers).await;
                 drop(from);
                 shared.met.notify_one();
                 shared.release.notified().await;

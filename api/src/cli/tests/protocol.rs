@@ -15,9 +15,12 @@ use axum::{
 use serde_json::{Value, json};
 
 use super::Server;
-use crate::cli::{
-    client::{Client, Error},
-    subscription::{Step, follow},
+use crate::{
+    cli::{
+        client::{Client, Error},
+        subscription::{Step, follow},
+    },
+    graphql::AT_LEAST_HEADER,
 };
 
 fn answering(status: StatusCode, body: &'static str) -> Router {
@@ -146,23 +149,65 @@ async fn a_task_that_is_no_longer_shown_is_looked_up_in_the_past() {
     assert_eq!(shown[..3], ["guid     job", "state    completed", "result   succeeded"]);
 }
 
+#[tokio::test]
+async fn a_task_that_was_waited_for_is_shown_as_it_ended_although_the_view_is_behind_the_log() {
+    let answer = |headers: HeaderMap, Json(question): Json<Value>| async move {
+        let accepted = json!({ "position": "6", "cursor": "6", "commandId": "c", "events": 1 });
+        let has_ended = headers.get(AT_LEAST_HEADER).is_some_and(|it| it == "7");
+        let state = if has_ended { "COMPLETED" } else { "RUNNING" };
+        let task = json!({ "taskGuid": "job", "state": state, "cellId": "cell-1",
+            "createdAt": "2026-01-31T12:00:00Z", "updatedAt": "2026-01-31T12:00:01Z",
+            "failed": has_ended.then_some(false) });
+        let is_wish = question["query"].as_str().unwrap().starts_with("mutation");
+        let data = if is_wish {
+            json!({ "accepted": accepted })
+        } else {
+            json!({ "world": { "task": task } })
+        };
+        Json(json!({ "data": data }))
+    };
+    let upgrade = async |upgrade: WebSocketUpgrade| {
+        upgrade.protocols(["graphql-transport-ws"]).on_upgrade(async |mut socket| {
+            let subscribe = subscribed(&mut socket).await;
+            assert_eq!(subscribe["payload"]["variables"]["after"], "6");
+            tell(&mut socket, &subscribe, json!({ "log": { "cursor": "7" } })).await;
+        })
+    };
+    let server =
+        Server::start(Router::new().route("/graphql", post(answer).get(upgrade))).await;
+
+    let shown =
+        server.done(&["task", "run", "--guid", "job", "--wait", "--", "/bin/diario"]).await;
+
+    assert_eq!(shown[..3], ["guid     job", "state    completed", "result   succeeded"]);
+}
+
 /// Speaks the protocol once: numbers its events from the cursor on, two a connection.
 async fn two_events(mut socket: WebSocket) {
-    assert_eq!(received(&mut socket).await["type"], "connection_init");
-    let ack = json!({ "type": "connection_ack" }).to_string();
-    socket.send(Message::Text(ack.into())).await.unwrap();
-    let subscribe = received(&mut socket).await;
-    assert_eq!(subscribe["type"], "subscribe");
+    let subscribe = subscribed(&mut socket).await;
     let after = subscribe["payload"]["variables"]["after"].as_str().unwrap_or("0");
     let after: u64 = after.parse().unwrap();
     let ping = json!({ "type": "ping" }).to_string();
     socket.send(Message::Text(ping.into())).await.unwrap();
     for number in [after + 1, after + 2] {
-        let payload = json!({ "data": { "number": number } });
-        let next = json!({ "type": "next", "id": subscribe["id"], "payload": payload });
-        socket.send(Message::Text(next.to_string().into())).await.unwrap();
+        tell(&mut socket, &subscribe, json!({ "number": number })).await;
     }
     assert_eq!(received(&mut socket).await, json!({ "type": "pong" }));
+}
+
+/// What a client subscribes to, after the handshake.
+async fn subscribed(socket: &mut WebSocket) -> Value {
+    assert_eq!(received(socket).await["type"], "connection_init");
+    let ack = json!({ "type": "connection_ack" }).to_string();
+    socket.send(Message::Text(ack.into())).await.unwrap();
+    let subscribe = received(socket).await;
+    assert_eq!(subscribe["type"], "subscribe");
+    subscribe
+}
+
+async fn tell(socket: &mut WebSocket, subscribe: &Value, data: Value) {
+    let next = json!({ "type": "next", "id": subscribe["id"], "payload": { "data": data } });
+    socket.send(Message::Text(next.to_string().into())).await.unwrap();
 }
 
 async fn received(socket: &mut WebSocket) -> Value {

@@ -173,11 +173,9 @@ async fn a_task_that_was_waited_for_is_shown_as_it_ended_although_the_view_is_be
             tell(&mut socket, &subscribe, json!({ "log": { "cursor": "7" } })).await;
         })
     };
-    let server =
-        Server::start(Router::new().route("/graphql", post(answer).get(upgrade))).await;
+    let server = Server::start(Router::new().route("/graphql", post(answer).get(upgrade))).await;
 
-    let shown =
-        server.done(&["task", "run", "--guid", "job", "--wait", "--", "/bin/diario"]).await;
+    let shown = server.done(&["task", "run", "--guid", "job", "--wait", "--", "/bin/diario"]).await;
 
     assert_eq!(shown[..3], ["guid     job", "state    completed", "result   succeeded"]);
 }

@@ -84,6 +84,17 @@ pub enum Error {
     Serve(#[source] io::Error),
 }
 
+/// A node holds a socket for every subscriber, cell and request; the system's first limit is often
+/// 1,024 files, and the one behind it much higher.
+fn take_all_file_descriptors() {
+    use nix::sys::resource::{Resource::RLIMIT_NOFILE, getrlimit, setrlimit};
+    let raised = getrlimit(RLIMIT_NOFILE)
+        .and_then(|(_, highest)| setrlimit(RLIMIT_NOFILE, highest, highest));
+    if let Err(failure) = raised {
+        tracing::debug!(%failure, "The limit of open files stays as it is.");
+    }
+}
+
 /// Bound, and not yet serving: ports are tried before anything is opened.
 #[derive(Debug)]
 pub struct Listeners {
@@ -99,6 +110,7 @@ impl Listeners {
     /// # Errors
     /// When one is in use or cannot be bound.
     pub async fn bind(api: SocketAddr, router: SocketAddr) -> Result<Self, Error> {
+        take_all_file_descriptors();
         let (api, api_address) = bind(api, "--port").await?;
         let (router, router_address) = bind(router, "--router-port").await?;
         Ok(Self { api, api_address, router, router_address })

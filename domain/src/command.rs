@@ -146,9 +146,15 @@ impl ReportNumber {
     /// Reads the number back; `None` when the id is not a report's.
     #[must_use]
     pub fn of(command_id: &CommandId) -> Option<(crate::id::CellId, Self)> {
+        let (cell_id, number) = Self::with_cell(command_id)?;
+        Some((cell_id.parse().ok()?, number))
+    }
+
+    /// As [`ReportNumber::of`], with the cell's id as text.
+    pub(crate) fn with_cell(command_id: &CommandId) -> Option<(&str, Self)> {
         let rest = command_id.as_str().strip_prefix(REPORT)?.strip_prefix('/')?;
         let mut parts = rest.split('/');
-        let cell_id = parts.next()?.parse().ok()?;
+        let cell_id = parts.next()?;
         let cell_epoch = crate::log::CellEpoch(parts.next()?.parse().ok()?);
         let sequence = parts.next()?.parse().ok()?;
         parts.next().is_none().then_some((cell_id, Self { cell_epoch, sequence }))

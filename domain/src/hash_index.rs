@@ -20,6 +20,12 @@ impl<K: Hash + Eq, V> Default for HashIndex<K, V> {
 }
 
 impl<K: Hash + Eq, V> HashIndex<K, V> {
+    /// An empty index with room for so many keys.
+    #[must_use]
+    pub fn with_capacity(keys: usize) -> Self {
+        Self(HashMap::with_capacity(keys))
+    }
+
     /// What stands under a key.
     pub fn get(&self, key: &K) -> Option<&V> {
         self.0.get(key)

@@ -3,7 +3,7 @@
 //! An id is checked once, where it enters; inside it is always well formed. This file never makes
 //! an id out of chance: new ids come in with the command that needs them.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Borrow, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,25 +29,34 @@ pub enum InvalidId {
     },
 }
 
-fn check(text: &str, allowed: &'static str, is_allowed: fn(char) -> bool) -> Result<(), InvalidId> {
+fn check(
+    text: &str,
+    allowed: &'static str,
+    is_allowed: impl Fn(u8) -> bool,
+) -> Result<(), InvalidId> {
     if text.is_empty() {
         return Err(InvalidId::Empty);
     }
     if text.len() > ID_BYTES_MAX {
         return Err(InvalidId::TooLong(text.len()));
     }
-    match text.chars().find(|character| !is_allowed(*character)) {
-        Some(found) => Err(InvalidId::Character { allowed, found }),
-        None => Ok(()),
+    // All alphabets are of ASCII. A replay checks some ids of every event, nearly all well formed:
+    // without an early end many bytes are looked at in one step.
+    if text.bytes().fold(true, |all, byte| all & is_allowed(byte)) {
+        return Ok(());
     }
+    let is_other = |character: &char| !u8::try_from(*character).is_ok_and(&is_allowed);
+    let found = text.chars().find(is_other).unwrap_or_default();
+    Err(InvalidId::Character { allowed, found })
 }
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $allowed:literal, $is_allowed:expr) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(Arc<str>);
+
+        serde_as_text!($name);
 
         impl $name {
             /// Checks a text from outside.
@@ -78,10 +87,10 @@ macro_rules! id {
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = InvalidId;
-            fn try_from(text: String) -> Result<Self, InvalidId> {
-                Self::new(&text)
+        /// It is compared and hashed as its text.
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
             }
         }
 
@@ -91,21 +100,15 @@ macro_rules! id {
                 Self::new(text)
             }
         }
-
-        impl From<$name> for String {
-            fn from(id: $name) -> Self {
-                id.0.as_ref().to_owned()
-            }
-        }
     };
 }
 
-fn is_guid(character: char) -> bool {
-    character.is_ascii_alphanumeric() || matches!(character, '_' | '-')
+fn is_guid(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
 }
 
-fn is_name(character: char) -> bool {
-    is_guid(character) || character == '.'
+fn is_name(byte: u8) -> bool {
+    is_guid(byte) || byte == b'.'
 }
 
 id!(
@@ -137,9 +140,10 @@ id!(
 ///
 /// Reports of cells use ids of the form `report/<cell>/<cell epoch>/<sequence>`, so that the
 /// highest sequence of each cell can be read back from the log.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandId(Arc<str>);
+
+serde_as_text!(CommandId);
 
 impl CommandId {
     /// Checks a text from outside.
@@ -147,8 +151,8 @@ impl CommandId {
     /// # Errors
     /// [`InvalidId`] when it is empty, too long or holds a character that is not allowed.
     pub fn new(text: &str) -> Result<Self, InvalidId> {
-        check(text, "letters, digits, '-', '_', '.', ':' and '/'", |character| {
-            is_name(character) || matches!(character, ':' | '/')
+        check(text, "letters, digits, '-', '_', '.', ':' and '/'", |byte| {
+            is_name(byte) || matches!(byte, b':' | b'/')
         })?;
         Ok(Self(Arc::from(text)))
     }
@@ -156,7 +160,8 @@ impl CommandId {
     /// A command with an id that its sender drew at random.
     #[must_use]
     pub fn from_uuid(id: uuid::Uuid) -> Self {
-        Self(Arc::from(id.to_string()))
+        let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+        Self(Arc::from(&*id.hyphenated().encode_lower(&mut text)))
     }
 
     /// The id as text.
@@ -169,19 +174,6 @@ impl CommandId {
 impl fmt::Display for CommandId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for CommandId {
-    type Error = InvalidId;
-    fn try_from(text: String) -> Result<Self, InvalidId> {
-        Self::new(&text)
-    }
-}
-
-impl From<CommandId> for String {
-    fn from(id: CommandId) -> Self {
-        id.0.as_ref().to_owned()
     }
 }
 
@@ -217,5 +209,22 @@ mod tests {
         assert!(CellId::new("cell.z1-0").is_ok());
         assert!(CommandId::new("report/cell-1/2/3").is_ok());
         assert!(CommandId::new("a b").is_err());
+        for (text, found) in [("aé", 'é'), ("aÿb", 'ÿ'), ("a€", '€'), ("a\u{0}", '\u{0}')] {
+            assert!(
+                matches!(CellId::new(text), Err(InvalidId::Character { found: it, .. }) if it == found),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_id_in_json_is_checked_and_may_be_written_with_escapes() {
+        let id: ProcessGuid = serde_json::from_str(r#""\u0061-1""#).unwrap();
+        assert_eq!(id.as_str(), "a-1");
+        assert_eq!(serde_json::to_string(&id).unwrap(), r#""a-1""#);
+        let refused = serde_json::from_str::<ProcessGuid>(r#""a b""#).unwrap_err().to_string();
+        assert!(refused.starts_with("may hold only letters"), "{refused}");
+        let refused = serde_json::from_str::<ProcessGuid>("7").unwrap_err().to_string();
+        assert!(refused.contains("expected a text"), "{refused}");
     }
 }

@@ -11,6 +11,9 @@
 //! - [`workload`] a long history from a seed, for benches
 
 pub mod action;
+#[macro_use]
+mod as_text;
+
 pub mod aggregates;
 #[cfg(test)]
 mod aggregates_tests;

@@ -10,9 +10,10 @@ use crate::invalid::{Invalid, InvalidField, field};
 const ROUTES_MAX: usize = 100;
 
 /// A host name in lower case.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hostname(Arc<str>);
+
+serde_as_text!(Hostname);
 
 /// Why a text is not a host name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +38,10 @@ impl Hostname {
         if text.len() > 253 || !text.split('.').all(is_label) {
             return Err(InvalidHostname);
         }
-        Ok(Self(Arc::from(text.to_ascii_lowercase())))
+        if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Ok(Self(Arc::from(text.to_ascii_lowercase())));
+        }
+        Ok(Self(Arc::from(text)))
     }
 
     /// The name as text.
@@ -50,19 +54,6 @@ impl Hostname {
 impl fmt::Display for Hostname {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for Hostname {
-    type Error = InvalidHostname;
-    fn try_from(text: String) -> Result<Self, InvalidHostname> {
-        Self::new(&text)
-    }
-}
-
-impl From<Hostname> for String {
-    fn from(hostname: Hostname) -> Self {
-        hostname.0.as_ref().to_owned()
     }
 }
 

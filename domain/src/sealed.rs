@@ -36,9 +36,11 @@ impl fmt::Debug for PlainText {
 }
 
 /// The SHA-256 of a stored record, by which an event names evidence that is kept beside the log.
+///
+/// As text it is written in hex, and as its bytes where nobody reads them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Digest(pub [u8; 32]);
+#[serde(transparent)]
+pub struct Digest(#[serde(with = "hex_bytes")] pub [u8; 32]);
 
 impl Digest {
     /// The digest of some bytes.
@@ -77,22 +79,54 @@ impl TryFrom<String> for Digest {
     }
 }
 
-impl From<Digest> for String {
-    fn from(digest: Digest) -> Self {
-        digest.to_string()
-    }
-}
-
+/// Bytes as hex in forms that people read, and as they are in others.
 mod hex_bytes {
-    use serde::{Deserialize, Deserializer, Serializer};
+    use std::{fmt, marker::PhantomData};
+
+    use serde::{
+        Deserializer, Serializer,
+        de::{Error, Visitor},
+    };
 
     pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&hex::encode(bytes))
+        if to.is_human_readable() {
+            to.serialize_str(&hex::encode(bytes))
+        } else {
+            to.serialize_bytes(bytes)
+        }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
-        let text = String::deserialize(from)?;
-        hex::decode(text).map_err(serde::de::Error::custom)
+    pub(super) fn deserialize<'de, D, B>(from: D) -> Result<B, D::Error>
+    where
+        D: Deserializer<'de>,
+        B: hex::FromHex<Error = hex::FromHexError> + for<'a> TryFrom<&'a [u8]>,
+    {
+        if from.is_human_readable() {
+            from.deserialize_str(Bytes(PhantomData))
+        } else {
+            from.deserialize_bytes(Bytes(PhantomData))
+        }
+    }
+
+    struct Bytes<B>(PhantomData<B>);
+
+    impl<B> Visitor<'_> for Bytes<B>
+    where
+        B: hex::FromHex<Error = hex::FromHexError> + for<'a> TryFrom<&'a [u8]>,
+    {
+        type Value = B;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("bytes in hex")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<B, E> {
+            B::from_hex(text).map_err(E::custom)
+        }
+
+        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<B, E> {
+            B::try_from(bytes).map_err(|_| E::invalid_length(bytes.len(), &self))
+        }
     }
 }
 

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use domain::{
     aggregates::Aggregates,
     auction::{Auction, Demand},
-    bbs::{actual_lrp, task},
+    bbs::{
+        actual_lrp::{self, ActualLrp},
+        task::{self, Task},
+    },
     id::{ActualLrpKey, TaskGuid},
     log::StreamId,
     rep::WorkKind,
@@ -39,7 +42,7 @@ impl AuctionQueue {
             let lrp = aggregates.desired_lrp(&key.process_guid)?;
             aggregates.slot(key).filter(|slot| slot.may_be_auctioned(now))?;
             let work = WorkKind::Lrp(key.clone());
-            Some(Auction { work, demand: Demand::of(lrp.definition.as_ref()) })
+            Some(Auction { work, demand: Demand::of(lrp.definition.shared().as_ref()) })
         });
         let tasks = self.tasks.iter().filter_map(|task_guid| {
             let task = aggregates.task(task_guid)?;
@@ -60,18 +63,22 @@ impl AuctionQueue {
 impl View for AuctionQueue {
     const NAME: &'static str = "auction_queue";
 
+    fn fill(aggregates: &Aggregates) -> Self {
+        let slots = aggregates.processes_by_chance().flat_map(|(_, process)| process.slots());
+        let slots = slots.filter(|slot| slot_waits(slot)).map(|slot| slot.key.clone());
+        let tasks = aggregates.tasks_by_chance().filter(|task| task_waits(task));
+        let tasks = tasks.map(|task| task.task_guid.clone());
+        Self { slots: slots.collect(), tasks: tasks.collect() }
+    }
+
     fn touch(&mut self, aggregates: &Aggregates, stream: &StreamId) {
         match stream {
             StreamId::ActualLrp(key) => {
-                let waits = aggregates
-                    .slot(key)
-                    .is_some_and(|slot| slot.state == actual_lrp::State::Unclaimed);
+                let waits = aggregates.slot(key).is_some_and(slot_waits);
                 keep(&mut self.slots, key, waits);
             }
             StreamId::Task(task_guid) => {
-                let waits = aggregates
-                    .task(task_guid)
-                    .is_some_and(|task| task.state == task::State::Pending);
+                let waits = aggregates.task(task_guid).is_some_and(task_waits);
                 keep(&mut self.tasks, task_guid, waits);
             }
             StreamId::DesiredLrp(_)
@@ -84,6 +91,14 @@ impl View for AuctionQueue {
     fn content(&self) -> String {
         format!("{self:?}")
     }
+}
+
+fn slot_waits(slot: &ActualLrp) -> bool {
+    slot.state == actual_lrp::State::Unclaimed
+}
+
+fn task_waits(task: &Task) -> bool {
+    task.state == task::State::Pending
 }
 
 fn keep<T: Ord + Clone>(set: &mut BTreeSet<T>, member: &T, is_member: bool) {

@@ -7,7 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{
     aggregates::Aggregates,
-    bbs::task,
+    bbs::{
+        actual_lrp::ActualLrp,
+        placement::Placement,
+        task::{self, Task},
+    },
     hash_index::HashIndex,
     id::{CellId, InstanceGuid},
     log::{CellEpoch, Position, StreamId},
@@ -86,27 +90,62 @@ impl CellAssignments {
     }
 }
 
+fn listed_slot(slot: &ActualLrp) -> Option<(CellId, Listed)> {
+    let wanted = if slot.is_stopping { Wanted::Stop } else { Wanted::Run };
+    Some(listed(WorkKind::Lrp(slot.key.clone()), slot.placement()?, wanted))
+}
+
+fn listed_task(task: &Task) -> Option<(CellId, Listed)> {
+    let wanted = match task.state {
+        task::State::Cancelled { .. } => Wanted::Stop,
+        task::State::Pending
+        | task::State::Placed(_)
+        | task::State::Running(_)
+        | task::State::Completed(_) => Wanted::Run,
+    };
+    Some(listed(WorkKind::Task(task.task_guid.clone()), task.placement()?, wanted))
+}
+
+fn listed(kind: WorkKind, placement: &Placement, wanted: Wanted) -> (CellId, Listed) {
+    let reference = WorkReference {
+        kind,
+        instance_guid: placement.instance_guid.clone(),
+        placement_epoch: placement.placement_epoch,
+    };
+    let work = Work { reference, wanted, definition: placement.definition };
+    (placement.cell_id.clone(), Listed { cell_epoch: placement.cell_epoch, work })
+}
+
 impl View for CellAssignments {
     const NAME: &'static str = "cell_assignments";
 
+    fn fill(aggregates: &Aggregates) -> Self {
+        let mut lists: BTreeMap<CellId, Vec<(InstanceGuid, Listed)>> = BTreeMap::new();
+        let mut placed = HashIndex::with_capacity(aggregates.owners());
+        let slots = aggregates.processes_by_chance().flat_map(|(_, process)| process.slots());
+        let slots = slots
+            .filter_map(|slot| Some((StreamId::ActualLrp(slot.key.clone()), listed_slot(slot)?)));
+        let tasks = aggregates
+            .tasks_by_chance()
+            .filter_map(|task| Some((StreamId::Task(task.task_guid.clone()), listed_task(task)?)));
+        for (stream, (cell_id, listed)) in slots.chain(tasks) {
+            let instance_guid = listed.work.reference.instance_guid.clone();
+            placed.insert(stream, (cell_id.clone(), instance_guid.clone()));
+            match lists.get_mut(&cell_id) {
+                Some(list) => list.push((instance_guid, listed)),
+                None => drop(lists.insert(cell_id, vec![(instance_guid, listed)])),
+            }
+        }
+        let registered = aggregates.cells().map(|cell| cell.cell_id.clone());
+        let changed = registered.chain(lists.keys().cloned()).collect();
+        let lists = lists.into_iter().map(|(id, list)| (id, list.into_iter().collect())).collect();
+        Self { lists, placed, changed_at: BTreeMap::new(), changed }
+    }
+
     fn touch(&mut self, aggregates: &Aggregates, stream: &StreamId) {
         let present = match stream {
-            StreamId::ActualLrp(key) => aggregates.slot(key).and_then(|slot| {
-                let placement = slot.placement()?;
-                let wanted = if slot.is_stopping { Wanted::Stop } else { Wanted::Run };
-                Some((WorkKind::Lrp(key.clone()), placement, wanted))
-            }),
-            StreamId::Task(task_guid) => aggregates.task(task_guid).and_then(|task| {
-                let placement = task.placement()?;
-                let wanted = match task.state {
-                    task::State::Cancelled { .. } => Wanted::Stop,
-                    task::State::Pending
-                    | task::State::Placed(_)
-                    | task::State::Running(_)
-                    | task::State::Completed(_) => Wanted::Run,
-                };
-                Some((WorkKind::Task(task_guid.clone()), placement, wanted))
-            }),
+            StreamId::ActualLrp(key) => aggregates.slot(key).and_then(listed_slot),
+            StreamId::Task(task_guid) => aggregates.task(task_guid).and_then(listed_task),
             StreamId::Cell(cell_id) => {
                 // A new registration is told its list even if that has not changed.
                 self.changed.insert(cell_id.clone());
@@ -114,15 +153,6 @@ impl View for CellAssignments {
             }
             StreamId::DesiredLrp(_) | StreamId::FreshnessDomain(_) | StreamId::Secrets(_) => return,
         };
-        let present = present.map(|(kind, placement, wanted)| {
-            let reference = WorkReference {
-                kind,
-                instance_guid: placement.instance_guid.clone(),
-                placement_epoch: placement.placement_epoch,
-            };
-            let work = Work { reference, wanted, definition: placement.definition };
-            (placement.cell_id.clone(), Listed { cell_epoch: placement.cell_epoch, work })
-        });
         let is_known = match (&present, self.known(stream)) {
             (Some((cell_id, listed)), Some(known)) => known == (cell_id, listed),
             (None, None) => true,

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use domain::{
     aggregates::Aggregates,
     auction::CellState,
-    bbs::{actual_lrp, task},
+    bbs::{
+        actual_lrp::{self, ActualLrp},
+        task::{self, Task},
+    },
     hash_index::HashIndex,
     id::{CellId, ProcessGuid},
     log::StreamId,
@@ -94,28 +97,8 @@ impl CellCapacity {
 
 fn share_of(aggregates: &Aggregates, stream: &StreamId) -> Option<(CellId, Share)> {
     match stream {
-        StreamId::ActualLrp(key) => {
-            let slot = aggregates.slot(key)?;
-            let is_starting = match slot.state {
-                actual_lrp::State::Placed(_) | actual_lrp::State::Claimed(_) => true,
-                actual_lrp::State::Unclaimed
-                | actual_lrp::State::Running(_)
-                | actual_lrp::State::Crashed(_) => false,
-            };
-            let share = Share { is_starting, process_guid: Some(key.process_guid.clone()) };
-            Some((slot.placement()?.cell_id.clone(), share))
-        }
-        StreamId::Task(task_guid) => {
-            let task = aggregates.task(task_guid)?;
-            let is_starting = match task.state {
-                task::State::Placed(_) => true,
-                task::State::Pending
-                | task::State::Running(_)
-                | task::State::Completed(_)
-                | task::State::Cancelled { .. } => false,
-            };
-            Some((task.placement()?.cell_id.clone(), Share { is_starting, process_guid: None }))
-        }
+        StreamId::ActualLrp(key) => share_of_slot(aggregates.slot(key)?),
+        StreamId::Task(task_guid) => share_of_task(aggregates.task(task_guid)?),
         StreamId::DesiredLrp(_)
         | StreamId::Cell(_)
         | StreamId::FreshnessDomain(_)
@@ -123,8 +106,81 @@ fn share_of(aggregates: &Aggregates, stream: &StreamId) -> Option<(CellId, Share
     }
 }
 
+fn share_of_slot(slot: &ActualLrp) -> Option<(CellId, Share)> {
+    let is_starting = match slot.state {
+        actual_lrp::State::Placed(_) | actual_lrp::State::Claimed(_) => true,
+        actual_lrp::State::Unclaimed
+        | actual_lrp::State::Running(_)
+        | actual_lrp::State::Crashed(_) => false,
+    };
+    let process_guid = Some(slot.key.process_guid.clone());
+    Some((slot.placement()?.cell_id.clone(), Share { is_starting, process_guid }))
+}
+
+fn share_of_task(task: &Task) -> Option<(CellId, Share)> {
+    let is_starting = match task.state {
+        task::State::Placed(_) => true,
+        task::State::Pending
+        | task::State::Running(_)
+        | task::State::Completed(_)
+        | task::State::Cancelled { .. } => false,
+    };
+    Some((task.placement()?.cell_id.clone(), Share { is_starting, process_guid: None }))
+}
+
+/// What is collected of one cell while a view is filled, unordered.
+#[derive(Default)]
+struct Filling {
+    starting: u32,
+    tasks: u32,
+    instances: Vec<ProcessGuid>,
+}
+
+impl Filling {
+    fn add(&mut self, share: &Share) {
+        self.starting += u32::from(share.is_starting);
+        match &share.process_guid {
+            None => self.tasks += 1,
+            Some(process_guid) => self.instances.push(process_guid.clone()),
+        }
+    }
+
+    fn into_load(mut self) -> Load {
+        self.instances.sort_unstable();
+        let mut counts: Vec<(ProcessGuid, u32)> = Vec::with_capacity(self.instances.len());
+        for process_guid in self.instances {
+            match counts.last_mut() {
+                Some((last, count)) if *last == process_guid => *count += 1,
+                Some(_) | None => counts.push((process_guid, 1)),
+            }
+        }
+        let instances = counts.into_iter().collect();
+        Load { starting: self.starting, tasks: self.tasks, instances }
+    }
+}
+
 impl View for CellCapacity {
     const NAME: &'static str = "cell_capacity";
+
+    fn fill(aggregates: &Aggregates) -> Self {
+        let mut filling: BTreeMap<CellId, Filling> = BTreeMap::new();
+        let mut counted = HashIndex::with_capacity(aggregates.owners());
+        let slots = aggregates.processes_by_chance().flat_map(|(_, process)| process.slots());
+        let slots = slots
+            .filter_map(|slot| Some((StreamId::ActualLrp(slot.key.clone()), share_of_slot(slot)?)));
+        let tasks = aggregates.tasks_by_chance().filter_map(|task| {
+            Some((StreamId::Task(task.task_guid.clone()), share_of_task(task)?))
+        });
+        for (stream, (cell_id, share)) in slots.chain(tasks) {
+            match filling.get_mut(&cell_id) {
+                Some(cell) => cell.add(&share),
+                None => filling.entry(cell_id.clone()).or_default().add(&share),
+            }
+            counted.insert(stream, (cell_id, share));
+        }
+        let cells = filling.into_iter().map(|(id, cell)| (id, cell.into_load())).collect();
+        Self { cells, counted }
+    }
 
     fn touch(&mut self, aggregates: &Aggregates, stream: &StreamId) {
         let found = share_of(aggregates, stream);

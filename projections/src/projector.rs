@@ -47,12 +47,13 @@ struct Shared {
 }
 
 impl Now {
-    /// Starts to follow the log behind a world that was folded so far.
+    /// Starts to follow the log behind a world that was folded so far. Its aggregates can be read
+    /// at once; its views are filled first of all, and whoever asks for one waits for it.
     #[must_use]
     pub fn follow(store: Arc<dyn EventStore>, world: World) -> Self {
         let (moved, position) = watch::channel(world.position());
         let shared = Arc::new(Shared {
-            world: RwLock::new(world.with_views()),
+            world: RwLock::new(world),
             cells: Mutex::new(HashMap::new()),
             dirty: Mutex::new(HashSet::new()),
             failure: OnceLock::new(),
@@ -105,6 +106,15 @@ impl Now {
 }
 
 async fn follow(store: Arc<dyn EventStore>, shared: Arc<Shared>, moved: watch::Sender<Position>) {
+    // Before anything is folded: whoever would write waits for those who fill, and who would read
+    // for whoever would write.
+    let filling = Arc::clone(&shared);
+    let filled = tokio::task::spawn_blocking(move || {
+        filling.world.read().unwrap_or_else(PoisonError::into_inner).fill_views();
+    });
+    if let Err(failure) = filled.await {
+        error!(%failure, "The views could not be filled ahead; each is when it is asked for.");
+    }
     let mut subscription = store.subscribe(*moved.borrow());
     loop {
         if let Err(failure) = follow_until_failure(&mut subscription, &shared, &moved).await {

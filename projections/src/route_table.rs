@@ -4,11 +4,14 @@
 //! SIGTERM comes. Nor has one whose machine was replaced under its cell's id: the new one may give
 //! the same address to another app's container.
 
-use std::{collections::BTreeSet, hash::Hash, net::SocketAddrV4};
+use std::{collections::BTreeSet, hash::Hash, net::SocketAddrV4, sync::Arc};
 
 use domain::{
     aggregates::Aggregates,
-    bbs::actual_lrp::State,
+    bbs::{
+        actual_lrp::{ActualLrp, State},
+        desired_lrp::DesiredLrp,
+    },
     hash_index::HashIndex,
     id::{ActualLrpKey, CellId, InstanceGuid, ProcessGuid},
     log::StreamId,
@@ -33,10 +36,11 @@ pub struct Endpoint {
 /// All routes, by host name.
 #[derive(Debug, Clone, Default)]
 pub struct RouteTable {
-    endpoints: HashIndex<Hostname, Vec<Endpoint>>,
-    by_slot: HashIndex<ActualLrpKey, Vec<(Hostname, Endpoint)>>,
+    endpoints: HashIndex<Hostname, Vec<Arc<Endpoint>>>,
+    by_slot: HashIndex<ActualLrpKey, Vec<(Hostname, Arc<Endpoint>)>>,
+    by_cell: HashIndex<CellId, BTreeSet<ActualLrpKey>>,
     desired: HashIndex<Hostname, Vec<ProcessGuid>>,
-    by_process: HashIndex<ProcessGuid, BTreeSet<Hostname>>,
+    by_process: HashIndex<ProcessGuid, Vec<Hostname>>,
     generation: u64,
 }
 
@@ -54,51 +58,65 @@ impl RouteTable {
         let is_desired = self.desired.contains_key(hostname);
         let endpoints = self.endpoints.get(hostname);
         (is_desired || endpoints.is_some())
-            .then(|| endpoints.map(|set| set.iter().collect()).unwrap_or_default())
+            .then(|| endpoints.map(|set| set.iter().map(Arc::as_ref).collect()).unwrap_or_default())
     }
 
     /// Every host name that is asked for, in order, with its endpoints.
     pub fn routes(&self) -> impl Iterator<Item = (&Hostname, Vec<&Endpoint>)> {
         self.desired.keys_where(|_| true).into_iter().map(|hostname| {
             let endpoints = self.endpoints.get(hostname);
-            (hostname, endpoints.map(|set| set.iter().collect()).unwrap_or_default())
+            let endpoints = endpoints.map(|set| set.iter().map(Arc::as_ref).collect());
+            (hostname, endpoints.unwrap_or_default())
         })
     }
 
     fn touch_slot(&mut self, aggregates: &Aggregates, key: &ActualLrpKey) {
-        let routes = endpoints_of(aggregates, key);
+        let routes = match (aggregates.slot(key), aggregates.desired_lrp(&key.process_guid)) {
+            (Some(slot), Some(lrp)) => endpoints_of(aggregates, lrp, slot),
+            (None, _) | (_, None) => Vec::new(),
+        };
         if self.by_slot.get(key).map_or(&[][..], Vec::as_slice) == routes {
             return;
         }
         self.generation += 1;
         for (hostname, endpoint) in self.by_slot.remove(key).unwrap_or_default() {
             remove_member(&mut self.endpoints, &hostname, &endpoint);
+            self.leave_cell(&endpoint.cell_id, key);
+        }
+        self.insert_slot(key, routes);
+    }
+
+    fn insert_slot(&mut self, key: &ActualLrpKey, routes: Vec<(Hostname, Arc<Endpoint>)>) {
+        // All endpoints of a slot are of one container.
+        let Some((_, first)) = routes.first() else { return };
+        match self.by_cell.get_mut(&first.cell_id) {
+            Some(there) => drop(there.insert(key.clone())),
+            None => drop(self.by_cell.insert(first.cell_id.clone(), BTreeSet::from([key.clone()]))),
         }
         for (hostname, endpoint) in &routes {
             insert_member(&mut self.endpoints, hostname, endpoint);
         }
-        if !routes.is_empty() {
-            self.by_slot.insert(key.clone(), routes);
+        self.by_slot.insert(key.clone(), routes);
+    }
+
+    fn leave_cell(&mut self, cell_id: &CellId, key: &ActualLrpKey) {
+        if let Some(there) = self.by_cell.get_mut(cell_id) {
+            there.remove(key);
+            if there.is_empty() {
+                self.by_cell.remove(cell_id);
+            }
         }
     }
 
     fn touch_cell(&mut self, aggregates: &Aggregates, cell_id: &CellId) {
-        let there = self
-            .by_slot
-            .keys_where(|routes| routes.iter().any(|(_, endpoint)| endpoint.cell_id == *cell_id));
-        let keys: Vec<ActualLrpKey> = there.into_iter().cloned().collect();
-        for key in keys {
+        for key in self.by_cell.get(cell_id).cloned().unwrap_or_default() {
             self.touch_slot(aggregates, &key);
         }
     }
 
     fn touch_desired(&mut self, aggregates: &Aggregates, process_guid: &ProcessGuid) {
-        let hostnames: BTreeSet<Hostname> = aggregates
-            .desired_lrp(process_guid)
-            .into_iter()
-            .flat_map(|lrp| lrp.routes.iter().flat_map(|route| route.hostnames.iter().cloned()))
-            .collect();
-        self.replace_desired(process_guid, hostnames);
+        let hostnames = aggregates.desired_lrp(process_guid).map(hostnames_of);
+        self.replace_desired(process_guid, hostnames.unwrap_or_default());
         let keys: Vec<ActualLrpKey> =
             aggregates.slots_of(process_guid).map(|slot| slot.key.clone()).collect();
         for key in keys {
@@ -106,7 +124,7 @@ impl RouteTable {
         }
     }
 
-    fn replace_desired(&mut self, process_guid: &ProcessGuid, hostnames: BTreeSet<Hostname>) {
+    fn replace_desired(&mut self, process_guid: &ProcessGuid, hostnames: Vec<Hostname>) {
         let before = self.by_process.remove(process_guid).unwrap_or_default();
         if before != hostnames {
             self.generation += 1;
@@ -114,6 +132,10 @@ impl RouteTable {
         for hostname in before {
             remove_member(&mut self.desired, &hostname, process_guid);
         }
+        self.insert_desired(process_guid, hostnames);
+    }
+
+    fn insert_desired(&mut self, process_guid: &ProcessGuid, hostnames: Vec<Hostname>) {
         for hostname in &hostnames {
             insert_member(&mut self.desired, hostname, process_guid);
         }
@@ -123,28 +145,40 @@ impl RouteTable {
     }
 }
 
-fn endpoints_of(aggregates: &Aggregates, key: &ActualLrpKey) -> Vec<(Hostname, Endpoint)> {
-    let Some(slot) = aggregates.slot(key).filter(|slot| !slot.is_stopping) else {
-        return Vec::new();
-    };
+/// In order, each once.
+fn hostnames_of(lrp: &DesiredLrp) -> Vec<Hostname> {
+    let mut hostnames: Vec<Hostname> =
+        lrp.routes.iter().flat_map(|route| route.hostnames.iter().cloned()).collect();
+    hostnames.sort_unstable();
+    hostnames.dedup();
+    hostnames
+}
+
+fn endpoints_of(
+    aggregates: &Aggregates,
+    lrp: &DesiredLrp,
+    slot: &ActualLrp,
+) -> Vec<(Hostname, Arc<Endpoint>)> {
     let State::Running(running) = &slot.state else { return Vec::new() };
+    if slot.is_stopping {
+        return Vec::new();
+    }
     let cell = aggregates.cell(&running.placement.cell_id);
     if cell.is_none_or(|cell| cell.cell_epoch != running.placement.cell_epoch) {
         return Vec::new();
     }
-    let Some(lrp) = aggregates.desired_lrp(&key.process_guid) else { return Vec::new() };
-    let endpoint = |port| Endpoint {
-        address: SocketAddrV4::new(running.net_info.instance_address, port),
-        key: key.clone(),
-        instance_guid: running.placement.instance_guid.clone(),
-        cell_id: running.placement.cell_id.clone(),
-    };
-    lrp.routes
-        .iter()
-        .flat_map(|route| {
-            route.hostnames.iter().map(move |hostname| (hostname.clone(), endpoint(route.port)))
-        })
-        .collect()
+    let mut endpoints = Vec::with_capacity(lrp.routes.iter().map(|it| it.hostnames.len()).sum());
+    for route in &lrp.routes {
+        let endpoint = Arc::new(Endpoint {
+            address: SocketAddrV4::new(running.net_info.instance_address, route.port),
+            key: slot.key.clone(),
+            instance_guid: running.placement.instance_guid.clone(),
+            cell_id: running.placement.cell_id.clone(),
+        });
+        let hostnames = route.hostnames.iter().cloned();
+        endpoints.extend(hostnames.map(|hostname| (hostname, Arc::clone(&endpoint))));
+    }
+    endpoints
 }
 
 /// Members are in order and few: a list takes a tenth of what a tree would.
@@ -173,6 +207,27 @@ fn remove_member<K: Hash + Eq, V: Ord>(map: &mut HashIndex<K, Vec<V>>, key: &K, 
 impl View for RouteTable {
     const NAME: &'static str = "route_table";
 
+    fn fill(aggregates: &Aggregates) -> Self {
+        let owners = aggregates.owners();
+        let mut table = Self {
+            // Most apps have more names than one.
+            endpoints: HashIndex::with_capacity(owners.saturating_mul(2)),
+            by_slot: HashIndex::with_capacity(owners),
+            by_cell: HashIndex::default(),
+            desired: HashIndex::with_capacity(owners.saturating_mul(2)),
+            by_process: HashIndex::with_capacity(owners),
+            generation: 0,
+        };
+        for (process_guid, process) in aggregates.processes_by_chance() {
+            let Some(lrp) = process.desired() else { continue };
+            table.insert_desired(process_guid, hostnames_of(lrp));
+            for slot in process.slots() {
+                table.insert_slot(&slot.key, endpoints_of(aggregates, lrp, slot));
+            }
+        }
+        table
+    }
+
     fn touch(&mut self, aggregates: &Aggregates, stream: &StreamId) {
         match stream {
             StreamId::ActualLrp(key) => self.touch_slot(aggregates, key),
@@ -184,7 +239,7 @@ impl View for RouteTable {
 
     fn content(&self) -> String {
         // Without the generation: a folded table and a loaded one came to the same by other ways.
-        let Self { endpoints, by_slot, desired, by_process, generation: _ } = self;
-        format!("{endpoints:?} {by_slot:?} {desired:?} {by_process:?}")
+        let Self { endpoints, by_slot, by_cell, desired, by_process, generation: _ } = self;
+        format!("{endpoints:?} {by_slot:?} {by_cell:?} {desired:?} {by_process:?}")
     }
 }

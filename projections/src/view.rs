@@ -10,19 +10,12 @@ pub trait View: Default {
     /// Its name, for the lag metric and for comparisons.
     const NAME: &'static str;
 
+    /// Filled from nothing: what touching every stream would come to, by one look at each.
+    fn fill(aggregates: &Aggregates) -> Self;
+
     /// Says anew what it has to say about one stream, after an event of it was folded.
     fn touch(&mut self, aggregates: &Aggregates, stream: &StreamId);
 
     /// Its whole content in a stable order, for comparisons.
     fn content(&self) -> String;
-}
-
-/// A view filled from scratch.
-#[must_use]
-pub fn fill<V: View>(aggregates: &Aggregates) -> V {
-    let mut view = V::default();
-    for aggregate in aggregates.all() {
-        view.touch(aggregates, &aggregate.stream());
-    }
-    view
 }

@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeSet, HashSet},
     fmt,
     sync::OnceLock,
+    thread,
 };
 
 use domain::{
@@ -24,42 +25,51 @@ use crate::{
     history::views as names, route_table::RouteTable, view::View,
 };
 
-/// Everything at one position. The views are filled when one is first asked for, and kept up
-/// from then on.
+/// Everything at one position. A view is filled when it is first asked for, and kept up from then
+/// on.
 #[derive(Debug, Clone)]
 pub struct World {
     position: Position,
     recorded_at: Timestamp,
     aggregates: Aggregates,
-    views: OnceLock<Box<Views>>,
+    views: Box<Views>,
 }
 
+/// The views, each once it was asked for.
 #[derive(Debug, Clone, Default)]
 struct Views {
-    auction_queue: AuctionQueue,
-    cell_capacity: CellCapacity,
-    cell_assignments: CellAssignments,
-    route_table: RouteTable,
-    discrepancies: Discrepancies,
+    auction_queue: OnceLock<AuctionQueue>,
+    cell_capacity: OnceLock<CellCapacity>,
+    cell_assignments: OnceLock<CellAssignments>,
+    route_table: OnceLock<RouteTable>,
+    discrepancies: OnceLock<Discrepancies>,
 }
 
 impl Views {
-    fn of(aggregates: &Aggregates, position: Position) -> Self {
-        let mut views = Self::default();
-        // Cells come first: behind what is on them, each would look at all of it again.
-        for aggregate in aggregates.all() {
-            views.touch(aggregates, &aggregate.stream());
-        }
-        views.cell_assignments.settle(position);
-        views
+    fn is_any_filled(&self) -> bool {
+        let Self { auction_queue, cell_capacity, cell_assignments, route_table, discrepancies } =
+            self;
+        auction_queue.get().is_some()
+            || cell_capacity.get().is_some()
+            || cell_assignments.get().is_some()
+            || route_table.get().is_some()
+            || discrepancies.get().is_some()
     }
 
     fn touch(&mut self, aggregates: &Aggregates, stream: &StreamId) {
-        self.auction_queue.touch(aggregates, stream);
-        self.cell_capacity.touch(aggregates, stream);
-        self.cell_assignments.touch(aggregates, stream);
-        self.route_table.touch(aggregates, stream);
-        self.discrepancies.touch(aggregates, stream);
+        touch(&mut self.auction_queue, aggregates, stream);
+        touch(&mut self.cell_capacity, aggregates, stream);
+        touch(&mut self.cell_assignments, aggregates, stream);
+        touch(&mut self.route_table, aggregates, stream);
+        if let Some(discrepancies) = self.discrepancies.get_mut() {
+            discrepancies.touch(aggregates, stream);
+        }
+    }
+}
+
+fn touch<V: View>(view: &mut OnceLock<V>, aggregates: &Aggregates, stream: &StreamId) {
+    if let Some(view) = view.get_mut() {
+        view.touch(aggregates, stream);
     }
 }
 
@@ -74,7 +84,7 @@ impl World {
     #[must_use]
     pub fn of(aggregates: Aggregates, stamp: Stamp) -> Self {
         let Stamp { position, recorded_at } = stamp;
-        Self { position, recorded_at, aggregates, views: OnceLock::new() }
+        Self { position, recorded_at, aggregates, views: Box::default() }
     }
 
     /// The world of a snapshot.
@@ -94,19 +104,25 @@ impl World {
         Self::of(self.aggregates.clone(), stamp)
     }
 
-    /// The same world with its views filled now.
+    /// Fills all views, several at a time: whoever asks for one meanwhile waits for that one.
+    pub fn fill_views(&self) {
+        thread::scope(|scope| {
+            scope.spawn(|| self.route_table());
+            scope.spawn(|| self.discrepancies());
+            scope.spawn(|| self.cell_assignments());
+            scope.spawn(|| self.cell_capacity());
+            scope.spawn(|| self.auction_queue());
+        });
+    }
+
+    /// Whether some view was filled: it takes about as much memory as the aggregates do.
     #[must_use]
-    pub fn with_views(self) -> Self {
-        self.views();
-        self
+    pub fn has_views(&self) -> bool {
+        self.views.is_any_filled()
     }
 
-    fn views(&self) -> &Views {
-        self.views.get_or_init(|| Box::new(Views::of(&self.aggregates, self.position)))
-    }
-
-    /// Folds one event, and says which cells' assignments it changed; none where the views are
-    /// not filled.
+    /// Folds one event, and says which cells' assignments it changed; none while nobody has asked
+    /// for assignments.
     pub fn apply(&mut self, recorded: &Recorded<Event>) -> BTreeSet<CellId> {
         self.apply_all([recorded])
     }
@@ -117,7 +133,7 @@ impl World {
         &mut self,
         events: impl IntoIterator<Item = &'a Recorded<Event>>,
     ) -> BTreeSet<CellId> {
-        let has_views = self.views.get().is_some();
+        let has_views = self.views.is_any_filled();
         let mut touched = HashSet::new();
         for recorded in events {
             self.aggregates.apply(recorded);
@@ -127,12 +143,12 @@ impl World {
                 touched.insert(&recorded.stream);
             }
         }
-        let Some(views) = self.views.get_mut() else { return BTreeSet::new() };
         // Each says what the aggregates hold, so that the order is of no account.
         for stream in touched {
-            views.touch(&self.aggregates, stream);
+            self.views.touch(&self.aggregates, stream);
         }
-        views.cell_assignments.settle(self.position)
+        let assignments = self.views.cell_assignments.get_mut();
+        assignments.map(|view| view.settle(self.position)).unwrap_or_default()
     }
 
     /// The last event that was folded.
@@ -156,31 +172,35 @@ impl World {
     /// What waits for a cell.
     #[must_use]
     pub fn auction_queue(&self) -> &AuctionQueue {
-        &self.views().auction_queue
+        self.views.auction_queue.get_or_init(|| View::fill(&self.aggregates))
     }
 
     /// What the cells hold, as the auction sees it.
     #[must_use]
     pub fn cell_capacity(&self) -> &CellCapacity {
-        &self.views().cell_capacity
+        self.views.cell_capacity.get_or_init(|| View::fill(&self.aggregates))
     }
 
     /// What each cell should hold.
     #[must_use]
     pub fn cell_assignments(&self) -> &CellAssignments {
-        &self.views().cell_assignments
+        self.views.cell_assignments.get_or_init(|| {
+            let mut assignments = CellAssignments::fill(&self.aggregates);
+            assignments.settle(self.position);
+            assignments
+        })
     }
 
     /// Where host names lead.
     #[must_use]
     pub fn route_table(&self) -> &RouteTable {
-        &self.views().route_table
+        self.views.route_table.get_or_init(|| View::fill(&self.aggregates))
     }
 
     /// What differs between desired and actual.
     #[must_use]
     pub fn discrepancies(&self) -> &Discrepancies {
-        &self.views().discrepancies
+        self.views.discrepancies.get_or_init(|| Discrepancies::of(&self.aggregates))
     }
 
     /// The whole content, view by view, in a stable order: equal worlds have equal contents.
@@ -203,11 +223,11 @@ impl World {
         match view {
             "position" => write!(out, "{} {:?}", self.position, self.recorded_at),
             "aggregates" => write!(out, "{:?}", self.aggregates),
-            AuctionQueue::NAME => out.write_str(&self.views().auction_queue.content()),
-            CellCapacity::NAME => out.write_str(&self.views().cell_capacity.content()),
-            CellAssignments::NAME => out.write_str(&self.views().cell_assignments.content()),
-            RouteTable::NAME => out.write_str(&self.views().route_table.content()),
-            "desired_vs_actual" => write!(out, "{:?}", self.views().discrepancies),
+            AuctionQueue::NAME => out.write_str(&self.auction_queue().content()),
+            CellCapacity::NAME => out.write_str(&self.cell_capacity().content()),
+            CellAssignments::NAME => out.write_str(&self.cell_assignments().content()),
+            RouteTable::NAME => out.write_str(&self.route_table().content()),
+            "desired_vs_actual" => write!(out, "{:?}", self.discrepancies()),
             _ => Ok(()),
         }
     }

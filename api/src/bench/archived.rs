@@ -1,14 +1,22 @@
 //! The archived part of a log: its bytes, its replay into all views, and its proof, on one core.
 //!
-//! The large log's events are moved as `diario archive run` moves them; the database keeps its
-//! last batch only, so the rows that need it whole come first.
+//! The large log's events are archived as `diario archive run` does it, but stay in the database,
+//! which is told to have given them up: to delete them all takes longer than it tells.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
+use async_trait::async_trait;
 use domain::log::Position;
 use projections::{
     archive::{self, Archive, ArchiveSource, ArchivedStore, Place as ArchivePlace, Policy},
-    event_store::EventStore,
+    checkpoint::Checkpoint,
+    event_store::{
+        self, EventStore, Floor, Head, HotLog, LogId, LogIdentity, StreamRow, chain::Fault,
+    },
     history,
     snapshot::MemorySnapshotStore,
     storage::Location,
@@ -31,8 +39,69 @@ const REPEAT_BELOW: Duration = Duration::from_secs(20);
 struct Archived {
     location: Location,
     folder: PathBuf,
-    /// The last event that lies in the archive.
-    until: Position,
+    /// Behind the last event that lies in the archive.
+    floor: Floor,
+}
+
+/// The tables of a log whose floor rises though nothing is deleted.
+#[derive(Debug)]
+struct Kept {
+    tables: Arc<dyn HotLog>,
+    floor: Mutex<Floor>,
+}
+
+impl Kept {
+    fn new(tables: &Arc<dyn HotLog>, floor: Floor) -> Self {
+        Self { tables: Arc::clone(tables), floor: Mutex::new(floor) }
+    }
+}
+
+#[async_trait]
+impl HotLog for Kept {
+    async fn identity(&self) -> Result<LogIdentity, event_store::Error> {
+        self.tables.identity().await
+    }
+
+    async fn floor(&self) -> Result<Floor, event_store::Error> {
+        Ok(self.floor.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    async fn trim(&self, floor: Floor) -> Result<(), event_store::Error> {
+        *self.floor.lock().unwrap_or_else(PoisonError::into_inner) = floor;
+        Ok(())
+    }
+
+    async fn checkpoints(
+        &self,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<Checkpoint>, event_store::Error> {
+        self.tables.checkpoints(after, limit).await
+    }
+
+    async fn save_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), event_store::Error> {
+        self.tables.save_checkpoint(checkpoint).await
+    }
+
+    async fn streams(
+        &self,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<StreamRow>, event_store::Error> {
+        self.tables.streams(after, limit).await
+    }
+
+    async fn begin_behind(&self, log_id: LogId, floor: Floor) -> Result<Head, event_store::Error> {
+        self.tables.begin_behind(log_id, floor).await
+    }
+
+    async fn add_streams(&self, streams: Vec<StreamRow>) -> Result<(), event_store::Error> {
+        self.tables.add_streams(streams).await
+    }
+
+    async fn misfit(&self) -> Result<Option<Fault>, event_store::Error> {
+        self.tables.misfit().await
+    }
 }
 
 pub(super) async fn all(report: &mut Report, place: &Place, effort: Effort) -> Result<(), Error> {
@@ -41,10 +110,12 @@ pub(super) async fn all(report: &mut Report, place: &Place, effort: Effort) -> R
         return Ok(());
     }
     let location = place.large_log(report, effort).await?.clone();
-    report.progress("the large log moves to an archive");
+    report.progress("the large log is archived");
     let folder = place.path().join(place.new_name());
     let storage = place::open(&location).await?;
-    let moved = move_all(&storage, &folder).await?;
+    let tables = Kept::new(&storage.tables, Floor::none());
+    let moved = archive_all(&storage, &tables, &folder).await?;
+    let floor = tables.floor().await?;
     storage.close().await;
     let row = Row {
         name: "bytes/archive",
@@ -53,7 +124,7 @@ pub(super) async fn all(report: &mut Report, place: &Place, effort: Effort) -> R
         goal: Goal::AtMost(120.0),
     };
     report.add(row, &[Round { ours: each(moved.bytes, moved.events), peer: None }]);
-    let archived = Archived { location, folder, until: moved.floor };
+    let archived = Archived { location, folder, floor };
     for name in ["replay/archive", "verify/archive"] {
         if report.wants(name) {
             rate(report, name, &archived, effort).await?;
@@ -62,8 +133,11 @@ pub(super) async fn all(report: &mut Report, place: &Place, effort: Effort) -> R
     Ok(())
 }
 
-async fn move_all(storage: &OpenLog, folder: &std::path::Path) -> Result<archive::Moved, Error> {
-    let tables = storage.tables.as_ref();
+async fn archive_all(
+    storage: &OpenLog,
+    tables: &Kept,
+    folder: &std::path::Path,
+) -> Result<archive::Moved, Error> {
     let place = ArchivePlace::create(&folder.display().to_string(), None)?;
     let archive = Archive::of_log(place, tables.identity().await?).await?;
     let policy = Policy {
@@ -87,7 +161,7 @@ async fn rate(
 ) -> Result<(), Error> {
     let is_replay = name == "replay/archive";
     let sizes: Vec<u64> =
-        effort.events.iter().map(|events| (*events).min(archived.until.0)).collect();
+        effort.events.iter().map(|events| (*events).min(archived.floor.position.0)).collect();
     for events in sizes {
         report.progress(format!("{name}: {events} events"));
         let mut figures = Vec::new();
@@ -115,14 +189,16 @@ async fn replay(archived: &Archived, to: Position) -> Result<(u64, Duration), Er
     let archive = Archive::open(open_place(&archived.folder)?).await?;
     let store: Arc<dyn EventStore> = Arc::new(ArchivedStore::new(
         Arc::clone(&storage.store),
-        Arc::clone(&storage.tables),
+        Arc::new(Kept::new(&storage.tables, archived.floor.clone())),
         Arc::new(archive),
     ));
     let started = Stopwatch::start();
     let loaded = history::load(store.as_ref(), &MemorySnapshotStore::default(), to).await?;
+    let world = loaded.world;
+    world.fill_views();
     let elapsed = started.elapsed();
     storage.close().await;
-    Ok((loaded.world.position().0, elapsed))
+    Ok((world.position().0, elapsed))
 }
 
 async fn prove(archived: &Archived, to: Position) -> Result<(u64, Duration), Error> {

@@ -1,6 +1,6 @@
 //! Clients that send commands to a bus, each as soon as its last one was acknowledged.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use domain::{
     action::{Action, Run},
@@ -98,7 +98,7 @@ pub(super) fn desire_as(guid: &str) -> Envelope {
         process_guid,
         domain: FreshnessDomainName::new("cf-apps").unwrap_or_else(|_| unreachable!("a constant")),
         instances: 1,
-        definition: Box::new(definition()),
+        definition: Arc::new(definition()),
         routes: Vec::new(),
         annotation: String::new(),
     }))
@@ -149,7 +149,7 @@ pub(super) fn payload() -> String {
     let desired = desired_lrp::Desired {
         domain: FreshnessDomainName::new("cf-apps").unwrap_or_else(|_| unreachable!("a constant")),
         instances: 1,
-        definition: Box::new(definition()),
+        definition: Arc::new(definition()),
         routes: Vec::new(),
         annotation: String::new(),
     };

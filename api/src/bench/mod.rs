@@ -1,6 +1,7 @@
 //! `diario bench log`: how fast the log is, beside peers in the same run, on the user's machine.
 //!
-//! - `measure`: rows, goals, medians; `load`: clients and their latencies; `place`: logs to bench
+//! - `measure`: rows, goals, medians; `load`: clients and their latencies; `place`: logs to bench;
+//!   `large`: the large one
 //! - the other files each fill some rows
 //!
 //! Works only in a temporary folder of its own, which it removes. Every figure is of the product's
@@ -8,6 +9,7 @@
 
 mod archived;
 mod durable;
+mod large;
 mod load;
 mod measure;
 mod past;
@@ -15,6 +17,7 @@ mod place;
 mod replay;
 mod several_nodes;
 mod size;
+mod start;
 mod subscribers;
 #[cfg(test)]
 mod tests;
@@ -39,7 +42,8 @@ pub enum Command {
 const EXAMPLES: &str = "Examples:
   diario bench log
   diario bench log --only durable/sqlite --json
-Rows: durable/postgres, durable/sqlite, nodes/postgres, bytes, replay, past, start, subscribers, verify.
+Rows: durable/postgres, durable/sqlite, nodes/postgres, bytes, replay, past, playback, start,
+subscribers, verify.
 Needs the Debian package postgresql for the rows of Postgres; the bench starts a server of its own.
 Use a release build. Figures swing with the disk; ratios against the peer of the same run hold.";
 
@@ -111,6 +115,8 @@ struct Effort {
     subscribers: (usize, usize),
     /// How many events a second those are shown.
     subscribed_per_second: u64,
+    /// How long one more subscriber reads nothing, which is longer than a node waits for it.
+    slow_for: Option<Duration>,
     /// Whether this program may be started as a node, which a test's program is not.
     starts_nodes: bool,
 }
@@ -123,6 +129,7 @@ const WHOLE: Effort = Effort {
     events_per_lrp: 40,
     subscribers: (1_000, 20),
     subscribed_per_second: 2_000,
+    slow_for: Some(Duration::from_secs(20)),
     starts_nodes: true,
 };
 
@@ -134,6 +141,7 @@ const SMOKE: Effort = Effort {
     events_per_lrp: 40,
     subscribers: (10, 2),
     subscribed_per_second: 100,
+    slow_for: None,
     starts_nodes: true,
 };
 
@@ -172,8 +180,8 @@ async fn log(report: &mut Report, effort: Effort) -> Result<(), Error> {
     size::hot(report, &place, effort).await?;
     replay::all(report, &place, effort).await?;
     past::all(report, &place, effort).await?;
+    start::all(report, &place, effort).await?;
     subscribers::all(report, &place, effort).await?;
-    // Last: the large log's events leave the database.
     archived::all(report, &place, effort).await?;
     Ok(())
 }

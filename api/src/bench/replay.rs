@@ -1,33 +1,24 @@
-//! Replay into all views, on one core: a fold of the log from its first event, without snapshots.
-//!
-//! A large log is made once for each kind of store and kept for the rows that need one.
+//! Replay into all views, on one core: a fold of the log from its first event, without snapshots,
+//! until every view is filled.
 
 use std::time::Duration;
 
-use domain::{
-    log::Position,
-    workload::{Shape, Workload},
-};
+use domain::log::Position;
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     unistd::Pid,
 };
 use projections::{
-    event_store::{Batch, BatchId, EventStore, NewEvent},
-    history,
-    snapshot::MemorySnapshotStore,
-    storage::Location,
+    event_store::EventStore, history, snapshot::MemorySnapshotStore, storage::Location,
 };
 
 use super::{
-    Effort, Error,
+    Effort, Error, large,
     measure::{self, Goal, Report, Round, Row},
     place::{self, Place},
 };
-use crate::clock::{self, Stopwatch};
+use crate::clock::Stopwatch;
 
-/// How many events are written together when a large log is made.
-const WRITE_EVENTS: usize = 4000;
 /// How much smaller the log on Postgres is: a larger one takes longer to make than it tells.
 const POSTGRES_ONE_IN: u64 = 10;
 /// A replay that took longer than this is not repeated.
@@ -51,35 +42,12 @@ pub(super) async fn all(report: &mut Report, place: &Place, effort: Effort) -> R
     Ok(())
 }
 
-/// Writes the first events of a workload to an empty log.
+/// Appends the first events of a workload to an empty log.
 pub(super) async fn fill(store: &dyn EventStore, events: u64, effort: Effort) -> Result<(), Error> {
-    let lrps = u32::try_from(events / effort.events_per_lrp).unwrap_or(u32::MAX);
-    let count = usize::try_from(events).unwrap_or(usize::MAX);
-    let mut workload = Workload::new(Shape { seed: 1, lrps }).take(count);
-    let mut decided_on = store.head().await?.position;
-    loop {
-        let recorded: Vec<_> = workload.by_ref().take(WRITE_EVENTS).collect();
-        let Some(last) = recorded.last() else { return Ok(()) };
-        let batch = Batch {
-            id: BatchId(clock::new_uuid()),
-            decided_on,
-            recorded_at: last.recorded_at,
-            lease: None,
-            events: recorded
-                .into_iter()
-                .map(|recorded| NewEvent {
-                    stream: recorded.stream,
-                    event: recorded.event,
-                    actor: recorded.actor,
-                    command_id: recorded.command_id,
-                    causation: recorded.causation,
-                    correlation: recorded.correlation,
-                })
-                .collect(),
-        };
-        let written = store.append(batch).await?;
-        decided_on = written.last().map_or(decided_on, |last| last.position);
+    for batch in large::batches(store.head().await?, events, effort) {
+        store.append(batch).await?;
     }
+    Ok(())
 }
 
 async fn replay(
@@ -116,8 +84,10 @@ async fn fold(location: &Location, to: Position) -> Result<Duration, Error> {
     let started = Stopwatch::start();
     let snapshots = MemorySnapshotStore::default();
     let loaded = history::load(storage.store.as_ref(), &snapshots, to).await?;
+    let world = loaded.world;
+    world.fill_views();
     let elapsed = started.elapsed();
-    if loaded.world.position() != to {
+    if world.position() != to {
         return Err(Error::Unexpected(format!("the fold ended before position {to}")));
     }
     storage.close().await;

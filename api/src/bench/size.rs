@@ -21,6 +21,7 @@ pub(super) async fn hot(report: &mut Report, place: &Place, effort: Effort) -> R
         report.progress("bytes of an event on SQLite");
         let location = place.new_sqlite()?;
         let storage = place::open(&location).await?;
+        // By appends: filled at once, its indexes would be packed tighter than in life.
         replay::fill(storage.store.as_ref(), u64::from(events), effort).await?;
         // Closing folds the WAL into the file.
         storage.close().await;

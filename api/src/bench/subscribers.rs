@@ -1,6 +1,6 @@
 //! Many GraphQL subscribers over real WebSockets on loopback: how long from the commit until an
-//! event is delivered, whether one is missing or comes twice, and what becomes of one that reads
-//! nothing.
+//! event is delivered, whether one is missing or comes twice, and that one which reads nothing is
+//! dropped, and misses nothing where it goes on.
 //!
 //! Senders, node and subscribers share this machine, so the figure holds the subscribers' own work.
 
@@ -29,7 +29,10 @@ use super::{
 };
 use crate::{
     cell_gateway::CellTokens,
-    cli::client::Client,
+    cli::{
+        client::{self, Client},
+        subscription::Subscription,
+    },
     clock::Stopwatch,
     command_bus::CommandBus,
     edge::{self, Listeners},
@@ -47,6 +50,13 @@ const OF_ONE: &str = "subscription($owner: String!) {
     log(filter: { owner: $owner }) { position }
 }";
 const OF_ALL: &str = "subscription { log { position } }";
+/// For one that reads nothing: more than any buffer on the way holds.
+const OF_EVERYTHING: &str = "subscription($after: Cursor) {
+    log(after: $after) {
+        position cursor stream owner type recordedAt commandId correlation
+        a: payload b: payload c: payload d: payload e: payload f: payload g: payload h: payload
+    }
+}";
 
 /// When each event was acknowledged, in microseconds since the start; 0 until then.
 #[derive(Debug)]
@@ -121,8 +131,7 @@ async fn follow_and_send(bus: &CommandBus, url: &str, effort: Effort) -> Result<
     let events = beats * each;
     let times = (0..events).map(|_| AtomicU64::new(0)).collect();
     let commits = Arc::new(Commits { started: Stopwatch::start(), first, times });
-    let client =
-        Client::new(url, None, None).map_err(|failure| Error::Unexpected(failure.to_string()))?;
+    let client = Client::new(url, None, None).map_err(unexpected)?;
     let apps_count = u64::try_from(apps.len()).unwrap_or(u64::MAX);
     let mut followers = JoinSet::new();
     let (ready, mut begun) = tokio::sync::mpsc::unbounded_channel();
@@ -141,6 +150,8 @@ async fn follow_and_send(bus: &CommandBus, url: &str, effort: Effort) -> Result<
     for _ in 0..of_one + of_all {
         begun.recv().await;
     }
+    let slow = Slow { client: client.clone(), last: first + events - 1 };
+    let slow = slow.begin(effort.slow_for).await?;
     // A subscription answers nothing before its first event: give the last ones time to begin.
     tokio::time::sleep(Duration::from_secs(1)).await;
     send(bus, &apps, beats, each, &commits).await?;
@@ -155,6 +166,9 @@ async fn follow_and_send(bus: &CommandBus, url: &str, effort: Effort) -> Result<
     };
     let late = || Error::Unexpected("an event did not arrive at a subscriber".to_owned());
     tokio::time::timeout(ARRIVAL_MAX, arrived).await.map_err(|_| late())??;
+    if let Some(slow) = slow {
+        slow.go_on().await?;
+    }
     let latencies = late_us.into_iter().filter_map(|(position, at)| {
         let committed = commits.at(position)?.load(Ordering::Relaxed);
         Some(u32::try_from(at.saturating_sub(committed)).unwrap_or(u32::MAX))
@@ -213,7 +227,8 @@ async fn send(
 
 fn change(app: &str, number: u64) -> Envelope {
     let process_guid = ProcessGuid::new(app).unwrap_or_else(|_| unreachable!("a plain name"));
-    let annotation = Some(format!("change {number}"));
+    // As long as payloads are told to be.
+    let annotation = Some(format!("change {number:0>300}"));
     let update = desired_lrp::Update { annotation, ..desired_lrp::Update::default() };
     load::envelope(Command::DesiredLrp(desired_lrp::Command::Update { process_guid, update }))
 }
@@ -233,13 +248,13 @@ impl Follower {
         variables: Value,
         ready: tokio::sync::mpsc::UnboundedSender<()>,
     ) -> Result<Seen, Error> {
-        let lost = |failure: crate::cli::client::Error| Error::Unexpected(failure.to_string());
-        let mut subscription = self.client.subscribe(document, variables).await.map_err(lost)?;
+        let mut subscription =
+            self.client.subscribe(document, variables).await.map_err(unexpected)?;
         ready.send(()).ok();
         let mut seen = Seen::new();
         let mut count = 0;
         while count < self.expected {
-            let data = subscription.next().await.map_err(lost)?;
+            let data = subscription.next().await.map_err(unexpected)?;
             let at = self.commits.now();
             let position = data.as_ref().and_then(|data| data["log"]["position"].as_str());
             let position: u64 = position
@@ -253,4 +268,77 @@ impl Follower {
         }
         Ok(seen)
     }
+}
+
+/// One that reads nothing for so long that it is dropped.
+struct Slow {
+    client: Client,
+    last: u64,
+}
+
+/// The same with its subscription, which began some time ago.
+struct Slowed {
+    slow: Slow,
+    subscription: Subscription,
+    began: Stopwatch,
+    wait: Duration,
+}
+
+impl Slow {
+    async fn begin(self, slow_for: Option<Duration>) -> Result<Option<Slowed>, Error> {
+        let Some(wait) = slow_for else { return Ok(None) };
+        let subscription = self.client.subscribe(OF_EVERYTHING, json!({})).await;
+        let subscription = subscription.map_err(unexpected)?;
+        Ok(Some(Slowed { slow: self, subscription, began: Stopwatch::start(), wait }))
+    }
+
+    /// Reads until the end; `Some` with the last cursor when it was dropped before.
+    async fn read(
+        &self,
+        subscription: &mut Subscription,
+        last: &mut Option<u64>,
+    ) -> Result<Option<String>, Error> {
+        let mut cursor = None;
+        while *last < Some(self.last) {
+            let data = match subscription.next().await {
+                Ok(Some(data)) => data,
+                Ok(None) | Err(client::Error::Lost { .. }) => return Ok(cursor),
+                Err(failure) => return Err(unexpected(failure)),
+            };
+            let event = &data["log"];
+            let position = event["position"].as_str().and_then(|text| text.parse().ok());
+            let position: u64 =
+                position.ok_or_else(|| Error::Unexpected("an event has no position".to_owned()))?;
+            if last.is_some_and(|last| last + 1 != position) {
+                let problem = format!("a slow reader got {position} behind {last:?}");
+                return Err(Error::Unexpected(problem));
+            }
+            *last = Some(position);
+            cursor = event["cursor"].as_str().map(str::to_owned);
+        }
+        Ok(None)
+    }
+}
+
+impl Slowed {
+    /// Reads at last, finds that it was dropped, and goes on behind the last event it has got.
+    async fn go_on(mut self) -> Result<(), Error> {
+        tokio::time::sleep(self.wait.saturating_sub(self.began.elapsed())).await;
+        let mut last = None;
+        let Some(cursor) = self.slow.read(&mut self.subscription, &mut last).await? else {
+            let problem = "a reader that took nothing was not dropped";
+            return Err(Error::Unexpected(problem.to_owned()));
+        };
+        let after = json!({ "after": cursor });
+        let again = self.slow.client.subscribe(OF_EVERYTHING, after).await;
+        let rest = self.slow.read(&mut again.map_err(unexpected)?, &mut last).await?;
+        match rest {
+            None => Ok(()),
+            Some(_) => Err(Error::Unexpected("a quick reader was dropped".to_owned())),
+        }
+    }
+}
+
+fn unexpected(failure: client::Error) -> Error {
+    Error::Unexpected(failure.to_string())
 }

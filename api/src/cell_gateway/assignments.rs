@@ -55,7 +55,7 @@ pub(super) fn definition(
     let work = assignment.work.into_iter().find(|work| work.definition == digest)?;
     let owner = work.reference.kind.owner();
     let definition = match &work.reference.kind {
-        WorkKind::Lrp(key) => &aggregates.desired_lrp(&key.process_guid)?.definition,
+        WorkKind::Lrp(key) => aggregates.desired_lrp(&key.process_guid)?.definition.shared(),
         WorkKind::Task(task_guid) => &aggregates.task(task_guid)?.definition,
     };
     (definition.digest() == digest).then(|| (owner, Arc::clone(definition)))

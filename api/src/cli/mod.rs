@@ -26,7 +26,7 @@ mod routes;
 mod spec_options;
 mod stats;
 pub mod storage;
-mod subscription;
+pub(crate) mod subscription;
 mod table;
 mod target;
 mod task;

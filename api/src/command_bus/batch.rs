@@ -16,7 +16,7 @@ use domain::{
     units::Timestamp,
 };
 use projections::event_store::{
-    BATCH_BYTES_MAX, EVENTS_PER_BATCH_MAX, NewEvent, PAYLOAD_BYTES_MAX,
+    BATCH_BYTES_MAX, EVENTS_PER_BATCH_MAX, Encoded, NewEvent, PAYLOAD_BYTES_MAX,
 };
 
 /// How many answers to users' commands are kept for repeated ones; older ones are in the log.
@@ -118,14 +118,18 @@ impl Decider {
     }
 
     /// Decides commands in order, as many as one batch can hold; at least one.
-    pub fn decide(&mut self, envelopes: &[Envelope], clock: Timestamp) -> Tentative {
+    pub fn decide<'e>(
+        &mut self,
+        envelopes: impl IntoIterator<Item = &'e Envelope>,
+        clock: Timestamp,
+    ) -> Tentative {
         let before = self.head;
         let mut tentative = Tentative {
             decided_on: before.position,
             recorded_at: clock.max(before.recorded_at),
             lease: None,
             events: Vec::new(),
-            outcomes: Vec::with_capacity(envelopes.len()),
+            outcomes: Vec::new(),
             bytes: 0,
             before,
             undo: Vec::new(),
@@ -135,14 +139,14 @@ impl Decider {
             match self.judge(envelope, tentative.recorded_at) {
                 Err(rejection) => tentative.outcomes.push(Err(rejection)),
                 Ok(Judged::Repeated(accepted)) => tentative.outcomes.push(Ok(accepted)),
-                Ok(Judged::Decided { decision, bytes }) => {
-                    let total = tentative.events.len() + decision.events.len();
+                Ok(Judged::Decided { events, bytes }) => {
+                    let total = tentative.events.len() + events.len();
                     tentative.bytes += bytes;
                     let is_full = total > EVENTS_PER_BATCH_MAX || tentative.bytes > BATCH_BYTES;
                     if is_full && !tentative.outcomes.is_empty() {
                         break;
                     }
-                    self.take(envelope, decision, &mut tentative);
+                    self.take(envelope, events, &mut tentative);
                 }
             }
         }
@@ -166,8 +170,9 @@ impl Decider {
         if self.is_late_report(envelope) {
             decision = Decision::default();
         }
-        let bytes = payload_bytes(&decision)?;
-        Ok(Judged::Decided { decision, bytes })
+        let events = encoded(decision)?;
+        let bytes = events.iter().map(|(_, event)| event.bytes()).sum();
+        Ok(Judged::Decided { events, bytes })
     }
 
     /// A report that was judged before, and comes again after later ones, changes nothing.
@@ -179,13 +184,19 @@ impl Decider {
         })
     }
 
-    fn take(&mut self, envelope: &Envelope, decision: Decision, tentative: &mut Tentative) {
-        let events = decision.events.len();
+    fn take(
+        &mut self,
+        envelope: &Envelope,
+        decided: Vec<(StreamId, Encoded)>,
+        tentative: &mut Tentative,
+    ) {
+        let events = decided.len();
         if events > 0 {
             tentative.lease =
                 tentative.lease.or_else(|| envelope.seen.map(|seen| seen.lease_epoch));
         }
-        for (stream, event) in decision.events {
+        for (stream, event) in decided {
+            let (event, payload) = event.into_parts();
             let recorded = Recorded {
                 position: self.head.position.next(),
                 stream: stream.clone(),
@@ -203,7 +214,7 @@ impl Decider {
             self.apply(&recorded);
             tentative.events.push(NewEvent {
                 stream,
-                event: recorded.event,
+                event: Encoded::of_parts(recorded.event, payload),
                 actor: recorded.actor,
                 command_id: recorded.command_id,
                 causation: recorded.causation,
@@ -244,23 +255,25 @@ impl Decider {
     }
 }
 
-/// How much a decision adds to a batch. Refuses here what the store would refuse together with
+/// A decision's events as they are stored. Refuses here what the store would refuse together with
 /// everybody else's commands.
-fn payload_bytes(decision: &Decision) -> Result<usize, Rejection> {
+fn encoded(decision: Decision) -> Result<Vec<(StreamId, Encoded)>, Rejection> {
+    let mut events = Vec::with_capacity(decision.events.len());
     let mut total: usize = 0;
-    for (stream, event) in &decision.events {
-        // An event that cannot be encoded is a defect, which the store tells.
-        let bytes = event.payload().map_or(0, |payload| payload.len());
+    for (stream, event) in decision.events {
+        let event = Encoded::from(event);
+        let bytes = event.bytes();
         if bytes > PAYLOAD_BYTES_MAX {
-            return Err(too_large(kind(stream), bytes, PAYLOAD_BYTES_MAX));
+            return Err(too_large(kind(&stream), bytes, PAYLOAD_BYTES_MAX));
         }
         total = total.saturating_add(bytes);
+        events.push((stream, event));
     }
-    match decision.events.first() {
+    match events.first() {
         Some((stream, _)) if total > BATCH_BYTES_MAX => {
             Err(too_large(kind(stream), total, BATCH_BYTES_MAX))
         }
-        Some(_) | None => Ok(total),
+        Some(_) | None => Ok(events),
     }
 }
 
@@ -281,7 +294,7 @@ fn kind(stream: &StreamId) -> &'static str {
 
 enum Judged {
     Repeated(Accepted),
-    Decided { decision: Decision, bytes: usize },
+    Decided { events: Vec<(StreamId, Encoded)>, bytes: usize },
 }
 
 #[derive(Debug, Clone)]

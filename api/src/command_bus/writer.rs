@@ -197,8 +197,8 @@ impl Writer {
                 self.decider.remember(&envelope, &events);
             }
         }
-        let envelopes: Vec<Envelope> =
-            requests.iter().flat_map(|request| request.envelopes.iter().cloned()).collect();
+        let envelopes: Vec<&Envelope> =
+            requests.iter().flat_map(|request| request.envelopes.iter()).collect();
         let span = batch_span(&requests, envelopes.len());
         let outcomes = match turn {
             Ok(turn) => self.commit_all(&envelopes, turn).instrument(span).await,
@@ -225,7 +225,7 @@ impl Writer {
     /// one, so that only the culprit fails.
     async fn commit_all(
         &mut self,
-        envelopes: &[Envelope],
+        envelopes: &[&Envelope],
         mut turn: Option<Box<dyn Turn>>,
     ) -> Vec<Result<Outcome, NotJudged>> {
         let mut outcomes = Vec::with_capacity(envelopes.len());
@@ -250,7 +250,7 @@ impl Writer {
     /// Decides a first part of the commands and commits it.
     async fn commit_some(
         &mut self,
-        envelopes: &[Envelope],
+        envelopes: &[&Envelope],
         mut turn: Option<Box<dyn Turn>>,
     ) -> Result<Vec<Outcome>, Failure> {
         loop {
@@ -274,12 +274,12 @@ impl Writer {
     /// Decides on the head that is known, or that a turn guards, and appends.
     async fn try_commit(
         &mut self,
-        envelopes: &[Envelope],
+        envelopes: &[&Envelope],
         turn: Option<Box<dyn Turn>>,
     ) -> Result<Attempt, Failure> {
         self.decider.set_lease(self.lease.epoch());
-        let tentative = trace_span!(target: SPANS, "bus.decide")
-            .in_scope(|| self.decider.decide(envelopes, self.clock.now()));
+        let mut tentative = trace_span!(target: SPANS, "bus.decide")
+            .in_scope(|| self.decider.decide(envelopes.iter().copied(), self.clock.now()));
         if tentative.events.is_empty() {
             return match turn {
                 Some(_guarded) => Ok(Attempt::Judged(tentative.outcomes)),
@@ -292,13 +292,15 @@ impl Writer {
             decided_on: tentative.decided_on,
             recorded_at: tentative.recorded_at,
             lease: tentative.lease,
-            events: tentative.events.clone(),
+            // Whether it is undone or not, nobody here asks for them again.
+            events: std::mem::take(&mut tentative.events),
         };
+        let events = batch.events.len();
         let append = match turn {
             Some(turn) => turn.append(batch),
             None => self.store.append(batch),
         };
-        match telemetry::append::observed(tentative.events.len(), append).await {
+        match telemetry::append::observed(events, append).await {
             Ok(_) => Ok(Attempt::Judged(tentative.outcomes)),
             Err(failure) => self.not_appended(tentative, failure).await,
         }

@@ -31,7 +31,7 @@ impl DesiredLrp {
 
     /// What runs.
     async fn definition(&self) -> Definition {
-        Definition::from(self.0.definition.as_ref())
+        Definition::from(self.0.definition.shared().as_ref())
     }
 
     /// The digest of the definition.

@@ -2,6 +2,8 @@
 //!
 //! Payloads are shown as they are stored: secrets in them are sealed.
 
+use std::sync::Arc;
+
 use async_graphql::{Enum, InputObject, Object, Result, SimpleObject};
 use domain::{
     event::Event,
@@ -64,13 +66,13 @@ pub(super) struct Actor {
 
 /// One event of the log.
 pub(super) struct LogEvent {
-    recorded: Recorded<Event>,
+    recorded: Arc<Recorded<Event>>,
     incarnation: Incarnation,
 }
 
 impl LogEvent {
     /// An event of one life of the log.
-    pub(super) fn new(recorded: Recorded<Event>, incarnation: Incarnation) -> Self {
+    pub(super) fn new(recorded: Arc<Recorded<Event>>, incarnation: Incarnation) -> Self {
         Self { recorded, incarnation }
     }
 }
@@ -252,7 +254,10 @@ pub(super) async fn page(
         None => after,
     };
     Ok(LogConnection {
-        events: found.into_iter().map(|event| LogEvent::new(event, incarnation)).collect(),
+        events: found
+            .into_iter()
+            .map(|event| LogEvent::new(Arc::new(event), incarnation))
+            .collect(),
         end_cursor: CursorText(Cursor { incarnation, position }),
         has_more,
     })
@@ -269,7 +274,11 @@ pub(super) async fn newest(
     let found = store.read_filtered(&filter, head.next(), last, Order::NewestFirst).await;
     let found = found.map_err(|failure| error::of_log(&failure))?;
     Ok(LogConnection {
-        events: found.into_iter().rev().map(|event| LogEvent::new(event, incarnation)).collect(),
+        events: found
+            .into_iter()
+            .rev()
+            .map(|event| LogEvent::new(Arc::new(event), incarnation))
+            .collect(),
         end_cursor: CursorText(Cursor { incarnation, position: head }),
         has_more: false,
     })

@@ -73,12 +73,12 @@ impl Subscription {
         let incarnation = *incarnation;
         let progress = ctx.data_opt::<Arc<Progress>>().cloned().unwrap_or_default();
         progress.passed(Cursor { incarnation, position: after });
-        let start = Following {
-            subscription: Some(store.subscribe(after)),
-            progress,
-            given: None,
-            _counted: Subscriber::of("log"),
+        let feed = match &filter.owner {
+            Some(owner) => Feed::OfOne(store.subscribe_to(owner, after)),
+            None => Feed::OfAll(store.subscribe(after)),
         };
+        let start =
+            Following { feed: Some(feed), progress, given: None, _counted: Subscriber::of("log") };
         Ok(stream::unfold(start, move |following| next_event(following, incarnation))
             .filter(move |event| {
                 let passes = match event {
@@ -87,9 +87,7 @@ impl Subscription {
                 };
                 std::future::ready(passes)
             })
-            .map(move |event| {
-                event.map(|recorded| LogEvent::new(recorded.as_ref().clone(), incarnation))
-            }))
+            .map(move |event| event.map(|recorded| LogEvent::new(recorded, incarnation))))
     }
 
     /// Slots: first those that are there, then each that has changed, as it is then. Changes that
@@ -148,9 +146,24 @@ impl Subscription {
     }
 }
 
-/// Where following the log is. `subscription` is `None` after an error was told.
+/// The log, or one owner's part of it, by which an event of another costs nothing.
+enum Feed {
+    OfAll(event_store::Subscription),
+    OfOne(event_store::OwnerSubscription),
+}
+
+impl Feed {
+    async fn next(&mut self) -> std::result::Result<Event, event_store::Error> {
+        match self {
+            Self::OfAll(subscription) => subscription.next().await,
+            Self::OfOne(subscription) => subscription.next().await,
+        }
+    }
+}
+
+/// Where following the log is. `feed` is `None` after an error was told.
 struct Following {
-    subscription: Option<event_store::Subscription>,
+    feed: Option<Feed>,
     progress: Arc<Progress>,
     given: Option<Position>,
     _counted: Subscriber,
@@ -166,14 +179,14 @@ async fn next_event(
     if let Some(position) = following.given.take() {
         following.progress.passed(Cursor { incarnation, position });
     }
-    let event = following.subscription.as_mut()?.next().await;
+    let event = following.feed.as_mut()?.next().await;
     Some(match event {
         Ok(event) => {
             following.given = Some(event.position);
             (Ok(event), following)
         }
         Err(failure) => {
-            following.subscription = None;
+            following.feed = None;
             (Err(of_log(&failure)), following)
         }
     })

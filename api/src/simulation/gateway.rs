@@ -240,7 +240,7 @@ fn definitions(world: &World, assignment: &Assignment) -> BTreeMap<Digest, Arc<D
     let aggregates = world.aggregates();
     let found = assignment.work.iter().filter_map(|work| {
         let definition = match &work.reference.kind {
-            WorkKind::Lrp(key) => &aggregates.desired_lrp(&key.process_guid)?.definition,
+            WorkKind::Lrp(key) => aggregates.desired_lrp(&key.process_guid)?.definition.shared(),
             WorkKind::Task(task_guid) => &aggregates.task(task_guid)?.definition,
         };
         (definition.digest() == work.definition).then(|| (work.definition, Arc::clone(definition)))

@@ -4,7 +4,7 @@
 //! fails as told.
 
 use domain::{
-    aggregates::Aggregate,
+    aggregates::Aggregates,
     command::Envelope,
     event::Event,
     log::{ActorKind, Incarnation, LeaseEpoch, Position, Recorded, Stamp},
@@ -259,7 +259,7 @@ impl Plane {
     ) -> Result<(), Violation> {
         let mut world = match self.kept.as_ref().filter(|_| from_snapshot) {
             None => World::empty(),
-            Some(kept) => World::from_aggregates(decoded(kept)?, kept.stamp),
+            Some(kept) => World::of(decoded(kept)?, kept.stamp),
         };
         for recorded in self.log.read_all(world.position(), usize::MAX) {
             world.apply(recorded);
@@ -293,7 +293,7 @@ fn decider(world: &World, lease_epoch: LeaseEpoch) -> Decider {
     Decider::new(world.aggregates().clone(), head, Some(lease_epoch))
 }
 
-fn decoded(kept: &Kept) -> Result<Vec<Aggregate>, Violation> {
+fn decoded(kept: &Kept) -> Result<Aggregates, Violation> {
     decode(&kept.shards).map_err(|failure| Violation {
         invariant: "a snapshot can be read",
         detail: failure.to_string(),

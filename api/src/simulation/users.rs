@@ -1,6 +1,6 @@
 //! The users of a simulation: what they ask, and the ledger of what they were promised.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use domain::{
     action::{Action, Run},
@@ -101,7 +101,7 @@ impl Users {
         Some(desired_lrp::Command::Desire {
             domain: domain(chance),
             instances: chance.small(INSTANCES_MAX + 1),
-            definition: Box::new(definition(chance)?),
+            definition: Arc::new(definition(chance)?),
             routes: routes(&process_guid, chance),
             annotation: String::new(),
             process_guid,
@@ -132,7 +132,7 @@ impl Users {
         Some(task::Command::Desire {
             task_guid: chance.pick(&self.tasks)?.clone(),
             domain: domain(chance),
-            definition: Box::new(definition(chance)?),
+            definition: Arc::new(definition(chance)?),
             annotation: String::new(),
         })
     }

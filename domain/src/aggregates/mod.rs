@@ -3,6 +3,7 @@
 //! Ended ones leave. What a cell has reserved is kept beside them, always equal to the sum over
 //! the placements, also when an aggregate is put back to an older state (the bus's undo).
 
+mod bytes;
 mod shard;
 
 use std::{
@@ -28,9 +29,9 @@ use crate::{
     log::{Owner, Position, Recorded, StreamId},
     secrets::{self, Secrets},
 };
-use shard::{Process, Shard};
+use shard::Shard;
 
-pub use shard::{CLUSTER_SHARD, Part, SHARDS, shard_of, shard_of_stream};
+pub use shard::{CLUSTER_SHARD, Part, PartBuilder, Process, SHARDS, shard_of, shard_of_stream};
 
 /// One live aggregate of any kind: what a snapshot stores and an undo puts back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,10 +127,32 @@ impl Aggregates {
     }
 
     fn processes(&self) -> Vec<(&ProcessGuid, &Process)> {
-        let mut processes: Vec<_> =
-            self.shards.iter().flat_map(|shard| shard.processes.iter()).collect();
+        let mut processes: Vec<_> = self.processes_by_chance().collect();
         processes.sort_unstable_by_key(|(process_guid, _)| *process_guid);
         processes
+    }
+
+    /// Every process with its guid, in an order by chance: only to fill what is itself in order, or
+    /// looked up by key.
+    pub fn processes_by_chance(&self) -> impl Iterator<Item = (&ProcessGuid, &Process)> {
+        self.shards.iter().flat_map(|shard| shard.processes.iter())
+    }
+
+    /// Every task, as [`Aggregates::processes_by_chance`].
+    pub fn tasks_by_chance(&self) -> impl Iterator<Item = &Task> {
+        self.shards.iter().flat_map(|shard| shard.tasks.values()).map(Arc::as_ref)
+    }
+
+    /// How many processes and tasks there are.
+    #[must_use]
+    pub fn owners(&self) -> usize {
+        self.shards.iter().map(|shard| shard.processes.len() + shard.tasks.len()).sum()
+    }
+
+    /// About how many bytes of memory the processes and tasks take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.bytes()).sum()
     }
 
     /// A slot.
@@ -159,8 +182,7 @@ impl Aggregates {
     /// All tasks that are pending, placed, running or ended lately, by guid. They are sorted
     /// first: for a look at the whole.
     pub fn tasks(&self) -> impl Iterator<Item = &Task> {
-        let tasks = self.shards.iter().flat_map(|shard| shard.tasks.values());
-        let mut tasks: Vec<&Task> = tasks.map(Arc::as_ref).collect();
+        let mut tasks: Vec<&Task> = self.tasks_by_chance().collect();
         tasks.sort_unstable_by_key(|task| &task.task_guid);
         tasks.into_iter()
     }
@@ -302,18 +324,20 @@ impl Aggregates {
         }
     }
 
-    /// Puts a whole shard in, in place of an empty one.
-    pub fn add(&mut self, number: u16, part: Part) {
+    /// Puts a whole shard in, in place of an empty one. What the part holds is shared.
+    pub fn add(&mut self, number: u16, part: &Part) {
         let Part { shard, others, reserved } = part;
         if let Some(place) = self.shards.get_mut(usize::from(number)) {
-            *place = Arc::new(shard);
+            *place = Arc::clone(shard);
         }
         for aggregate in others {
-            self.put(&aggregate.stream(), Some(aggregate));
+            self.put(&aggregate.stream(), Some(aggregate.clone()));
         }
         for (cell_id, resources) in reserved {
-            let sum = self.reserved.entry(cell_id).or_default();
-            *sum = sum.plus(resources);
+            match self.reserved.get_mut(cell_id) {
+                Some(sum) => *sum = sum.plus(*resources),
+                None => drop(self.reserved.insert(cell_id.clone(), *resources)),
+            }
         }
     }
 
@@ -436,8 +460,8 @@ impl Aggregates {
     /// Notes the number of a cell's report that an event answers: all that an event changes
     /// beside its own stream. Noting one again, or late, changes nothing.
     pub fn note_report(&mut self, recorded: &Recorded<Event>) {
-        let Some((cell_id, number)) = ReportNumber::of(&recorded.command_id) else { return };
-        if let Some(cell) = self.cells.get_mut(&cell_id)
+        let Some((cell_id, number)) = ReportNumber::with_cell(&recorded.command_id) else { return };
+        if let Some(cell) = self.cells.get_mut(cell_id)
             && cell.cell_epoch == number.cell_epoch
         {
             cell.reports_seen = cell.reports_seen.max(number.sequence);

@@ -69,13 +69,24 @@ pub(super) struct Shard {
 
 /// A wish and the slots under its guid; never without both.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Process {
+pub struct Process {
     pub(super) desired: Option<Arc<DesiredLrp>>,
     /// By index.
     pub(super) slots: Vec<Arc<ActualLrp>>,
 }
 
 impl Process {
+    /// The wish, while there is one.
+    #[must_use]
+    pub fn desired(&self) -> Option<&DesiredLrp> {
+        self.desired.as_deref()
+    }
+
+    /// The slots, by index.
+    pub fn slots(&self) -> impl Iterator<Item = &ActualLrp> {
+        self.slots.iter().map(Arc::as_ref)
+    }
+
     fn place(&self, index: u32) -> Result<usize, usize> {
         self.slots.binary_search_by_key(&index, |slot| slot.key.index)
     }
@@ -170,48 +181,69 @@ impl Shard {
     }
 }
 
-/// One shard on its way into the aggregates, made apart from them: on another thread.
-#[derive(Debug, Default)]
+/// What one shard is loaded as: made apart from the aggregates, on another thread, and perhaps
+/// shared by several of them.
+#[derive(Debug, Clone, Default)]
 pub struct Part {
-    pub(super) shard: Shard,
+    pub(super) shard: Arc<Shard>,
     pub(super) others: Vec<Aggregate>,
     pub(super) reserved: HashMap<CellId, Resources>,
 }
 
-impl Part {
-    /// A shard that holds just these.
-    #[must_use]
-    pub fn of(aggregates: Vec<Aggregate>) -> Self {
-        let mut part = Self::default();
-        part.shard.processes.reserve(aggregates.len() / 2);
-        for aggregate in aggregates {
-            match aggregate {
-                Aggregate::DesiredLrp(lrp) => {
-                    let guid = lrp.process_guid.clone();
-                    part.shard.desired(&guid, |state| *state = Some(lrp));
-                }
-                Aggregate::ActualLrp(slot) => {
-                    part.reserve(slot.placement());
-                    let key = slot.key.clone();
-                    part.shard.slot(&key, |state| *state = Some(slot));
-                }
-                Aggregate::Task(task) => {
-                    part.reserve(task.placement());
-                    part.shard.tasks.insert(task.task_guid.clone(), task);
-                }
-                other @ (Aggregate::Cell(_)
-                | Aggregate::FreshnessDomain(_)
-                | Aggregate::Secrets(_)) => {
-                    part.others.push(other);
-                }
-            }
+/// Collects a [`Part`].
+#[derive(Debug, Default)]
+pub struct PartBuilder {
+    shard: Shard,
+    others: Vec<Aggregate>,
+    reserved: HashMap<CellId, Resources>,
+}
+
+impl PartBuilder {
+    /// Makes room for so many more processes.
+    pub fn make_room(&mut self, processes: usize) {
+        self.shard.processes.reserve(processes);
+    }
+
+    /// Adds all that is live under a process guid, its slots by index.
+    pub fn add_process(
+        &mut self,
+        process_guid: ProcessGuid,
+        desired: Option<DesiredLrp>,
+        slots: Vec<ActualLrp>,
+    ) {
+        for slot in &slots {
+            self.reserve(slot.placement());
         }
-        part
+        let slots = slots.into_iter().map(Arc::new).collect();
+        let process = Process { desired: desired.map(Arc::new), slots };
+        if !process.is_empty() {
+            self.shard.processes.insert(process_guid, process);
+        }
+    }
+
+    /// Adds a task.
+    pub fn add_task(&mut self, task: Task) {
+        self.reserve(task.placement());
+        self.shard.tasks.insert(task.task_guid.clone(), Arc::new(task));
+    }
+
+    /// Adds what is the cluster's.
+    pub fn add_other(&mut self, aggregate: Aggregate) {
+        self.others.push(aggregate);
+    }
+
+    /// The part.
+    #[must_use]
+    pub fn build(self) -> Part {
+        let Self { shard, others, reserved } = self;
+        Part { shard: Arc::new(shard), others, reserved }
     }
 
     fn reserve(&mut self, placement: Option<&Placement>) {
         let Some(placement) = placement else { return };
-        let reserved = self.reserved.entry(placement.cell_id.clone()).or_default();
-        *reserved = reserved.plus(placement.resources);
+        match self.reserved.get_mut(&placement.cell_id) {
+            Some(sum) => *sum = sum.plus(placement.resources),
+            None => drop(self.reserved.insert(placement.cell_id.clone(), placement.resources)),
+        }
     }
 }

@@ -7,6 +7,7 @@ pub mod cell;
 pub mod definition;
 pub mod desired_lrp;
 pub mod freshness_domain;
+pub mod held_definition;
 pub mod placement;
 pub mod task;
 

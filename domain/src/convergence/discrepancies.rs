@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    aggregates::Aggregates,
+    aggregates::{Aggregates, Process},
     bbs::{
         actual_lrp::{self, ActualLrp, Restart},
         desired_lrp::DesiredLrp,
@@ -89,14 +89,20 @@ impl TaskDiscrepancy {
 }
 
 impl Discrepancies {
-    /// The index filled from nothing.
+    /// The index filled from nothing: what touching every stream would come to, by one look at
+    /// each.
     #[must_use]
     pub fn of(aggregates: &Aggregates) -> Self {
-        let mut discrepancies = Self::default();
-        for aggregate in aggregates.all() {
-            discrepancies.touch(aggregates, &aggregate.stream());
+        let mut filling = Filling::with_capacity(aggregates.owners());
+        for (process_guid, process) in aggregates.processes_by_chance() {
+            filling.add_process(aggregates, process_guid, process);
         }
-        discrepancies
+        for task in aggregates.tasks_by_chance() {
+            filling.add_task(aggregates, task);
+        }
+        let domains = aggregates.freshness_domains();
+        let fresh_until = domains.map(|it| (it.name.clone(), it.fresh_until)).collect();
+        Self { fresh_until, ..filling.into_filled() }
     }
 
     /// Says anew what one stream has to do with, after an event of it was folded.
@@ -165,7 +171,8 @@ impl Discrepancies {
         let slot = aggregates.slot(key);
         let work = WorkKind::Lrp(key.clone());
         self.note_cell(&work, slot.and_then(ActualLrp::placement));
-        let found = slot_discrepancy(aggregates, key, slot);
+        let lrp = aggregates.desired_lrp(&key.process_guid);
+        let found = slot_discrepancy(aggregates, lrp, key.index, slot);
         let due = found.as_ref().and_then(SlotDiscrepancy::due);
         let before = match found {
             Some(found) => self.slots.insert(key.clone(), found),
@@ -219,13 +226,90 @@ impl Discrepancies {
     }
 }
 
+/// What is collected while an index is filled, unordered: trees are built at the end, at once.
+struct Filling {
+    slots: Vec<(ActualLrpKey, SlotDiscrepancy)>,
+    tasks: Vec<(TaskGuid, TaskDiscrepancy)>,
+    due: Vec<(Timestamp, WorkKind)>,
+    cell_of: HashIndex<WorkKind, CellId>,
+    placed_on: BTreeMap<CellId, Vec<WorkKind>>,
+}
+
+impl Filling {
+    fn with_capacity(owners: usize) -> Self {
+        Self {
+            slots: Vec::new(),
+            tasks: Vec::new(),
+            due: Vec::new(),
+            cell_of: HashIndex::with_capacity(owners),
+            placed_on: BTreeMap::new(),
+        }
+    }
+
+    fn add_process(&mut self, aggregates: &Aggregates, guid: &ProcessGuid, process: &Process) {
+        let lrp = process.desired();
+        let key = |index| ActualLrpKey { process_guid: guid.clone(), index };
+        let mut missing = 0..lrp.map_or(0, |lrp| lrp.instances);
+        for slot in process.slots() {
+            // Slots come by index: what lies between two of them is missing. The one that ends this
+            // is the slot's own.
+            for index in missing.by_ref().take_while(|index| *index < slot.key.index) {
+                self.slots.push((key(index), SlotDiscrepancy::Missing));
+            }
+            if let Some(placement) = slot.placement() {
+                self.place(WorkKind::Lrp(slot.key.clone()), placement);
+            }
+            let found = slot_discrepancy(aggregates, lrp, slot.key.index, Some(slot));
+            let Some(found) = found else { continue };
+            if let Some(due) = found.due() {
+                self.due.push((due, WorkKind::Lrp(slot.key.clone())));
+            }
+            self.slots.push((slot.key.clone(), found));
+        }
+        self.slots.extend(missing.map(|index| (key(index), SlotDiscrepancy::Missing)));
+    }
+
+    fn add_task(&mut self, aggregates: &Aggregates, task: &Task) {
+        let work = || WorkKind::Task(task.task_guid.clone());
+        if let Some(placement) = task.placement() {
+            self.place(work(), placement);
+        }
+        let Some(found) = task_discrepancy(aggregates, task) else { return };
+        if let Some(due) = found.due() {
+            self.due.push((due, work()));
+        }
+        self.tasks.push((task.task_guid.clone(), found));
+    }
+
+    fn place(&mut self, work: WorkKind, placement: &Placement) {
+        match self.placed_on.get_mut(&placement.cell_id) {
+            Some(there) => there.push(work.clone()),
+            None => drop(self.placed_on.insert(placement.cell_id.clone(), vec![work.clone()])),
+        }
+        self.cell_of.insert(work, placement.cell_id.clone());
+    }
+
+    fn into_filled(self) -> Discrepancies {
+        let Self { slots, tasks, due, cell_of, placed_on } = self;
+        let placed_on = placed_on.into_iter();
+        Discrepancies {
+            slots: slots.into_iter().collect(),
+            tasks: tasks.into_iter().collect(),
+            due: due.into_iter().collect(),
+            cell_of,
+            placed_on: placed_on.map(|(id, there)| (id, there.into_iter().collect())).collect(),
+            fresh_until: BTreeMap::new(),
+        }
+    }
+}
+
 fn slot_discrepancy(
     aggregates: &Aggregates,
-    key: &ActualLrpKey,
+    lrp: Option<&DesiredLrp>,
+    index: u32,
     slot: Option<&ActualLrp>,
 ) -> Option<SlotDiscrepancy> {
-    let lrp = aggregates.desired_lrp(&key.process_guid);
-    let is_desired = lrp.is_some_and(|lrp| key.index < lrp.instances);
+    let is_desired = lrp.is_some_and(|lrp| index < lrp.instances);
     let Some(slot) = slot else { return is_desired.then_some(SlotDiscrepancy::Missing) };
     if slot.placement().is_some_and(|placement| aggregates.is_lost(placement)) {
         return Some(SlotDiscrepancy::OnLostCell);

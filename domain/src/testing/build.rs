@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
 };
 
 use super::{Story, given};
@@ -145,7 +146,7 @@ pub fn desire(process: &str, instances: u32) -> desired_lrp::Command {
         process_guid: process_guid(process),
         domain: domain(),
         instances,
-        definition: Box::new(definition()),
+        definition: Arc::new(definition()),
         routes: Vec::new(),
         annotation: String::new(),
     }
@@ -157,7 +158,7 @@ pub fn desire_task(task: &str) -> task::Command {
     task::Command::Desire {
         task_guid: task_guid(task),
         domain: domain(),
-        definition: Box::new(definition()),
+        definition: Arc::new(definition()),
         annotation: String::new(),
     }
 }

@@ -1,5 +1,7 @@
 //! One of every event, with every field filled: what the golden files hold.
 
+use std::sync::Arc;
+
 use super::build::{
     cell_id, crash_report, definition, domain, instance_guid, key, net_info, on_cell, on_desired,
     on_freshness, on_slot, on_task, process_guid, registration,
@@ -77,7 +79,7 @@ fn desired_lrp_events() -> Vec<(StreamId, Event)> {
     let desired = desired_lrp::Desired {
         domain: domain(),
         instances: 2,
-        definition: Box::new(rich_definition()),
+        definition: Arc::new(rich_definition()),
         routes: routes(),
         annotation: "v1".to_owned(),
     };
@@ -135,7 +137,7 @@ fn actual_lrp_events() -> Vec<(StreamId, Event)> {
 fn task_events() -> Vec<(StreamId, Event)> {
     let desired = task::Desired {
         domain: domain(),
-        definition: Box::new(definition()),
+        definition: Arc::new(definition()),
         annotation: "nightly".to_owned(),
     };
     let placed = task::Placed {

@@ -1,5 +1,7 @@
 //! A seeded walk: commands as users, loops and cells send them, sensible ones and stale ones.
 
+use std::sync::Arc;
+
 use super::{
     Dice, Story, cell_id, crash_report, definition, instance_guid, key, net_info, process_guid,
     registration, task_guid,
@@ -52,9 +54,9 @@ pub fn random_command(dice: &mut Dice, story: &Story) -> Command {
     }
 }
 
-fn random_definition(dice: &mut Dice) -> Box<Definition> {
+fn random_definition(dice: &mut Dice) -> Arc<Definition> {
     let memory_mb = Mebibytes(dice.pick(&[32, 100, 400]));
-    Box::new(Definition { memory_mb, ..definition() })
+    Arc::new(Definition { memory_mb, ..definition() })
 }
 
 fn of_wish(dice: &mut Dice) -> desired_lrp::Command {

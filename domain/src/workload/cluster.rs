@@ -3,7 +3,7 @@
 //! What follows from a thing that happened (placed, claimed, started) waits in a queue while
 //! other things happen, as on real cells, so that the events of one slot lie apart in the log.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use super::{Dice, Shape, Step, WORKLOAD_START, texts};
 use crate::{
@@ -170,7 +170,7 @@ impl Cluster {
         let desired = desired_lrp::Desired {
             domain: texts::domain(),
             instances: 1,
-            definition: Box::new(definition),
+            definition: Arc::new(definition),
             routes: texts::routes(&mut self.dice),
             annotation: texts::annotation(&mut self.dice),
         };

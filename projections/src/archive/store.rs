@@ -9,14 +9,15 @@ use async_trait::async_trait;
 use domain::{
     event::Event,
     id::CommandId,
-    log::{Position, Recorded, StreamId, StreamVersion},
+    log::{Owner, Position, Recorded, StreamId, StreamVersion},
     units::Timestamp,
 };
 
 use super::{Archive, BaseState, prune};
 use crate::event_store::{
     AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Head, HotLog, Leaf, LogId,
-    NewestOfType, Order, READ_EVENTS_MAX, Row, Subscription, SubscriptionSource, Turn,
+    NewestOfType, Order, OwnerSubscription, READ_EVENTS_MAX, Row, Subscription, SubscriptionSource,
+    Turn, filter_of,
 };
 
 /// A log whose older part is in an archive.
@@ -63,19 +64,23 @@ macro_rules! across {
         let mut found = Vec::new();
         loop {
             let rest = limit.saturating_sub(found.len());
-            let page = $self.hot.$from_hot(after, rest).await?;
             let floor = $self.tables.floor().await?.position;
-            if floor <= after {
+            if after < floor {
+                $self.archive.reach(floor).await?;
+                $self.refuse_pruned(after)?;
+                found.extend($self.archive.$from_archive(after, floor, rest).await?);
+                if found.len() >= limit {
+                    return Ok(found);
+                }
+                after = found.last().map_or(floor, $end).max(floor);
+                continue;
+            }
+            let page = $self.hot.$from_hot(after, rest).await?;
+            // What moved meanwhile may be missing in it.
+            if $self.tables.floor().await?.position <= after {
                 found.extend(page);
                 return Ok(found);
             }
-            $self.archive.reach(floor).await?;
-            $self.refuse_pruned(after)?;
-            found.extend($self.archive.$from_archive(after, floor, rest).await?);
-            if found.len() >= limit {
-                return Ok(found);
-            }
-            after = found.last().map_or(floor, $end).max(floor);
         }
     }};
 }
@@ -249,12 +254,26 @@ impl EventStore for ArchivedStore {
     fn subscribe(&self, after: Position) -> Subscription {
         self.hot.subscribe(after).reading_from(Arc::new(self.clone()))
     }
+
+    fn subscribe_to(&self, owner: &Owner, after: Position) -> OwnerSubscription {
+        self.hot.subscribe_to(owner, after).reading_from(Arc::new(self.clone()))
+    }
 }
 
 #[async_trait]
 impl SubscriptionSource for ArchivedStore {
     async fn page(&self, after: Position, limit: usize) -> Result<Vec<Recorded<Event>>, Error> {
         self.read_all(after, limit).await
+    }
+
+    async fn page_of(
+        &self,
+        owner: &Owner,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<Recorded<Event>>, Error> {
+        let (filter, order) = filter_of(owner);
+        self.read_filtered(&filter, after, limit, order).await
     }
 
     async fn end(&self) -> Result<Position, Error> {

@@ -69,7 +69,7 @@ fn batch(number: u128, head: Position, recorded: &[Recorded<Event>]) -> Batch {
         let command_id = CommandId::new(&format!("report/cell-1/1/{number}")).unwrap();
         NewEvent {
             stream: recorded.stream.clone(),
-            event: recorded.event.clone(),
+            event: recorded.event.clone().into(),
             actor: Actor { kind: ActorKind::Cell, name: "cell-1".into(), via: "test".into() },
             correlation: command_id.clone(),
             command_id,

@@ -26,13 +26,65 @@ impl std::fmt::Display for BatchId {
     }
 }
 
+/// The JSON bytes of an event: made once, where it is decided and measured; the store writes the
+/// same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payload(
+    /// `None` when the event cannot be encoded, which is a defect that the store tells.
+    Option<Vec<u8>>,
+);
+
+impl Payload {
+    pub(super) fn into_bytes(self) -> Option<Vec<u8>> {
+        self.0
+    }
+}
+
+/// An event with its payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    event: Event,
+    payload: Payload,
+}
+
+impl Encoded {
+    /// How many bytes its payload has.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.payload.0.as_ref().map_or(0, Vec::len)
+    }
+
+    /// The event and its payload apart.
+    #[must_use]
+    pub fn into_parts(self) -> (Event, Payload) {
+        (self.event, self.payload)
+    }
+
+    /// An event and its own payload.
+    #[must_use]
+    pub fn of_parts(event: Event, payload: Payload) -> Self {
+        Self { event, payload }
+    }
+
+    pub(super) fn of_bytes(event: Event, payload: Vec<u8>) -> Self {
+        Self { event, payload: Payload(Some(payload)) }
+    }
+}
+
+impl From<Event> for Encoded {
+    fn from(event: Event) -> Self {
+        let payload = Payload(event.payload().ok());
+        Self { event, payload }
+    }
+}
+
 /// An event on its way into the log; position and version are given by the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewEvent {
     /// The stream it belongs to.
     pub stream: StreamId,
     /// What happened.
-    pub event: Event,
+    pub event: Encoded,
     /// Who caused it.
     pub actor: Actor,
     /// The command that it answers.

@@ -15,6 +15,26 @@ macro_rules! select_events {
 }
 pub(super) use select_events;
 
+/// The names of the columns of [`select_events`], in its order.
+pub(super) const NAMES: [&str; 16] = [
+    "position",
+    "version",
+    "recorded_at",
+    "causation",
+    "owner_hash",
+    "command_hash",
+    "schema_version",
+    "stream",
+    "type",
+    "actor_kind",
+    "actor_name",
+    "actor_via",
+    "command_id",
+    "correlation",
+    "leaf",
+    "payload",
+];
+
 pub(super) fn column(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

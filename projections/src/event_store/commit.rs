@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use domain::{
     event::Event,
-    log::{Position, Recorded, StreamId, StreamVersion},
+    log::{Recorded, StreamId, StreamVersion},
 };
 
 use super::{
-    AppendError, BATCH_BYTES_MAX, Batch, BatchRow, EVENTS_PER_BATCH_MAX, Head, Leaf, NewEvent,
+    AppendError, BATCH_BYTES_MAX, Batch, BatchRow, EVENTS_PER_BATCH_MAX, Head, Leaf,
     PAYLOAD_BYTES_MAX, Refusal, Row, chain,
 };
 
@@ -33,14 +33,28 @@ pub(super) fn place(
     check(head, &batch)?;
     let (id, recorded_at) = (batch.id, batch.recorded_at);
     let mut events = Vec::with_capacity(batch.events.len());
+    let mut rows = Rows::default();
     let mut position = head.position;
     for new in batch.events {
         position = position.next();
         let version = versions.entry(new.stream.clone()).or_default();
         version.0 += 1;
-        events.push(recorded(new, position, *version, recorded_at));
+        let (event, payload) = new.event.into_parts();
+        let recorded = Recorded {
+            position,
+            stream: new.stream,
+            version: *version,
+            recorded_at,
+            actor: new.actor,
+            command_id: new.command_id,
+            causation: new.causation,
+            correlation: new.correlation,
+            event,
+        };
+        rows.add(&recorded, payload.into_bytes())?;
+        events.push(recorded);
     }
-    let rows = encode(&events)?;
+    let Rows { rows, .. } = rows;
     let leaves: Vec<Leaf> = rows.iter().map(|(_, leaf)| *leaf).collect();
     let count = position.0.saturating_sub(head.position.0);
     let mut batch =
@@ -66,41 +80,35 @@ pub(super) fn check(head: &Head, batch: &Batch) -> Result<(), AppendError> {
     Err(AppendError::Refused(refusal))
 }
 
-fn recorded(
-    new: NewEvent,
-    position: Position,
-    version: StreamVersion,
-    recorded_at: domain::units::Timestamp,
-) -> Recorded<Event> {
-    Recorded {
-        position,
-        stream: new.stream,
-        version,
-        recorded_at,
-        actor: new.actor,
-        command_id: new.command_id,
-        causation: new.causation,
-        correlation: new.correlation,
-        event: new.event,
-    }
+/// The rows of a batch, within its limits.
+#[derive(Default)]
+struct Rows {
+    rows: Vec<(Row, Leaf)>,
+    bytes: usize,
 }
 
-fn encode(events: &[Recorded<Event>]) -> Result<Vec<(Row, Leaf)>, AppendError> {
-    let mut rows = Vec::with_capacity(events.len());
-    let mut bytes_total: usize = 0;
-    for event in events {
-        let row = Row::encode(event).map_err(AppendError::Failed)?;
+impl Rows {
+    fn add(
+        &mut self,
+        recorded: &Recorded<Event>,
+        payload: Option<Vec<u8>>,
+    ) -> Result<(), AppendError> {
+        let row = match payload {
+            Some(payload) => Row::with_payload(recorded, payload),
+            // It has none, or was never asked for it: this says why.
+            None => Row::encode(recorded).map_err(AppendError::Failed)?,
+        };
         let bytes = row.payload.len();
         if bytes > PAYLOAD_BYTES_MAX {
-            let stream = event.stream.clone();
+            let stream = recorded.stream.clone();
             return Err(AppendError::Refused(Refusal::PayloadTooLarge { stream, bytes }));
         }
-        bytes_total = bytes_total.saturating_add(bytes);
-        if bytes_total > BATCH_BYTES_MAX {
-            return Err(AppendError::Refused(Refusal::TooManyBytes(bytes_total)));
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes > BATCH_BYTES_MAX {
+            return Err(AppendError::Refused(Refusal::TooManyBytes(self.bytes)));
         }
         let leaf = chain::leaf(&row);
-        rows.push((row, leaf));
+        self.rows.push((row, leaf));
+        Ok(())
     }
-    Ok(rows)
 }

@@ -69,7 +69,12 @@ impl Row {
     /// [`Error::Encode`] when the event has no JSON, which is a defect.
     pub fn encode(recorded: &Recorded<Event>) -> Result<Self, Error> {
         let payload = recorded.event.payload().map_err(|source| Error::Encode { source })?;
-        Ok(Self {
+        Ok(Self::with_payload(recorded, payload))
+    }
+
+    /// The row of an event whose payload is known.
+    pub(super) fn with_payload(recorded: &Recorded<Event>, payload: Vec<u8>) -> Self {
+        Self {
             position: recorded.position,
             stream: recorded.stream.to_string(),
             version: recorded.version,
@@ -84,7 +89,7 @@ impl Row {
             causation: recorded.causation,
             correlation: recorded.correlation.as_str().to_owned(),
             payload,
-        })
+        }
     }
 
     /// The event of a row.

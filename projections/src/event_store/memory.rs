@@ -11,17 +11,18 @@ use async_trait::async_trait;
 use domain::{
     event::Event,
     id::CommandId,
-    log::{Incarnation, Position, Recorded, StreamId, StreamVersion},
+    log::{Incarnation, Owner, Position, Recorded, StreamId, StreamVersion},
     units::Timestamp,
 };
 
 use super::{
     AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Head, ImportError, ImportLog,
-    Leaf, LogId, NewestOfType, Order, READ_EVENTS_MAX, Row, StoredBatch, Subscription, Turn,
+    Leaf, LogId, NewestOfType, Order, OwnerSubscription, READ_EVENTS_MAX, Row, StoredBatch,
+    Subscription, Turn,
     chain::GENESIS,
     commit::{self, Commit},
     import,
-    subscription::{Feed, Source},
+    subscription::{Feed, Source, filter_of},
     turn::FreeTurn,
 };
 
@@ -264,6 +265,16 @@ impl Source for MemorySource {
         Ok(locked(&self.0).read_all(after, limit).map(|event| event.as_ref().clone()).collect())
     }
 
+    async fn page_of(
+        &self,
+        owner: &Owner,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<Recorded<Event>>, Error> {
+        let (filter, order) = filter_of(owner);
+        Ok(locked(&self.0).read_filtered(&filter, after, limit, order))
+    }
+
     async fn end(&self) -> Result<Position, Error> {
         Ok(locked(&self.0).head().position)
     }
@@ -372,6 +383,10 @@ impl EventStore for MemoryStore {
 
     fn subscribe(&self, after: Position) -> Subscription {
         self.feed.subscribe(Arc::new(MemorySource(self.log.clone())), after)
+    }
+
+    fn subscribe_to(&self, owner: &Owner, after: Position) -> OwnerSubscription {
+        self.feed.subscribe_to(Arc::new(MemorySource(self.log.clone())), owner, after)
     }
 }
 

@@ -19,9 +19,12 @@ mod known;
 pub mod memory;
 mod migrate;
 mod migrations;
+mod of_owner;
 mod packed;
 pub mod postgres;
+mod read_ahead;
 pub mod sqlite;
+mod stored;
 mod subscription;
 mod turn;
 
@@ -36,7 +39,8 @@ use domain::{
 };
 
 pub use batch::{
-    BATCH_BYTES_MAX, Batch, BatchId, EVENTS_PER_BATCH_MAX, NewEvent, PAYLOAD_BYTES_MAX, Refusal,
+    BATCH_BYTES_MAX, Batch, BatchId, EVENTS_PER_BATCH_MAX, Encoded, NewEvent, PAYLOAD_BYTES_MAX,
+    Payload, Refusal,
 };
 pub(crate) use encoding::actor_kind;
 pub use encoding::{Row, RowRef};
@@ -44,8 +48,10 @@ pub use error::{AppendError, CLOCK_DISTANCE_MAX_MS, Error};
 pub use hot_log::{Floor, HotLog, LogIdentity, StreamRow};
 pub use import::{ImportError, ImportLog, StoredBatch, readable};
 pub use known::{NewestOfType, check_known};
-pub(crate) use subscription::Source as SubscriptionSource;
+pub use of_owner::OwnerSubscription;
+pub use read_ahead::ReadAhead;
 pub use subscription::{RING_EVENTS, Subscription};
+pub(crate) use subscription::{Source as SubscriptionSource, filter_of};
 
 /// The most events that one read answers with, whatever limit it names.
 pub const READ_EVENTS_MAX: usize = 10_000;
@@ -247,6 +253,9 @@ pub trait EventStore: Send + Sync + std::fmt::Debug {
     /// Follows the log from behind a position: first what is there, then what comes, each event
     /// exactly once and in order.
     fn subscribe(&self, after: Position) -> Subscription;
+
+    /// As [`EventStore::subscribe`], of one owner's events alone: costs nothing for all others.
+    fn subscribe_to(&self, owner: &Owner, after: Position) -> OwnerSubscription;
 }
 
 /// The hash of one event row as stored beside it.

@@ -3,7 +3,10 @@
 //!
 //! Every row packs in one way only, so a reader that packs again notices any other packing.
 
-use domain::log::{Owner, StreamId};
+use domain::{
+    id::CommandId,
+    log::{Owner, StreamId},
+};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -73,6 +76,15 @@ fn unpacked(packed: &[u8]) -> String {
     }
 }
 
+/// The command id in a packed column; `None` for bytes that no command id packs to.
+pub(super) fn command_id(packed: &[u8]) -> Option<CommandId> {
+    match packed.split_first()? {
+        (&UUID, bytes) => Uuid::from_slice(bytes).ok().map(CommandId::from_uuid),
+        (&TEXT, bytes) => CommandId::new(std::str::from_utf8(bytes).ok()?).ok(),
+        _ => None,
+    }
+}
+
 /// The owner that follows from a stream's text; empty when the text is no stream, which `verify`
 /// finds.
 pub(super) fn owner_text(stream: &str) -> String {
@@ -122,9 +134,11 @@ mod tests {
             "",
         ] {
             assert_eq!(unpacked(&text(original)), original);
+            assert_eq!(command_id(&text(original)), CommandId::new(original).ok());
         }
         for strange in [&b""[..], b"u", b"ushort", b"t\xff", b"x"] {
             assert_eq!(unpacked(strange), "");
+            assert_eq!(command_id(strange), None);
         }
     }
 }

@@ -12,11 +12,14 @@ use std::{
 use async_trait::async_trait;
 use domain::{
     event::Event,
-    log::{Position, Recorded},
+    log::{Owner, Position, Recorded},
 };
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::Error;
+use super::{
+    Error, Filter, Order,
+    of_owner::{OwnerSubscription, Rings},
+};
 
 /// How many events the ring holds; a reader further behind goes back to the store.
 pub const RING_EVENTS: usize = 4096;
@@ -28,6 +31,15 @@ const PAGE_EVENTS: usize = 500;
 #[async_trait]
 pub(crate) trait Source: Send + Sync + std::fmt::Debug {
     async fn page(&self, after: Position, limit: usize) -> Result<Vec<Recorded<Event>>, Error>;
+
+    /// As [`Source::page`], of one owner's events alone.
+    async fn page_of(
+        &self,
+        owner: &Owner,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<Recorded<Event>>, Error>;
+
     async fn end(&self) -> Result<Position, Error>;
 }
 
@@ -40,10 +52,16 @@ enum Told {
     LookAgain,
 }
 
-/// The ring that a store publishes its committed events to, in order.
+/// How the events of an owner are asked for.
+pub(crate) fn filter_of(owner: &Owner) -> (Filter, Order) {
+    (Filter { owner: Some(owner.clone()), ..Filter::default() }, Order::OldestFirst)
+}
+
+/// The ring that a store publishes its committed events to, in order, and those of single owners.
 #[derive(Debug)]
 pub(super) struct Feed {
     sender: broadcast::Sender<Told>,
+    of_owners: Rings,
     /// The last position that was published.
     published: Mutex<Position>,
 }
@@ -51,7 +69,7 @@ pub(super) struct Feed {
 impl Feed {
     pub(super) fn new() -> Self {
         let sender = broadcast::Sender::new(RING_EVENTS);
-        Self { sender, published: Mutex::new(Position(0)) }
+        Self { sender, of_owners: Rings::default(), published: Mutex::new(Position(0)) }
     }
 
     /// Publishes committed events, except those at or before what was published already: a batch
@@ -75,19 +93,23 @@ impl Feed {
     fn send(&self, published: &mut Position, events: &[Recorded<Event>]) {
         let Some(last) = events.last().filter(|last| last.position > *published) else { return };
         let before = std::mem::replace(published, last.position);
-        if self.sender.receiver_count() == 0 {
+        if events.first().is_some_and(|first| first.position > before.next()) {
+            self.of_owners.end();
+        }
+        if self.sender.receiver_count() == 0 && self.of_owners.are_none() {
             return;
         }
         for event in events.iter().filter(|event| event.position > before) {
-            // Fails only when the last reader left meanwhile: then nobody misses it.
-            if self.sender.send(Told::Event(Arc::new(event.clone()))).is_err() {
-                return;
-            }
+            let event = Arc::new(event.clone());
+            self.of_owners.send(&event);
+            // Fails only when nobody reads the whole log, or left meanwhile: nobody misses it.
+            drop(self.sender.send(Told::Event(event)));
         }
     }
 
     /// Sends every reader to the store, which tells it why there will be no more events.
     pub(super) fn look_again(&self) {
+        self.of_owners.end();
         // Without a reader nobody need be told.
         drop(self.sender.send(Told::LookAgain));
     }
@@ -100,7 +122,20 @@ impl Feed {
     /// Begins behind a position: what is before it was there when the store was opened.
     pub(super) fn begin_behind(&self, position: Position) {
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        *published = position.max(*published);
+        if position > *published {
+            *published = position;
+            self.of_owners.end();
+        }
+    }
+
+    /// Follows one owner's events.
+    pub(super) fn subscribe_to(
+        &self,
+        source: Arc<dyn Source>,
+        owner: &Owner,
+        after: Position,
+    ) -> OwnerSubscription {
+        self.of_owners.follow(source, owner.clone(), after)
     }
 
     pub(super) fn subscribe(&self, source: Arc<dyn Source>, after: Position) -> Subscription {

@@ -1,22 +1,29 @@
 //! Loading the world at a position: the newest snapshot, shard by shard on several threads, and a
-//! fold of the events behind it.
+//! fold of the events behind it, which are read meanwhile.
 //!
 //! A shard that is damaged is taken from an older snapshot, or from none, and the events behind
 //! that one are folded for it alone: damage costs only time.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use domain::{
-    aggregates::{Aggregates, CLUSTER_SHARD, Part, shard_of, shard_of_stream},
+    aggregates::{Aggregate, Aggregates, shard_of, shard_of_stream},
     event::Event,
-    log::{Owner, Position, Recorded, Stamp, StreamId},
+    log::{Owner, Position, Recorded, Stamp},
     units::Timestamp,
 };
+use futures_util::{StreamExt as _, stream};
 use tracing::warn;
 
 use super::{
     Error, READ_PAGE,
-    shards::{Decoded, SHARD_FORMAT, decode_shard},
+    dirty::{Dirty, note_owner},
+    shard_cache::ShardCache,
+    shard_read::{Found, members_of, read_shards},
+    shards::SHARD_FORMAT,
 };
 use crate::{
     event_store::{self, EventStore},
@@ -24,8 +31,12 @@ use crate::{
     world::World,
 };
 
-/// How many shards are read before a thread decodes them.
-const DECODED_TOGETHER: usize = 16;
+/// How many shards are read and decoded together.
+const READ_TOGETHER: usize = 16;
+/// How many of those are on their way at a time: some are read while others are decoded.
+const READS_MAX: usize = 4;
+/// How many events are read ahead while shards are decoded.
+const AHEAD_MAX: usize = 60_000;
 
 /// A loaded world, and what differs from the snapshot that it came from.
 #[derive(Debug)]
@@ -38,46 +49,6 @@ pub struct Loaded {
     pub dirty: Dirty,
 }
 
-/// What the next snapshot has to write.
-#[derive(Debug, Default)]
-pub struct Dirty {
-    /// By shard: the owners that have changed since it was written whole.
-    pub(super) since_whole: BTreeMap<u16, BTreeSet<Owner>>,
-    /// Shards with changes that no snapshot has yet.
-    pub(super) unsaved: BTreeSet<u16>,
-    /// Shards that are to be written whole.
-    pub(super) whole: BTreeSet<u16>,
-}
-
-impl Dirty {
-    /// Everything: nothing was saved yet.
-    #[must_use]
-    pub fn all() -> Self {
-        let whole = ShardId::all().map(ShardId::number).collect();
-        Self { whole, ..Self::default() }
-    }
-
-    pub(super) fn note(&mut self, owners: impl IntoIterator<Item = Owner>) {
-        for owner in owners {
-            let number = shard_of(&owner);
-            self.unsaved.insert(number);
-            if !self.whole.contains(&number) {
-                self.since_whole.entry(number).or_default().insert(owner);
-            }
-        }
-    }
-}
-
-/// Notes whom an event changed. The cluster's shard is written with every snapshot.
-pub(crate) fn note_owner(dirty: &mut HashSet<Owner>, recorded: &Recorded<Event>) {
-    match &recorded.stream {
-        StreamId::DesiredLrp(_) | StreamId::ActualLrp(_) | StreamId::Task(_) => {
-            dirty.insert(recorded.stream.owner());
-        }
-        StreamId::Cell(_) | StreamId::FreshnessDomain(_) | StreamId::Secrets(_) => {}
-    }
-}
-
 /// Loads the world at a position that the log has reached.
 ///
 /// # Errors
@@ -88,6 +59,16 @@ pub async fn load(
     snapshots: &dyn SnapshotStore,
     position: Position,
 ) -> Result<Loaded, Error> {
+    load_with(store, snapshots, &Arc::new(ShardCache::new(0)), position).await
+}
+
+/// As [`load`], with shards that were decoded before.
+pub(super) async fn load_with(
+    store: &dyn EventStore,
+    snapshots: &dyn SnapshotStore,
+    cache: &Arc<ShardCache>,
+    position: Position,
+) -> Result<Loaded, Error> {
     let failed = |source| Error::Snapshots { position, source };
     let log_failed = |source| Error::Log { position, source };
     let floor = store.pruned();
@@ -95,9 +76,16 @@ pub async fn load(
         return Err(log_failed(event_store::Error::Pruned { position, floor }));
     }
     let newest = snapshots.newest_at_or_before(position, SHARD_FORMAT).await.map_err(failed)?;
-    let mut based = match newest {
-        None => Based::nothing(),
-        Some(manifest) => Based::read(snapshots, manifest).await.map_err(failed)?,
+    let (mut based, ahead) = match newest {
+        None => (Based::nothing(), Vec::new()),
+        Some(manifest) => {
+            let from = manifest.position;
+            let (based, ahead) = tokio::join!(
+                Based::read(snapshots, cache, manifest),
+                read_ahead(store, from, position)
+            );
+            (based.map_err(failed)?, ahead.map_err(log_failed)?)
+        }
     };
     if based.oldest() < floor
         && let Some(state) = store.base().await.map_err(log_failed)?
@@ -106,10 +94,31 @@ pub async fn load(
         let aggregates = world.aggregates().clone();
         based = Based { aggregates, stamp: state.stamp, ..Based::nothing() };
     }
-    let owners = based.fold_to(store, position).await?;
+    let owners = based.fold_to(store, position, ahead).await?;
     let Based { aggregates, stamp, base, mut dirty, .. } = based;
     dirty.note(owners);
     Ok(Loaded { world: World::of(aggregates, stamp), base, dirty })
+}
+
+/// The events behind a position, up to another one or as many as are read ahead.
+async fn read_ahead(
+    store: &dyn EventStore,
+    after: Position,
+    until: Position,
+) -> Result<Vec<Recorded<Event>>, event_store::Error> {
+    let mut ahead: Vec<Recorded<Event>> = Vec::new();
+    let mut at = after;
+    while at < until && ahead.len() < AHEAD_MAX {
+        let page = store.read_all(at, page_limit(at, until)).await?;
+        let Some(last) = page.last() else { break };
+        at = last.position;
+        ahead.extend(page);
+    }
+    Ok(ahead)
+}
+
+fn page_limit(at: Position, until: Position) -> usize {
+    usize::try_from(until.0.saturating_sub(at.0)).unwrap_or(usize::MAX).min(READ_PAGE)
 }
 
 /// Aggregates whose shards may come from different snapshots.
@@ -121,8 +130,6 @@ struct Based {
     older: BTreeMap<u16, Position>,
     dirty: Dirty,
 }
-
-type Bytes = (u16, Option<Vec<u8>>, Option<Vec<u8>>);
 
 impl Based {
     fn nothing() -> Self {
@@ -137,66 +144,60 @@ impl Based {
 
     async fn read(
         snapshots: &dyn SnapshotStore,
+        cache: &Arc<ShardCache>,
         manifest: Manifest,
     ) -> Result<Self, snapshot::Error> {
-        let mut based = Self {
-            stamp: manifest.stamp(),
-            base: Some(manifest.position),
-            dirty: Dirty::default(),
-            ..Self::nothing()
-        };
-        let mut decoding = Vec::new();
+        let mut based =
+            Self { stamp: manifest.stamp(), base: Some(manifest.position), ..Self::nothing() };
+        let shards: Vec<ShardId> = ShardId::all().collect();
+        let together = shards.chunks(READ_TOGETHER);
+        let reads = together.map(|together| read_shards(snapshots, cache, &manifest, together));
+        let reads: Vec<_> = reads.collect();
+        let mut reads = stream::iter(reads).buffer_unordered(READS_MAX);
         let mut damaged = Vec::new();
-        let mut read: Vec<Bytes> = Vec::new();
-        for shard in ShardId::all() {
-            match bytes_of(snapshots, &manifest, shard).await? {
-                Some((None, None)) => {}
-                Some((whole, changes)) => read.push((shard.number(), whole, changes)),
-                None => damaged.push(shard.number()),
-            }
-            if read.len() >= DECODED_TOGETHER || shard.number() == CLUSTER_SHARD {
-                let together = std::mem::take(&mut read);
-                decoding.push(tokio::task::spawn_blocking(|| decode_all(together)));
-            }
-        }
-        for thread in decoding {
-            for (number, decoded) in thread.await.unwrap_or_default() {
+        while let Some(read) = reads.next().await {
+            for Found { number, decoded } in read? {
                 match decoded {
-                    Some((part, changed)) => based.add(number, part, changed),
+                    Some(decoded) => {
+                        based.aggregates.add(number, &decoded.part);
+                        based.dirty.is_written(number, &decoded);
+                    }
                     None => damaged.push(number),
                 }
             }
         }
-        // The cluster's shard is put in stream by stream, so what is in it must be known last.
         for number in damaged {
-            based.read_older(snapshots, &manifest, number).await?;
+            based.read_older(snapshots, cache, &manifest, number).await?;
         }
         Ok(based)
     }
 
-    fn add(&mut self, number: u16, part: Part, changed: BTreeSet<Owner>) {
-        self.aggregates.add(number, part);
-        if !changed.is_empty() {
-            self.dirty.since_whole.insert(number, changed);
-        }
-    }
-
-    /// Takes a damaged shard from the newest snapshot in which it is whole.
+    /// Takes a damaged shard from the newest snapshot in which it is whole. It is to be written
+    /// whole: nothing says that it is written at all.
     async fn read_older(
         &mut self,
         snapshots: &dyn SnapshotStore,
+        cache: &Arc<ShardCache>,
         damaged: &Manifest,
         number: u16,
     ) -> Result<(), snapshot::Error> {
         warn!(position = %damaged.position, shard = number,
             "A shard of a snapshot is damaged; an older one is taken, and more events are folded.");
-        self.dirty.whole.insert(number);
-        self.dirty.unsaved.insert(number);
-        let found = older_shard(snapshots, damaged.position, number).await?;
-        let since = found.as_ref().map_or(Position(0), |(manifest, _)| manifest.position);
-        self.older.insert(number, since);
-        if let Some((_, decoded)) = found {
-            self.aggregates.add(number, decoded.into_part());
+        let mut before = damaged.position.0.checked_sub(1).map(Position);
+        self.older.insert(number, Position(0));
+        let Some(shard) = ShardId::new(number) else { return Ok(()) };
+        while let Some(position) = before {
+            let found = snapshots.newest_at_or_before(position, SHARD_FORMAT).await?;
+            let Some(manifest) = found else { return Ok(()) };
+            let read = read_shards(snapshots, cache, &manifest, &[shard]).await?;
+            if let Some(decoded) = read.into_iter().find_map(|found| found.decoded) {
+                self.aggregates.add(number, &decoded.part);
+                self.older.insert(number, manifest.position);
+                return Ok(());
+            }
+            warn!(position = %manifest.position, shard = number,
+                "A shard of a snapshot is damaged.");
+            before = manifest.position.0.checked_sub(1).map(Position);
         }
         Ok(())
     }
@@ -207,19 +208,28 @@ impl Based {
         self.older.values().copied().min().map_or(base, |older| older.min(base))
     }
 
-    /// Folds the log up to a position, and says whom it changed behind the newest snapshot.
+    /// Folds the log up to a position, and says whom it changed behind the newest snapshot. `ahead`
+    /// are the first events behind that one, as far as they were read already.
     async fn fold_to(
         &mut self,
         store: &dyn EventStore,
         position: Position,
+        ahead: Vec<Recorded<Event>>,
     ) -> Result<HashSet<Owner>, Error> {
         let base = self.stamp.position;
         let mut at = self.oldest();
         let mut owners = HashSet::new();
+        let mut ahead = Some(ahead).filter(|ahead| !ahead.is_empty());
         while at < position {
-            let limit = usize::try_from(position.0 - at.0).unwrap_or(usize::MAX).min(READ_PAGE);
-            let page = store.read_all(at, limit).await;
-            let page = page.map_err(|source| Error::Log { position, source })?;
+            let first_ahead = ahead.as_ref().and_then(|ahead| ahead.first());
+            let page = if first_ahead.is_some_and(|first| first.position == at.next()) {
+                ahead.take().unwrap_or_default()
+            } else {
+                // Up to what was read ahead, which must not be folded twice.
+                let until = if at < base { base } else { position };
+                let page = store.read_all(at, page_limit(at, until)).await;
+                page.map_err(|source| Error::Log { position, source })?
+            };
             let Some(last) = page.last() else {
                 return Err(Error::AheadOfHead { position, head: at });
             };
@@ -249,65 +259,21 @@ impl Based {
     }
 }
 
-type WholeAndChanges = (Option<Vec<u8>>, Option<Vec<u8>>);
-
-/// A shard's bytes and those of the changes beside it; `None` when either is damaged.
-async fn bytes_of(
-    snapshots: &dyn SnapshotStore,
-    manifest: &Manifest,
-    shard: ShardId,
-) -> Result<Option<WholeAndChanges>, snapshot::Error> {
-    let mut read = [None, None];
-    for (bytes, shard) in read.iter_mut().zip([shard, shard.changes()]) {
-        *bytes = match snapshots.load_shard(manifest, shard).await {
-            Ok(bytes) => bytes,
-            Err(snapshot::Error::ShardDamaged { .. }) => return Ok(None),
-            Err(failure) => return Err(failure),
-        };
-    }
-    let [whole, changes] = read;
-    Ok(Some((whole, changes)))
-}
-
-/// A shard's number, and what was in it: the owners are those that its changes are about.
-type DecodedShard = (u16, Option<(Part, BTreeSet<Owner>)>);
-
-fn decode_all(read: Vec<Bytes>) -> Vec<DecodedShard> {
-    let decoded = read.into_iter().map(|(number, whole, changes)| {
-        let decoded = decode_shard(whole.as_deref(), changes.as_deref()).map(|mut decoded| {
-            let changed = std::mem::take(&mut decoded.changed);
-            (decoded.into_part(), changed)
-        });
-        (number, decoded.ok())
-    });
-    decoded.collect()
-}
-
-/// A shard in the newest snapshot before a position in which it is whole.
-async fn older_shard(
-    snapshots: &dyn SnapshotStore,
-    before: Position,
-    number: u16,
-) -> Result<Option<(Manifest, Decoded)>, snapshot::Error> {
-    let Some(older) = before.0.checked_sub(1) else { return Ok(None) };
-    shard_at(snapshots, Position(older), number).await
-}
-
-/// A shard in the newest snapshot at or before a position in which it is whole.
-pub(super) async fn shard_at(
+/// What an owner had in the newest snapshot at or before a position in which its shard is whole,
+/// and where that one is.
+pub(super) async fn owner_at(
     snapshots: &dyn SnapshotStore,
     position: Position,
-    number: u16,
-) -> Result<Option<(Manifest, Decoded)>, snapshot::Error> {
+    owner: &Owner,
+) -> Result<Option<(Position, Vec<Aggregate>)>, snapshot::Error> {
+    let number = shard_of(owner);
     let Some(shard) = ShardId::new(number) else { return Ok(None) };
     let mut before = Some(position);
     while let Some(position) = before {
         let found = snapshots.newest_at_or_before(position, SHARD_FORMAT).await?;
         let Some(manifest) = found else { return Ok(None) };
-        if let Some((whole, changes)) = bytes_of(snapshots, &manifest, shard).await?
-            && let Ok(decoded) = decode_shard(whole.as_deref(), changes.as_deref())
-        {
-            return Ok(Some((manifest, decoded)));
+        if let Some(members) = members_of(snapshots, &manifest, shard, owner).await? {
+            return Ok(Some((manifest.position, members)));
         }
         warn!(position = %manifest.position, shard = number, "A shard of a snapshot is damaged.");
         before = manifest.position.0.checked_sub(1).map(Position);

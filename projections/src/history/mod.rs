@@ -3,10 +3,15 @@
 //! The present and the past go through the same fold, so they answer the same questions.
 
 pub mod changes;
+mod definitions;
+mod dirty;
 pub mod fields;
 mod load;
+mod open_worlds;
 mod playback;
 pub mod predicate;
+mod shard_cache;
+mod shard_read;
 mod shards;
 mod snapshotter;
 mod stepper;
@@ -14,17 +19,14 @@ mod stepper;
 mod tests;
 pub mod views;
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use domain::{
-    aggregates::{Aggregate, shard_of},
+    aggregates::Aggregate,
     log::{Owner, Position, Stamp},
     units::Timestamp,
 };
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::{
     event_store::{self, EventStore, Filter, Order},
@@ -32,15 +34,21 @@ use crate::{
     world::World,
 };
 
-pub(crate) use load::note_owner;
-pub use load::{Dirty, Loaded, load};
+pub use dirty::Dirty;
+pub(crate) use dirty::note_owner;
+use load::load_with;
+pub use load::{Loaded, load};
+use open_worlds::OpenWorlds;
 pub use playback::Playback;
+use shard_cache::ShardCache;
 pub use shards::{SHARD_FORMAT, ShardError, decode, encode};
 pub use snapshotter::{SPACING_EVENTS, Snapshotter};
 pub use stepper::{Step, Stepper};
 
-/// How many past worlds are kept open.
-const OPEN_WORLDS_MAX: usize = 8;
+/// How many bytes of past worlds are kept open, about.
+const OPEN_BYTES_MAX: usize = 1 << 30;
+/// How many bytes of decoded shards are kept for the next questions, about.
+const CACHE_BYTES_MAX: usize = 512 << 20;
 /// How many past worlds are loaded at a time; whoever asks for one more waits.
 const LOADS_MAX: usize = 2;
 const READ_PAGE: usize = 5000;
@@ -99,15 +107,13 @@ pub async fn newest_passed_over(
     Ok(newest.filter(|newest| Some(*newest) > base))
 }
 
-/// A past world that is open or being loaded: the first who asks loads it, the others wait.
-type Slot = Arc<OnceCell<Arc<World>>>;
-
 /// Opens past worlds, and keeps the last few open.
 #[derive(Debug)]
 pub struct History {
     store: Arc<dyn EventStore>,
     snapshots: Arc<dyn SnapshotStore>,
-    open: Mutex<VecDeque<(Position, Slot)>>,
+    open: OpenWorlds,
+    cache: Arc<ShardCache>,
     loads: Semaphore,
 }
 
@@ -115,8 +121,9 @@ impl History {
     /// A history over a log and its snapshots.
     #[must_use]
     pub fn new(store: Arc<dyn EventStore>, snapshots: Arc<dyn SnapshotStore>) -> Self {
-        let loads = Semaphore::new(LOADS_MAX);
-        Self { store, snapshots, open: Mutex::new(VecDeque::new()), loads }
+        let open = OpenWorlds::new(OPEN_BYTES_MAX);
+        let cache = Arc::new(ShardCache::new(CACHE_BYTES_MAX));
+        Self { store, snapshots, open, cache, loads: Semaphore::new(LOADS_MAX) }
     }
 
     /// The position that an instant stands for.
@@ -143,14 +150,19 @@ impl History {
     /// When the instant is ahead of the head, or log or snapshots cannot be read.
     pub async fn at(&self, instant: Instant) -> Result<Arc<World>, Error> {
         let position = self.position_of(instant).await?;
-        let slot = self.slot(position);
-        let world = slot.get_or_try_init(|| async {
+        let slot = self.open.slot(position);
+        let opened = slot.get_or_try_init(|| async {
             // Never closed, so there is always a permit to wait for.
             let _permit = self.loads.acquire().await.ok();
-            let loaded = load(self.store.as_ref(), self.snapshots.as_ref(), position).await?;
-            Ok(Arc::new(loaded.world))
+            let (store, snapshots) = (self.store.as_ref(), self.snapshots.as_ref());
+            let world = load_with(store, snapshots, &self.cache, position).await?.world;
+            let bytes = world.aggregates().bytes();
+            Ok::<_, Error>((Arc::new(world), bytes))
         });
-        world.await.map(Arc::clone)
+        let world = opened.await.map(|(world, _)| Arc::clone(world))?;
+        drop(slot);
+        self.open.trim();
+        Ok(world)
     }
 
     /// The newest snapshot at or before a position; `None` when there is none.
@@ -185,7 +197,7 @@ impl History {
         if !owners.iter().all(is_own) {
             return self.at(Instant::Position(position)).await;
         }
-        if let Some(world) = self.opened(position) {
+        if let Some(world) = self.open.opened(position) {
             return Ok(world);
         }
         let mut members = Vec::new();
@@ -198,18 +210,14 @@ impl History {
 
     async fn members_at(&self, owner: &Owner, position: Position) -> Result<Vec<Aggregate>, Error> {
         let log_error = |source| Error::Log { position, source };
-        let found = load::shard_at(self.snapshots.as_ref(), position, shard_of(owner)).await;
+        let found = load::owner_at(self.snapshots.as_ref(), position, owner).await;
         let found = found.map_err(|source| Error::Snapshots { position, source })?;
-        let (mut after, members) = match found {
-            None => (Position(0), Vec::new()),
-            Some((manifest, decoded)) => (manifest.position, decoded.members),
-        };
+        let (mut after, members) = found.unwrap_or_default();
         if after < self.store.pruned() {
             // What was pruned is known only from the base state, which is whole.
             let whole = self.at(Instant::Position(position)).await?;
             return Ok(whole.aggregates().of_owner(owner));
         }
-        let members = members.into_iter().filter(|it| it.stream().owner() == *owner);
         let start = Stamp { position: after, recorded_at: Timestamp(0) };
         let mut world = World::from_aggregates(members, start);
         let filter =
@@ -233,12 +241,6 @@ impl History {
         Ok(found.first().map_or(Timestamp(0), |recorded| recorded.recorded_at))
     }
 
-    /// A world that is open already.
-    fn opened(&self, position: Position) -> Option<Arc<World>> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.iter().find(|(of, _)| *of == position).and_then(|(_, slot)| slot.get().cloned())
-    }
-
     /// Goes on from the world at an instant, event by event.
     ///
     /// # Errors
@@ -246,24 +248,6 @@ impl History {
     pub async fn playback(&self, from: Instant) -> Result<Playback, Error> {
         let world = self.at(from).await?;
         Ok(Playback::new(Arc::clone(&self.store), world.without_views()))
-    }
-
-    fn slot(&self, position: Position) -> Slot {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, slot)) = open.iter().find(|(of, _)| *of == position) {
-            return Arc::clone(slot);
-        }
-        // What could not be loaded goes; what somebody loads or waits for stays.
-        let is_in_use = |slot: &Slot| Arc::strong_count(slot) > 1;
-        open.retain(|(_, slot)| slot.initialized() || is_in_use(slot));
-        if open.len() >= OPEN_WORLDS_MAX
-            && let Some(oldest) = open.iter().position(|(_, slot)| !is_in_use(slot))
-        {
-            open.remove(oldest);
-        }
-        let slot = Slot::default();
-        open.push_back((position, Arc::clone(&slot)));
-        slot
     }
 }
 

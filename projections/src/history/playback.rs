@@ -2,22 +2,29 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use domain::{event::Event, log::Recorded};
+use domain::{
+    event::Event,
+    log::{Position, Recorded},
+};
 
 use super::{Error, READ_PAGE};
-use crate::{event_store::EventStore, world::World};
+use crate::{
+    event_store::{EventStore, ReadAhead},
+    world::World,
+};
 
 /// A world on its way through the log.
 #[derive(Debug)]
 pub struct Playback {
-    store: Arc<dyn EventStore>,
+    log: ReadAhead<'static>,
     world: World,
     read: VecDeque<Recorded<Event>>,
 }
 
 impl Playback {
     pub(super) fn new(store: Arc<dyn EventStore>, world: World) -> Self {
-        Self { store, world, read: VecDeque::new() }
+        let log = ReadAhead::new(store, world.position(), Position(u64::MAX), READ_PAGE);
+        Self { log, world, read: VecDeque::new() }
     }
 
     /// The world after the events that were played.
@@ -34,7 +41,7 @@ impl Playback {
     pub async fn step(&mut self) -> Result<Option<Recorded<Event>>, Error> {
         if self.read.is_empty() {
             let position = self.world.position();
-            let page = self.store.read_all(position, READ_PAGE).await;
+            let page = self.log.page().await;
             self.read = page.map_err(|source| Error::Log { position, source })?.into();
         }
         let Some(recorded) = self.read.pop_front() else { return Ok(None) };

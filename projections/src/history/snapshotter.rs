@@ -3,17 +3,20 @@
 //! The world is locked only while its aggregates are copied, which shares them; they are encoded
 //! on another thread, and the fold goes on beside it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use domain::{
-    aggregates::{Aggregates, CLUSTER_SHARD},
+    aggregates::Aggregates,
+    bbs::held_definition::HeldDefinition,
     log::{Owner, Position, Stamp},
 };
 use tracing::{info, warn};
 
 use super::{
     Dirty,
-    shards::{SHARD_FORMAT, ShardError, encode_changes, encode_whole},
+    definitions::DefinitionPack,
+    dirty::{Planned, Standing, Written},
+    shards::{Packs, SHARD_FORMAT, ShardError, definitions_in, encode_changes, encode_whole},
     stamp_of,
 };
 use crate::{
@@ -24,8 +27,9 @@ use crate::{
 /// A snapshot is taken after this many events: a start or a look at the past folds no more.
 pub const SPACING_EVENTS: u64 = 40_000;
 
-/// A shard is written whole again when one in this many of its owners has changed.
-const WHOLE_AT_ONE_IN: usize = 4;
+/// The first pack of definitions is written anew when those beside it are more than one in this
+/// many of those in it.
+const FIRST_PACK_ANEW_AT_ONE_IN: usize = 4;
 
 /// Takes snapshots of the present world.
 #[derive(Debug)]
@@ -75,37 +79,30 @@ impl Snapshotter {
         {
             return;
         }
-        let plan = plan(&self.dirty, &aggregates);
-        let encoding =
-            plan.iter().map(|(number, written)| (*number, written.clone())).collect::<Vec<_>>();
-        let encoded = tokio::task::spawn_blocking(move || encode(&aggregates, encoding)).await;
-        let dirty = match encoded {
-            Ok(Ok(dirty)) => dirty,
-            Ok(Err(failure)) => {
-                warn!(error = %failure, "A snapshot could not be encoded.");
-                return;
-            }
+        let plan = self.dirty.plan(&aggregates, stamp.position.0 / SPACING_EVENTS);
+        let encoded = tokio::task::spawn_blocking(move || encode_all(&aggregates, plan)).await;
+        match encoded {
+            Ok(Ok(encoded)) => self.write(stamp, encoded).await,
+            Ok(Err(failure)) => warn!(error = %failure, "A snapshot could not be encoded."),
             Err(failure) => {
                 warn!(error = %failure, "The encoding of a snapshot ended too early.");
-                return;
             }
-        };
-        self.write(stamp, plan, dirty).await;
+        }
     }
 
-    async fn write(&mut self, stamp: Stamp, plan: Vec<Planned>, dirty: Vec<(ShardId, Vec<u8>)>) {
+    async fn write(&mut self, stamp: Stamp, encoded: Vec<Encoded>) {
+        let mut dirty = Vec::new();
+        let mut standing = Vec::new();
+        for Encoded { number, shards, standing: stands } in encoded {
+            dirty.extend(shards);
+            standing.push((number, stands));
+        }
         let (shards, bytes) = (dirty.len(), dirty.iter().map(|(_, it)| it.len()).sum::<usize>());
         let snapshot = NewSnapshot { stamp, format_version: SHARD_FORMAT, base: self.base, dirty };
         match self.snapshots.save(snapshot).await {
             Ok(_) => {
                 info!(position = %stamp.position, shards, bytes, "Took a snapshot.");
-                self.dirty.unsaved.clear();
-                for (number, written) in plan {
-                    if matches!(written, Written::Whole) {
-                        self.dirty.whole.remove(&number);
-                        self.dirty.since_whole.remove(&number);
-                    }
-                }
+                self.dirty.are_saved(standing);
                 self.base = Some(stamp.position);
                 self.newest = self.base;
             }
@@ -123,54 +120,82 @@ impl Snapshotter {
     }
 }
 
-type Planned = (u16, Written);
-
-/// How a shard is written.
-#[derive(Debug, Clone)]
-enum Written {
-    /// Whole, and nothing beside it.
-    Whole,
-    /// What these owners have, beside what was written whole before.
-    Changes(BTreeSet<Owner>),
+/// What is written of one shard, and what stands of it then.
+struct Encoded {
+    number: u16,
+    /// No bytes: it is empty.
+    shards: Vec<(ShardId, Vec<u8>)>,
+    standing: Standing,
 }
 
-/// What is written of each shard that has changed, and of the cluster's, which always has.
-fn plan(dirty: &Dirty, aggregates: &Aggregates) -> Vec<Planned> {
-    let mut plan: Vec<Planned> = dirty.whole.iter().map(|it| (*it, Written::Whole)).collect();
-    for number in dirty.unsaved.difference(&dirty.whole) {
-        let changed = dirty.since_whole.get(number);
-        let count = changed.map_or(0, BTreeSet::len);
-        let written = match changed {
-            Some(owners) if count * WHOLE_AT_ONE_IN < aggregates.owners_in(*number) => {
-                Written::Changes(owners.clone())
-            }
-            Some(_) | None => Written::Whole,
-        };
-        plan.push((*number, written));
-    }
-    if !dirty.whole.contains(&CLUSTER_SHARD) {
-        plan.push((CLUSTER_SHARD, Written::Whole));
-    }
-    plan
+fn encode_all(aggregates: &Aggregates, plan: Vec<Planned>) -> Result<Vec<Encoded>, ShardError> {
+    plan.into_iter().map(|planned| encode_one(aggregates, planned)).collect()
 }
 
-fn encode(
-    aggregates: &Aggregates,
-    plan: Vec<Planned>,
-) -> Result<Vec<(ShardId, Vec<u8>)>, ShardError> {
+fn encode_one(aggregates: &Aggregates, planned: Planned) -> Result<Encoded, ShardError> {
+    let Planned { number, written, mut standing } = planned;
     let mut shards = Vec::new();
-    for (number, written) in plan {
-        let Some(shard) = ShardId::new(number) else { continue };
-        match written {
-            Written::Whole => {
-                shards.push((shard, encode_whole(aggregates, number)?));
-                // No bytes: nothing has changed since.
-                shards.push((shard.changes(), Vec::new()));
-            }
-            Written::Changes(owners) => {
-                shards.push((shard.changes(), encode_changes(aggregates, &owners)?));
+    let Some(shard) = ShardId::new(number) else {
+        return Ok(Encoded { number, shards, standing });
+    };
+    match written {
+        Written::Whole => {
+            shards.push((shard, encode_whole(aggregates, number)?));
+            shards.extend(shard.changes().map(|changes| (changes, Vec::new())));
+            (standing.changes, standing.changed_owners) = (0, 0);
+            let definitions = definitions_in(aggregates, number, |_| true);
+            encode_definitions(shard, &definitions, &mut standing, &mut shards)?;
+        }
+        Written::Changes(owners) => {
+            let next = shard.changes().nth(usize::from(standing.changes));
+            let bytes = encode_changes(aggregates, &owners)?;
+            shards.extend(next.map(|changes| (changes, bytes)));
+            standing.changes += 1;
+            standing.changed_owners += owners.len();
+            if owners.iter().any(|owner| is_new_definition(aggregates, owner, &standing.packs)) {
+                let definitions = definitions_in(aggregates, number, |_| true);
+                encode_definitions(shard, &definitions, &mut standing, &mut shards)?;
             }
         }
     }
-    Ok(shards)
+    Ok(Encoded { number, shards, standing })
+}
+
+fn is_new_definition(aggregates: &Aggregates, owner: &Owner, packs: &Packs) -> bool {
+    let Owner::Process(process_guid) = owner else { return false };
+    let lrp = aggregates.desired_lrp(process_guid);
+    lrp.is_some_and(|lrp| !packs.hold(&lrp.definition_digest))
+}
+
+/// Writes definitions that are in no pack yet: beside the first pack, or as a new first one when
+/// much of that one is of no use any more.
+fn encode_definitions(
+    shard: ShardId,
+    definitions: &[HeldDefinition],
+    standing: &mut Standing,
+    shards: &mut Vec<(ShardId, Vec<u8>)>,
+) -> Result<(), ShardError> {
+    let packs = &standing.packs;
+    let (first, later) = (packs.first.as_deref(), packs.later.as_deref());
+    let is_in = |pack: Option<&DefinitionPack>, it: &HeldDefinition| {
+        pack.is_some_and(|pack| pack.place(&it.digest()).is_some())
+    };
+    let missing = definitions.iter().filter(|it| !is_in(first, it) && !is_in(later, it)).count();
+    let beside = definitions.iter().filter(|it| !is_in(first, it)).count();
+    let of_use = definitions.len() - beside;
+    let first_is_poor = beside * FIRST_PACK_ANEW_AT_ONE_IN > of_use
+        || first.is_some_and(|first| first.len() > of_use * 2);
+    if first_is_poor {
+        let (bytes, pack) = DefinitionPack::write(definitions)?;
+        shards.push((shard.definitions(), bytes));
+        shards.push((shard.later_definitions(), Vec::new()));
+        standing.packs = Packs { first: Some(Arc::new(pack)), later: None };
+    } else if missing > 0 {
+        let beside: Vec<HeldDefinition> =
+            definitions.iter().filter(|it| !is_in(first, it)).cloned().collect();
+        let (bytes, pack) = DefinitionPack::write(&beside)?;
+        shards.push((shard.later_definitions(), bytes));
+        standing.packs.later = Some(Arc::new(pack));
+    }
+    Ok(())
 }

@@ -4,6 +4,7 @@ use domain::{
     event::Event,
     id::CommandId,
     log::{Actor, ActorKind, Incarnation, Recorded},
+    sealed::Digest,
     testing::{Dice, given},
 };
 
@@ -36,7 +37,7 @@ fn batch(recorded: &Recorded<Event>) -> Batch {
         lease: None,
         events: vec![NewEvent {
             stream: recorded.stream.clone(),
-            event: recorded.event.clone(),
+            event: recorded.event.clone().into(),
             actor: Actor { kind: ActorKind::Cell, name: "cell-1".into(), via: "test".into() },
             correlation: command_id.clone(),
             command_id,
@@ -71,6 +72,20 @@ async fn every_start_and_every_past_is_the_same_as_a_whole_fold() {
     }
 }
 
+#[tokio::test]
+async fn a_view_that_was_kept_up_is_the_same_as_one_that_was_filled() {
+    for seed in 0..10 {
+        let mut kept_up = World::empty();
+        kept_up.fill_views();
+        for recorded in random_log(seed).await.read_all(Position(0), 10_000).await.unwrap() {
+            kept_up.apply(&recorded);
+            let filled = kept_up.without_views();
+            assert!(kept_up.has_views() && !filled.has_views());
+            assert_eq!(kept_up.content(), filled.content(), "seed {seed}: {recorded:?}");
+        }
+    }
+}
+
 async fn take_snapshot(snapshots: &Arc<dyn SnapshotStore>, loaded: Loaded) {
     // Followed on an empty log: only the snapshotter's own work is looked at here.
     let empty = MemoryStore::new(MemoryLog::new(Incarnation(uuid::Uuid::from_u128(2))));
@@ -85,7 +100,7 @@ async fn few_pasts_are_loaded_at_a_time_and_each_once() {
     let history = History::new(store, Arc::new(MemorySnapshotStore::default()));
     let asked = Instant::Position(Position(3));
     let others_load = history.loads.acquire_many(u32::try_from(LOADS_MAX).unwrap()).await.unwrap();
-    let is_loaded = || history.slot(Position(3)).initialized();
+    let is_loaded = || history.open.slot(Position(3)).initialized();
     let others_end = async {
         tokio::task::yield_now().await;
         assert!(!is_loaded(), "it waits for its turn");
@@ -97,7 +112,7 @@ async fn few_pasts_are_loaded_at_a_time_and_each_once() {
     assert!(Arc::ptr_eq(&one.unwrap(), &other.unwrap()), "it is loaded once");
     for position in 1..20 {
         history.at(Instant::Position(Position(position))).await.unwrap();
-        assert!(history.open.lock().unwrap().len() <= OPEN_WORLDS_MAX);
+        assert!(history.open.len() <= open_worlds::OPEN_WORLDS_MAX);
     }
     assert!(!is_loaded(), "the oldest has given way");
 }
@@ -227,13 +242,17 @@ async fn a_snapshot_of_another_format_is_passed_over_and_that_is_known() {
     assert_eq!(passed_over(Position(11), loaded.base).await.unwrap(), None);
 }
 
-/// Snapshots of which one shard is damaged, in a way that the store sees or does not see.
+/// Snapshots of which some bytes are damaged.
 #[derive(Debug)]
 struct Damaged {
     kept: Arc<dyn SnapshotStore>,
-    newest: Position,
-    shard: u16,
-    is_seen: bool,
+    damage: Damage,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Damage {
+    Missing(Digest),
+    Altered(Digest),
 }
 
 #[async_trait::async_trait]
@@ -250,18 +269,17 @@ impl SnapshotStore for Damaged {
         self.kept.newest_at_or_before(position, format_version).await
     }
 
-    async fn load_shard(
-        &self,
-        manifest: &snapshot::Manifest,
-        shard: snapshot::ShardId,
-    ) -> Result<Option<Vec<u8>>, snapshot::Error> {
-        if manifest.position < self.newest || shard.number() != self.shard {
-            return self.kept.load_shard(manifest, shard).await;
+    async fn blobs(&self, digests: &[Digest]) -> Result<Vec<Vec<u8>>, snapshot::Error> {
+        let mut read = self.kept.blobs(digests).await?;
+        match self.damage {
+            Damage::Missing(gone) => read.retain(|bytes| Digest::of(bytes) != gone),
+            Damage::Altered(altered) => {
+                for bytes in read.iter_mut().filter(|bytes| Digest::of(bytes) == altered) {
+                    bytes[0] ^= 1;
+                }
+            }
         }
-        if self.is_seen {
-            return Err(snapshot::Error::ShardDamaged { position: manifest.position, shard });
-        }
-        Ok(Some(b"of another format".to_vec()))
+        Ok(read)
     }
 
     async fn positions(&self) -> Result<Vec<Position>, snapshot::Error> {
@@ -274,29 +292,63 @@ async fn any_damaged_shard_costs_only_time() {
     let store = random_log(7).await;
     let head = store.head().await.unwrap().position;
     let kept: Arc<dyn SnapshotStore> = Arc::new(MemorySnapshotStore::default());
-    let newest = Position(head.0 * 2 / 3);
-    for position in [Position(head.0 / 3), newest] {
+    for position in [Position(head.0 / 3), Position(head.0 * 2 / 3)] {
         let loaded = load(store.as_ref(), kept.as_ref(), position).await.unwrap();
         take_snapshot(&kept, loaded).await;
     }
     let none = MemorySnapshotStore::default();
     let whole = load(store.as_ref(), &none, head).await.unwrap().world;
     let manifest = kept.newest_at_or_before(head, SHARD_FORMAT).await.unwrap().unwrap();
-    for shard in manifest.shards.keys() {
-        for is_seen in [true, false] {
-            let snapshots =
-                Damaged { kept: Arc::clone(&kept), newest, shard: shard.number(), is_seen };
+    for (shard, digest) in &manifest.shards {
+        for damage in [Damage::Missing(*digest), Damage::Altered(*digest)] {
+            let snapshots = Damaged { kept: Arc::clone(&kept), damage };
 
             let loaded = load(store.as_ref(), &snapshots, head).await.unwrap();
 
-            assert_eq!(loaded.world.content(), whole.content(), "without shard {shard}");
-            assert!(
-                loaded
-                    .dirty
-                    .whole
-                    .contains(&(shard.number() % (domain::aggregates::CLUSTER_SHARD + 1)))
-            );
+            assert_eq!(loaded.world.content(), whole.content(), "{damage:?} of shard {shard}");
+            assert!(loaded.dirty.whole().any(|it| it == shard.whole_number()), "shard {shard}");
         }
+    }
+}
+
+/// A kept snapshot with all that is in it, and other bytes in place of one shard's.
+async fn copy(
+    kept: &dyn SnapshotStore,
+    position: Position,
+    altered: Option<snapshot::ShardId>,
+) -> snapshot::NewSnapshot {
+    let manifest = kept.newest_at_or_before(position, SHARD_FORMAT).await.unwrap().unwrap();
+    let mut dirty = Vec::new();
+    for shard in manifest.shards.keys() {
+        let bytes = kept.load_shard(&manifest, *shard).await.unwrap().unwrap();
+        let is_altered = altered == Some(*shard);
+        dirty.push((*shard, if is_altered { b"what nobody writes".to_vec() } else { bytes }));
+    }
+    let (stamp, format_version) = (manifest.stamp(), SHARD_FORMAT);
+    snapshot::NewSnapshot { stamp, format_version, base: None, dirty }
+}
+
+#[tokio::test]
+async fn bytes_of_the_right_digest_that_mean_nothing_cost_only_time() {
+    let store = random_log(7).await;
+    let head = store.head().await.unwrap().position;
+    let (first, newest) = (Position(head.0 / 3), Position(head.0 * 2 / 3));
+    let kept: Arc<dyn SnapshotStore> = Arc::new(MemorySnapshotStore::default());
+    for position in [first, newest] {
+        take_snapshot(&kept, load(store.as_ref(), kept.as_ref(), position).await.unwrap()).await;
+    }
+    let none = MemorySnapshotStore::default();
+    let whole = load(store.as_ref(), &none, head).await.unwrap().world;
+    let manifest = kept.newest_at_or_before(head, SHARD_FORMAT).await.unwrap().unwrap();
+    for shard in manifest.shards.keys() {
+        let odd = MemorySnapshotStore::default();
+        odd.save(copy(kept.as_ref(), first, None).await).await.unwrap();
+        odd.save(copy(kept.as_ref(), head, Some(*shard)).await).await.unwrap();
+
+        let loaded = load(store.as_ref(), &odd, head).await.unwrap();
+
+        assert_eq!(loaded.world.content(), whole.content(), "shard {shard}");
+        assert!(loaded.dirty.whole().any(|it| it == shard.whole_number()), "shard {shard}");
     }
 }
 
@@ -332,12 +384,12 @@ async fn one_owner_and_a_playback_show_what_the_whole_shows() {
     assert_eq!(played.world().content(), whole.content());
 }
 
-#[tokio::test]
-async fn a_snapshot_of_changes_gives_what_was_saved() {
+/// A log of the first events of a workload.
+async fn workload(seed: u64, lrps: u32, events: usize) -> Arc<dyn EventStore> {
     let store = MemoryStore::new(MemoryLog::new(Incarnation(uuid::Uuid::from_u128(1))));
-    let shape = domain::workload::Shape { seed: 4, lrps: 3000 };
-    let mut workload = domain::workload::Workload::new(shape);
-    for _ in 0..24 {
+    let shape = domain::workload::Shape { seed, lrps };
+    let mut workload = domain::workload::Workload::new(shape).take(events).peekable();
+    while workload.peek().is_some() {
         let events: Vec<Recorded<Event>> = workload.by_ref().take(1000).collect();
         let recorded_at = events.last().unwrap().recorded_at;
         let mut batch = batch(events.first().unwrap());
@@ -345,7 +397,12 @@ async fn a_snapshot_of_changes_gives_what_was_saved() {
         batch.events = events.iter().map(|it| self::batch(it).events.remove(0)).collect();
         store.append(batch).await.unwrap();
     }
-    let store: Arc<dyn EventStore> = Arc::new(store);
+    Arc::new(store)
+}
+
+#[tokio::test]
+async fn a_snapshot_of_changes_gives_what_was_saved() {
+    let store = workload(4, 3000, 24_000).await;
     let kept: Arc<dyn SnapshotStore> = Arc::new(MemorySnapshotStore::default());
     let mut with_changes = 0;
     for position in [18_000, 18_300, 18_700, 24_000].map(Position) {
@@ -353,11 +410,77 @@ async fn a_snapshot_of_changes_gives_what_was_saved() {
         take_snapshot(&kept, loaded).await;
         let manifest = kept.newest_at_or_before(position, SHARD_FORMAT).await.unwrap().unwrap();
         assert_eq!(manifest.position, position);
-        with_changes += manifest.shards.keys().filter(|it| it.changes() == **it).count();
+        let changes: Vec<_> = snapshot::ShardId::all().flat_map(|it| it.changes()).collect();
+        with_changes += manifest.shards.keys().filter(|it| changes.contains(it)).count();
         let none = MemorySnapshotStore::default();
         let whole = load(store.as_ref(), &none, position).await.unwrap();
         let loaded = load(store.as_ref(), kept.as_ref(), position).await.unwrap();
         assert_eq!(loaded.world.content(), whole.world.content(), "at {position}");
     }
     assert!(with_changes > 50, "changes are written beside {with_changes} shards");
+}
+
+/// Counts what is read of snapshots.
+#[derive(Debug)]
+struct Counting {
+    kept: Arc<dyn SnapshotStore>,
+    read: std::sync::atomic::AtomicUsize,
+}
+
+impl Counting {
+    fn take(&self) -> usize {
+        self.read.swap(0, std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+#[async_trait::async_trait]
+impl SnapshotStore for Counting {
+    async fn save(
+        &self,
+        new: snapshot::NewSnapshot,
+    ) -> Result<snapshot::Manifest, snapshot::Error> {
+        self.kept.save(new).await
+    }
+
+    async fn newest_at_or_before(
+        &self,
+        position: Position,
+        format_version: u32,
+    ) -> Result<Option<snapshot::Manifest>, snapshot::Error> {
+        self.kept.newest_at_or_before(position, format_version).await
+    }
+
+    async fn blobs(&self, digests: &[Digest]) -> Result<Vec<Vec<u8>>, snapshot::Error> {
+        self.read.fetch_add(digests.len(), std::sync::atomic::Ordering::Relaxed);
+        self.kept.blobs(digests).await
+    }
+
+    async fn positions(&self) -> Result<Vec<Position>, snapshot::Error> {
+        self.kept.positions().await
+    }
+}
+
+#[tokio::test]
+async fn worlds_near_each_other_read_what_they_have_in_common_once() {
+    let store = workload(4, 300, 6_000).await;
+    let kept: Arc<dyn SnapshotStore> = Arc::new(MemorySnapshotStore::default());
+    for position in [4_000, 4_100].map(Position) {
+        take_snapshot(&kept, load(store.as_ref(), kept.as_ref(), position).await.unwrap()).await;
+    }
+    let counting = Arc::new(Counting { kept, read: Default::default() });
+    let history = History::new(Arc::clone(&store), Arc::clone(&counting) as Arc<dyn SnapshotStore>);
+    let at = async |position| history.at(Instant::Position(Position(position))).await.unwrap();
+
+    let (first, all) = (at(4_050).await, counting.take());
+    let (second, again) = (at(4_060).await, counting.take());
+    let (third, changed) = (at(4_150).await, counting.take());
+
+    assert!(all > 300, "{all} shards are read");
+    assert_eq!(again, 0, "the same snapshot is read once");
+    assert!((1..all).contains(&changed), "of the next one what differs: {changed} of {all}");
+    for world in [first, second, third] {
+        let none = MemorySnapshotStore::default();
+        let whole = load(store.as_ref(), &none, world.position()).await.unwrap();
+        assert_eq!(world.content(), whole.world.content());
+    }
 }

@@ -11,9 +11,13 @@ use domain::{
 
 use super::{Error, NewSnapshot, SHARD_BYTES_MAX};
 
-/// How many shards there are: the whole ones of the aggregates, and for each of them one of what
-/// differs from it. Stored snapshots rest on it: another number is another format.
-pub const SHARDS: u16 = 2 * WHOLE;
+/// How many shards there are: the whole ones of the aggregates, and beside each of them those of
+/// what has changed in it since, and those of its definitions. Stored snapshots rest on it: another
+/// number is another format.
+pub const SHARDS: u16 = WHOLE * (1 + CHANGES_MAX + 2);
+
+/// How many shards of changes there may be beside a whole one.
+pub const CHANGES_MAX: u16 = 6;
 
 const WHOLE: u16 = CLUSTER_SHARD + 1;
 
@@ -33,10 +37,30 @@ impl ShardId {
         (0..WHOLE).map(Self)
     }
 
-    /// The shard beside a whole one that holds what has changed in it since.
+    /// The shards beside a whole one of what has changed since, the oldest changes first.
+    pub fn changes(self) -> impl Iterator<Item = Self> + use<> {
+        (1..=CHANGES_MAX).map(move |nth| self.beside(nth))
+    }
+
+    /// The shard beside a whole one of its definitions.
     #[must_use]
-    pub fn changes(self) -> Self {
-        Self(self.0 % WHOLE + WHOLE)
+    pub fn definitions(self) -> Self {
+        self.beside(1 + CHANGES_MAX)
+    }
+
+    /// The shard beside that of definitions of those that came later.
+    #[must_use]
+    pub fn later_definitions(self) -> Self {
+        self.beside(2 + CHANGES_MAX)
+    }
+
+    /// A whole shard and all that stands beside it.
+    pub fn family(self) -> impl Iterator<Item = Self> + use<> {
+        (0..SHARDS / WHOLE).map(move |nth| self.beside(nth))
+    }
+
+    fn beside(self, nth: u16) -> Self {
+        Self(self.0 % WHOLE + nth * WHOLE)
     }
 
     /// The shard with a number below [`SHARDS`].
@@ -49,6 +73,12 @@ impl ShardId {
     #[must_use]
     pub fn number(self) -> u16 {
         self.0
+    }
+
+    /// The number of the whole shard that it is, or stands beside.
+    #[must_use]
+    pub fn whole_number(self) -> u16 {
+        self.0 % WHOLE
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use domain::{log::Position, sealed::Digest};
 
-use super::{Error, Manifest, NewSnapshot, ShardId, SnapshotStore, manifest, thinning};
+use super::{Error, Manifest, NewSnapshot, SnapshotStore, manifest, thinning};
 
 /// How many are kept: nothing tells here how many bytes the log takes.
 const MANIFESTS_MAX: usize = 64;
@@ -61,15 +61,9 @@ impl SnapshotStore for MemorySnapshotStore {
         Ok(older.find(|it| it.format_version == format_version).cloned())
     }
 
-    async fn load_shard(
-        &self,
-        manifest: &Manifest,
-        shard: ShardId,
-    ) -> Result<Option<Vec<u8>>, Error> {
-        let Some(digest) = manifest.shards.get(&shard) else { return Ok(None) };
-        let position = manifest.position;
-        let bytes = self.kept().blobs.get(digest).cloned();
-        bytes.map(Some).ok_or(Error::ShardDamaged { position, shard })
+    async fn blobs(&self, digests: &[Digest]) -> Result<Vec<Vec<u8>>, Error> {
+        let kept = self.kept();
+        Ok(digests.iter().filter_map(|digest| kept.blobs.get(digest).cloned()).collect())
     }
 
     async fn positions(&self) -> Result<Vec<Position>, Error> {

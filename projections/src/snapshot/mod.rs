@@ -12,9 +12,12 @@ mod sqlite;
 mod thinning;
 
 use async_trait::async_trait;
-use domain::log::{Position, Stamp};
+use domain::{
+    log::{Position, Stamp},
+    sealed::Digest,
+};
 
-pub use manifest::{Manifest, SHARDS, ShardId};
+pub use manifest::{CHANGES_MAX, Manifest, SHARDS, ShardId};
 pub use memory::MemorySnapshotStore;
 pub use postgres::PostgresSnapshotStore;
 pub use sqlite::SqliteSnapshotStore;
@@ -84,12 +87,24 @@ pub trait SnapshotStore: Send + Sync + std::fmt::Debug {
         format_version: u32,
     ) -> Result<Option<Manifest>, Error>;
 
+    /// The bytes that are kept under these digests, in any order; what is missing is left out.
+    /// Whoever uses them compares them with their digests first.
+    async fn blobs(&self, digests: &[Digest]) -> Result<Vec<Vec<u8>>, Error>;
+
     /// The bytes of one shard, compared with their digest; `None` when the shard is empty.
     async fn load_shard(
         &self,
         manifest: &Manifest,
         shard: ShardId,
-    ) -> Result<Option<Vec<u8>>, Error>;
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let Some(digest) = manifest.shards.get(&shard) else { return Ok(None) };
+        let found = self.blobs(&[*digest]).await?.into_iter();
+        let position = manifest.position;
+        found
+            .map(Some)
+            .find(|bytes| bytes.as_ref().is_some_and(|bytes| Digest::of(bytes) == *digest))
+            .ok_or(Error::ShardDamaged { position, shard })
+    }
 
     /// The positions of all snapshots, oldest first.
     async fn positions(&self) -> Result<Vec<Position>, Error>;

@@ -56,24 +56,14 @@ impl SnapshotStore for PostgresSnapshotStore {
         read_manifest(row, &shards).map(Some).map_err(failed)
     }
 
-    async fn load_shard(
-        &self,
-        manifest: &Manifest,
-        shard: ShardId,
-    ) -> Result<Option<Vec<u8>>, Error> {
-        let Some(digest) = manifest.shards.get(&shard) else { return Ok(None) };
+    async fn blobs(&self, digests: &[Digest]) -> Result<Vec<Vec<u8>>, Error> {
+        let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.0.to_vec()).collect();
         let query = || {
-            sqlx::query("SELECT bytes FROM snapshot_blobs WHERE digest = $1")
-                .bind(digest.0.as_slice())
+            sqlx::query("SELECT bytes FROM snapshot_blobs WHERE digest = ANY($1)")
+                .bind(digests.clone())
         };
         let found = self.database.fetch(OPERATION, query).await.map_err(Error::Store)?;
-        let bytes: Option<Vec<u8>> =
-            found.first().map(|row| row.try_get(0)).transpose().map_err(failed)?;
-        let position = manifest.position;
-        bytes
-            .filter(|bytes| Digest::of(bytes) == *digest)
-            .map(Some)
-            .ok_or(Error::ShardDamaged { position, shard })
+        found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(failed)
     }
 
     async fn positions(&self) -> Result<Vec<Position>, Error> {

@@ -131,23 +131,17 @@ impl SnapshotStore for SqliteSnapshotStore {
         }
     }
 
-    async fn load_shard(
-        &self,
-        manifest: &Manifest,
-        shard: ShardId,
-    ) -> Result<Option<Vec<u8>>, Error> {
-        let Some(digest) = manifest.shards.get(&shard) else { return Ok(None) };
-        let bytes: Option<Vec<u8>> =
-            sqlx::query_scalar("SELECT bytes FROM snapshot_blobs WHERE digest = ?")
-                .bind(digest.0.to_vec())
-                .fetch_optional(self.database.readers())
-                .await
-                .map_err(failed)?;
-        let position = manifest.position;
-        bytes
-            .filter(|bytes| Digest::of(bytes) == *digest)
-            .map(Some)
-            .ok_or(Error::ShardDamaged { position, shard })
+    async fn blobs(&self, digests: &[Digest]) -> Result<Vec<Vec<u8>>, Error> {
+        let digests: Vec<String> = digests.iter().map(ToString::to_string).collect();
+        let digests = serde_json::to_string(&digests)
+            .map_err(|failure| failed(sqlx::Error::Encode(failure.into())))?;
+        sqlx::query_scalar(
+            "SELECT bytes FROM json_each(?) CROSS JOIN snapshot_blobs ON digest = unhex(value)",
+        )
+        .bind(digests)
+        .fetch_all(self.database.readers())
+        .await
+        .map_err(failed)
     }
 
     async fn positions(&self) -> Result<Vec<Position>, Error> {

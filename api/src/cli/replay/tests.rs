@@ -64,7 +64,7 @@ async fn written(folder: &Path) -> Storage {
         let number = recorded.position.0;
         let event = NewEvent {
             stream: recorded.stream,
-            event: recorded.event,
+            event: recorded.event.into(),
             actor: recorded.actor,
             command_id: recorded.command_id,
             causation: None,

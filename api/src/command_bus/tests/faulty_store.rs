@@ -9,12 +9,12 @@ use async_trait::async_trait;
 use domain::{
     event::{Event, UnreadableEvent},
     id::CommandId,
-    log::{Incarnation, LeaseEpoch, Position, Recorded, StreamId, StreamVersion},
+    log::{Incarnation, LeaseEpoch, Owner, Position, Recorded, StreamId, StreamVersion},
     units::Timestamp,
 };
 use projections::event_store::{
     self, AppendError, Batch, BatchId, BatchRow, EventStore, Filter, Head, Leaf, NewestOfType,
-    Order, Refusal, Row, Subscription, Turn,
+    Order, OwnerSubscription, Refusal, Row, Subscription, Turn,
     memory::{MemoryLog, MemoryStore},
 };
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -216,5 +216,9 @@ impl EventStore for FaultyStore {
     }
     fn subscribe(&self, after: Position) -> Subscription {
         self.inner.subscribe(after)
+    }
+
+    fn subscribe_to(&self, owner: &Owner, after: Position) -> OwnerSubscription {
+        self.inner.subscribe_to(owner, after)
     }
 }

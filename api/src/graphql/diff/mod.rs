@@ -3,10 +3,14 @@
 //! Bounded in things, fields and events, and says when it was cut. A secret shows as changed by
 //! its fingerprint, never as what it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use async_graphql::{Enum, Result, SimpleObject};
 use domain::{
+    bbs::desired_lrp::DesiredLrp,
     event::Event,
     id::ProcessGuid,
     log::{Incarnation, Owner, Position, Recorded, StreamId},
@@ -151,18 +155,26 @@ pub(super) async fn between(
 }
 
 fn desired_lrps(from: &World, to: &World) -> Vec<Found> {
-    let flat = |world: &World| {
+    // Most are the same, and their fields need not be told.
+    let flat = |world: &World, other: &World| {
         let lrps = world.aggregates().desired_lrps();
+        let differs =
+            |lrp: &&DesiredLrp| other.aggregates().desired_lrp(&lrp.process_guid) != Some(*lrp);
+        let lrps = lrps.filter(differs);
         lrps.map(|lrp| (lrp.process_guid.clone(), fields::flat(lrp))).collect()
     };
-    compare(flat(from), flat(to), |guid| Cause::stream(StreamId::DesiredLrp(guid.clone())))
+    compare(flat(from, to), flat(to, from), |guid| {
+        Cause::stream(StreamId::DesiredLrp(guid.clone()))
+    })
 }
 
 fn actual_lrps(from: &World, to: &World) -> Vec<Found> {
-    let flat = |world: &World| {
-        world.aggregates().slots().map(|slot| (slot.key.clone(), fields::flat(slot))).collect()
+    let flat = |world: &World, other: &World| {
+        let slots = world.aggregates().slots();
+        let slots = slots.filter(|slot| other.aggregates().slot(&slot.key) != Some(*slot));
+        slots.map(|slot| (slot.key.clone(), fields::flat(slot))).collect()
     };
-    compare(flat(from), flat(to), |key| Cause::stream(StreamId::ActualLrp(key.clone())))
+    compare(flat(from, to), flat(to, from), |key| Cause::stream(StreamId::ActualLrp(key.clone())))
 }
 
 fn routes(from: &World, to: &World) -> Vec<Found> {
@@ -283,7 +295,7 @@ fn told(change: Found, events: &Events, incarnation: Incarnation) -> Change {
         .collect();
     mine.sort_by_key(|recorded| recorded.position);
     let newest = mine.split_off(mine.len().saturating_sub(EVENTS_PER_CHANGE_MAX));
-    let newest = newest.into_iter().cloned();
+    let newest = newest.into_iter().cloned().map(Arc::new);
     Change {
         kind: change.kind,
         key: change.key,

@@ -3,7 +3,7 @@
 use axum::extract::ws::{Message, WebSocket};
 use domain::log::Cursor;
 use futures_util::{
-    SinkExt as _, StreamExt as _,
+    FutureExt as _, SinkExt as _, StreamExt as _,
     stream::{SplitSink, SplitStream},
 };
 use tracing::{debug, error};
@@ -71,19 +71,37 @@ impl Link {
 
     /// Sends a message.
     pub(super) async fn send(&mut self, message: &ServerMessage<'_>) -> Result<(), Unsent> {
-        let text = match serde_json::to_string(message) {
-            Ok(text) => text,
-            Err(failure) => {
-                error!(error = %failure, "A message of a WebSocket cannot be encoded.");
-                return Err(Unsent::Gone);
-            }
-        };
-        self.write(Message::Text(text.into())).await
+        let message = encoded(message)?;
+        within(self.limits, self.sink.send(message)).await
+    }
+
+    /// Puts a message behind those that go out with the next [`Link::flush`], which costs the
+    /// system one call for all of them.
+    pub(super) async fn put(&mut self, message: &ServerMessage<'_>) -> Result<(), Unsent> {
+        let message = encoded(message)?;
+        // Nearly always there is room, and no timer is needed.
+        let fed = self.sink.feed(message);
+        tokio::pin!(fed);
+        match (&mut fed).now_or_never() {
+            Some(fed) => fed.map_err(|_| Unsent::Gone),
+            None => within(self.limits, fed).await,
+        }
+    }
+
+    /// Sends what was put.
+    pub(super) async fn flush(&mut self) -> Result<(), Unsent> {
+        let flushed = self.sink.flush();
+        tokio::pin!(flushed);
+        match (&mut flushed).now_or_never() {
+            Some(flushed) => flushed.map_err(|_| Unsent::Gone),
+            None => within(self.limits, flushed).await,
+        }
     }
 
     /// Asks for a sign of life.
     pub(super) async fn ping(&mut self) -> Result<(), Close> {
-        let sent = self.write(Message::Ping(Vec::new().into())).await;
+        let ping = Message::Ping(Vec::new().into());
+        let sent = within(self.limits, self.sink.send(ping)).await;
         sent.map_err(|unsent| unsent.close(None))
     }
 
@@ -101,12 +119,26 @@ impl Link {
             debug!("The client was not there to be told.");
         }
     }
+}
 
-    async fn write(&mut self, message: Message) -> Result<(), Unsent> {
-        match tokio::time::timeout(self.limits.send_timeout, self.sink.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(Unsent::Gone),
-            Err(_) => Err(Unsent::TooSlow),
+fn encoded(message: &ServerMessage<'_>) -> Result<Message, Unsent> {
+    match serde_json::to_string(message) {
+        Ok(text) => Ok(Message::Text(text.into())),
+        Err(failure) => {
+            error!(error = %failure, "A message of a WebSocket cannot be encoded.");
+            Err(Unsent::Gone)
         }
+    }
+}
+
+/// Waits as long as a reader may let a message wait.
+async fn within(
+    limits: SocketLimits,
+    sent: impl Future<Output = Result<(), axum::Error>>,
+) -> Result<(), Unsent> {
+    match tokio::time::timeout(limits.send_timeout, sent).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(Unsent::Gone),
+        Err(_) => Err(Unsent::TooSlow),
     }
 }

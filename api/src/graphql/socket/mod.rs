@@ -1,8 +1,9 @@
 //! The protocol graphql-transport-ws on one WebSocket: operations side by side, each with its id.
 //!
 //! The messages are driven here and not by async-graphql, whose loop lets one busy operation
-//! starve the others, and knows neither the protocol's close codes nor a bound. One message is
-//! written at a time; a reader that takes none for too long is given up, and told where to go on.
+//! starve the others, and knows neither the protocol's close codes nor a bound. What is ready
+//! together is written together, in bounded bursts; a reader that takes nothing for too long is
+//! given up, and told where to go on.
 
 mod link;
 mod messages;
@@ -11,8 +12,9 @@ use std::{collections::HashMap, pin::Pin, sync::Arc};
 
 use async_graphql::{Data, Request, Response, Value};
 use axum::extract::ws::WebSocket;
+use domain::log::Cursor;
 use futures_util::{
-    Stream, StreamExt as _,
+    FutureExt as _, Stream, StreamExt as _,
     stream::{self, AbortHandle, SelectAll},
 };
 use opentelemetry::Context;
@@ -33,6 +35,9 @@ pub(super) const PROTOCOL: &str = "graphql-transport-ws";
 /// How often in a row a ping may go unanswered.
 const SILENT_PINGS_MAX: u32 = 2;
 
+/// How many answers are written together.
+const BURST_MAX: usize = 64;
+
 /// One step of an operation: an answer, or its end.
 struct Step {
     id: String,
@@ -45,6 +50,8 @@ struct Operation {
     serial: u64,
     abort: AbortHandle,
     progress: Arc<Progress>,
+    /// Where the reader was when all that it was given had been sent.
+    sent: Option<Cursor>,
 }
 
 /// Drives one WebSocket until it ends. `caller` is who is known from the upgrade's headers, `trace`
@@ -126,7 +133,7 @@ impl Connection {
                     self.take(link, frame).await
                 }
                 Some(step) = self.steps.next(), if !self.steps.is_empty() => {
-                    self.show(link, step).await
+                    self.show_burst(link, step).await
                 }
                 _ = pings.tick() => {
                     silent_pings += 1;
@@ -208,20 +215,41 @@ impl Connection {
             .chain(stream::once(std::future::ready(None)))
             .map(move |response| Step { id: named.clone(), serial, response });
         self.steps.push(Box::pin(steps));
-        self.open.insert(id, Operation { serial, abort, progress });
+        self.open.insert(id, Operation { serial, abort, progress, sent: None });
     }
 
-    async fn show(&mut self, link: &mut Link, step: Step) -> Result<(), Close> {
+    /// Shows a step and those that are ready behind it.
+    async fn show_burst(&mut self, link: &mut Link, first: Step) -> Result<(), Close> {
+        for operation in self.open.values_mut() {
+            // What came before was sent. What comes is put first, and may then stay unsent.
+            operation.sent = operation.progress.last();
+        }
+        let shown = async {
+            self.show(link, first).await?;
+            for _ in 1..BURST_MAX {
+                let Some(Some(step)) = self.steps.next().now_or_never() else { break };
+                self.show(link, step).await?;
+            }
+            link.flush().await
+        };
+        shown.await.map_err(|unsent: Unsent| {
+            // A frame names one place only: the earliest, behind which no operation misses any.
+            let sent = self.open.values().filter_map(|operation| operation.sent);
+            unsent.close(sent.min_by_key(|cursor| cursor.position))
+        })
+    }
+
+    async fn show(&mut self, link: &mut Link, step: Step) -> Result<(), Unsent> {
         let Step { id, serial, response } = step;
         // A step of an operation that the client has ended meanwhile is of no use to it.
         let is_open = self.open.get(&id).is_some_and(|operation| operation.serial == serial);
         if !is_open {
             return Ok(());
         }
-        let sent = match &response {
+        match &response {
             None => {
                 self.open.remove(&id);
-                link.send(&ServerMessage::Complete { id: &id }).await
+                link.put(&ServerMessage::Complete { id: &id }).await
             }
             Some(response) if response.data == Value::Null && !response.errors.is_empty() => {
                 let ended = self.open.remove(&id);
@@ -229,13 +257,9 @@ impl Connection {
                     operation.abort.abort();
                 }
                 let errors = json!(response.errors);
-                link.send(&ServerMessage::Error { id: &id, payload: errors }).await
+                link.put(&ServerMessage::Error { id: &id, payload: errors }).await
             }
-            Some(response) => link.send(&ServerMessage::Next { id: &id, payload: response }).await,
-        };
-        sent.map_err(|unsent: Unsent| {
-            let operation = self.open.get(&id);
-            unsent.close(operation.and_then(|operation| operation.progress.last()))
-        })
+            Some(response) => link.put(&ServerMessage::Next { id: &id, payload: response }).await,
+        }
     }
 }

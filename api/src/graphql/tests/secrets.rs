@@ -17,7 +17,7 @@ fn owner() -> Owner {
 fn desired(harness: &Harness) -> Definition {
     harness.inner.control_plane.now.read(|world| {
         let mut lrps = world.aggregates().desired_lrps();
-        lrps.next().unwrap().definition.as_ref().clone()
+        lrps.next().unwrap().definition.shared().as_ref().clone()
     })
 }
 

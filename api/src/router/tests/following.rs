@@ -54,7 +54,7 @@ impl Told {
             let head = self.store.head().await.unwrap();
             let event = NewEvent {
                 stream: recorded.stream.clone(),
-                event: recorded.event.clone(),
+                event: recorded.event.clone().into(),
                 actor: recorded.actor.clone(),
                 command_id: recorded.command_id.clone(),
                 causation: None,

@@ -1,5 +1,7 @@
 //! What may be asked of a desired LRP.
 
+use std::sync::Arc;
+
 use crate::{
     bbs::definition::Definition,
     id::{FreshnessDomainName, ProcessGuid},
@@ -18,7 +20,7 @@ pub enum Command {
         /// How many instances.
         instances: u32,
         /// What runs.
-        definition: Box<Definition>,
+        definition: Arc<Definition>,
         /// Which routes lead to it.
         routes: Vec<HttpRoute>,
         /// Any text of the client's.

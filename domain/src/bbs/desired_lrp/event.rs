@@ -1,5 +1,7 @@
 //! What happened to a desired LRP. An append-only list.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -28,7 +30,7 @@ pub struct Desired {
     /// How many instances.
     pub instances: u32,
     /// What runs.
-    pub definition: Box<Definition>,
+    pub definition: Arc<Definition>,
     /// Which routes lead to it.
     pub routes: Vec<HttpRoute>,
     /// Any text of the client's.

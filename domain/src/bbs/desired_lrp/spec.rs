@@ -1,5 +1,7 @@
 //! A desired LRP as a client writes it, with secrets in clear, and the one place that checks it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Command, Update};
@@ -68,7 +70,7 @@ impl Spec {
             process_guid: self.process_guid,
             domain: self.domain,
             instances: self.instances,
-            definition: Box::new(self.definition.try_map(&mut seal)?),
+            definition: Arc::new(self.definition.try_map(&mut seal)?),
             routes: self.routes,
             annotation: self.annotation,
         })

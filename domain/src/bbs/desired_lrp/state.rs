@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Event;
 use crate::{
-    bbs::{definition::Definition, placement::Resources},
+    bbs::{held_definition::HeldDefinition, placement::Resources},
     id::{FreshnessDomainName, ProcessGuid},
     log::{Position, Stamp},
     routes::HttpRoute,
@@ -24,7 +24,7 @@ pub struct DesiredLrp {
     /// How many instances.
     pub instances: u32,
     /// What runs.
-    pub definition: Arc<Definition>,
+    pub definition: HeldDefinition,
     /// The digest of `definition`.
     pub definition_digest: Digest,
     /// Which routes lead to it.
@@ -41,7 +41,7 @@ impl DesiredLrp {
     /// What one instance reserves.
     #[must_use]
     pub fn resources(&self) -> Resources {
-        let Definition { memory_mb, disk_mb, .. } = *self.definition;
+        let (memory_mb, disk_mb) = (self.definition.memory_mb, self.definition.disk_mb);
         Resources { memory_mb, disk_mb, containers: 1 }
     }
 }
@@ -54,12 +54,13 @@ pub(crate) fn evolve(
     stamp: Stamp,
 ) {
     if let Event::Desired(desired) = event {
+        let definition = HeldDefinition::from(Arc::clone(&desired.definition));
         *state = Some(Arc::new(DesiredLrp {
             process_guid: process_guid.clone(),
             domain: desired.domain.clone(),
             instances: desired.instances,
-            definition: Arc::new((*desired.definition).clone()),
-            definition_digest: desired.definition.digest(),
+            definition_digest: definition.digest(),
+            definition,
             routes: desired.routes.clone(),
             annotation: desired.annotation.clone(),
             desired_at: stamp.recorded_at,

@@ -1,6 +1,8 @@
 //! What may be asked of a task: by a user (run, cancel), by loops (place, fail, expire) and by the
 //! cell that holds it (refuse, start, complete, release).
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -21,7 +23,7 @@ pub enum Command {
         /// Who asks.
         domain: FreshnessDomainName,
         /// What runs.
-        definition: Box<Definition>,
+        definition: Arc<Definition>,
         /// Any text of the client's.
         annotation: String,
     },

@@ -1,5 +1,7 @@
 //! What happened to a task. An append-only list.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -39,7 +41,7 @@ pub struct Desired {
     /// Who asks.
     pub domain: FreshnessDomainName,
     /// What runs.
-    pub definition: Box<Definition>,
+    pub definition: Arc<Definition>,
     /// Any text of the client's.
     pub annotation: String,
 }

@@ -1,5 +1,7 @@
 //! A task as a client writes it, with secrets in clear, and the one place that checks it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::Command;
@@ -49,7 +51,7 @@ impl Spec {
         Ok(Command::Desire {
             task_guid: self.task_guid,
             domain: self.domain,
-            definition: Box::new(self.definition.try_map(&mut seal)?),
+            definition: Arc::new(self.definition.try_map(&mut seal)?),
             annotation: self.annotation,
         })
     }

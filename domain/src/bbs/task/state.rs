@@ -143,7 +143,7 @@ pub(crate) fn evolve(
         *state = Some(Arc::new(Task {
             task_guid: task_guid.clone(),
             domain: desired.domain.clone(),
-            definition: Arc::new((*desired.definition).clone()),
+            definition: Arc::clone(&desired.definition),
             definition_digest: desired.definition.digest(),
             annotation: desired.annotation.clone(),
             state: State::Pending,

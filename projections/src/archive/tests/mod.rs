@@ -10,7 +10,7 @@ use domain::{
     bbs::actual_lrp,
     event::Event,
     id::{ActualLrpKey, CommandId, InstanceGuid, ProcessGuid},
-    log::{Position, Recorded, StreamId, StreamVersion},
+    log::{Owner, Position, Recorded, StreamId, StreamVersion},
     testing::{Dice, definition, net_info, sample_events},
     units::Timestamp,
 };
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     event_store::{
         self, AppendError, Batch, BatchId, BatchRow, EventStore, Filter, Head, HotLog, Leaf, LogId,
-        LogIdentity, NewEvent, NewestOfType, Order, Row, Subscription, Turn,
+        LogIdentity, NewEvent, NewestOfType, Order, OwnerSubscription, Row, Subscription, Turn,
         conformance::{
             self, Factory,
             samples::{self, INCARNATION, START},
@@ -144,6 +144,9 @@ impl EventStore for Archiving {
     }
     fn subscribe(&self, after: Position) -> Subscription {
         self.store.subscribe(after)
+    }
+    fn subscribe_to(&self, owner: &Owner, after: Position) -> OwnerSubscription {
+        self.store.subscribe_to(owner, after)
     }
 }
 
@@ -301,7 +304,7 @@ fn typical(events: usize, seed: u64) -> MemoryLog {
                 let command_id = CommandId::from_uuid(uuid(&mut dice));
                 batch.push(NewEvent {
                     stream: StreamId::ActualLrp(key.clone()),
-                    event: event.into(),
+                    event: Event::from(event).into(),
                     actor: samples::actor("auctioneer"),
                     causation: Some(log.head().position),
                     correlation: command_id.clone(),
@@ -325,7 +328,7 @@ fn every_event() -> MemoryLog {
     for (number, (stream, event)) in (1_u128..).zip(sample_events()) {
         let new = NewEvent {
             stream,
-            event,
+            event: event.into(),
             actor: samples::actor("somebody"),
             command_id: samples::command(&format!("report/cell-1/1/{number}")),
             causation: (number % 3 == 0).then_some(log.head().position),
@@ -492,7 +495,7 @@ async fn what_was_pruned_is_told_and_the_log_goes_on_from_its_base_state() {
         let decided_on = store.head().await.unwrap().position;
         let events = vec![NewEvent {
             stream: recorded.stream,
-            event: recorded.event,
+            event: recorded.event.into(),
             actor: recorded.actor,
             command_id: recorded.command_id,
             causation: recorded.causation,

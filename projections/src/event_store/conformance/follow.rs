@@ -2,12 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use domain::log::Position;
+use domain::log::{Owner, Position};
+use futures_util::FutureExt as _;
 use tokio::task::JoinSet;
 
 use super::{
-    super::{AppendError, Error, EventStore, RING_EVENTS, Subscription, chain},
-    samples::{START, batch, fill, lost},
+    super::{AppendError, Error, EventStore, OwnerSubscription, RING_EVENTS, Subscription, chain},
+    samples::{START, batch, cell_stream, fill, forgotten, lost},
 };
 
 const WRITERS: u64 = 8;
@@ -23,6 +24,30 @@ pub(super) async fn a_reader_behind_the_end_is_refused(store: &dyn EventStore) {
         Err(Error::AheadOfHead { after, head }) => assert_eq!((after, head), expected),
         other => panic!("must be refused, but is {other:?}"),
     }
+    let refused = store.subscribe_to(&owner("cell-0"), Position(2)).next().await;
+    match refused {
+        Err(Error::AheadOfHead { after, head }) => assert_eq!((after, head), expected),
+        other => panic!("must be refused, but is {other:?}"),
+    }
+}
+
+fn owner(cell_id: &str) -> Owner {
+    cell_stream(cell_id).owner()
+}
+
+/// Reads so many events of one owner, each behind the last.
+async fn follow_one(mut subscription: OwnerSubscription, owner: Owner, count: u64) -> Vec<u64> {
+    let reading = async {
+        let mut positions = Vec::new();
+        for _ in 0..count {
+            let event = subscription.next().await.expect("an event");
+            assert_eq!(event.stream.owner(), owner);
+            assert!(positions.last().is_none_or(|last| *last < event.position.0), "in order");
+            positions.push(event.position.0);
+        }
+        positions
+    };
+    tokio::time::timeout(Duration::from_secs(60), reading).await.expect("all events in time")
 }
 
 /// Reads up to a position, each event the one behind the last.
@@ -61,10 +86,20 @@ pub(super) async fn racing_writers_are_followed_without_gap_or_double(store: Arc
     let total = Position(WRITERS * BATCHES * 2);
     let mut tasks = JoinSet::new();
     tasks.spawn(follow(store.subscribe(START), total));
+    let follow_one = |cell_id: String, count| {
+        let (owner, store) = (owner(&cell_id), Arc::clone(&store));
+        async move {
+            let subscription = store.subscribe_to(&owner, START);
+            follow_one(subscription, owner, count).await;
+        }
+    };
+    tasks.spawn(follow_one("shared".to_owned(), WRITERS * BATCHES));
     for writer in 0..WRITERS {
         tasks.spawn(write(store.clone(), writer));
         // Readers that begin while others write.
         tasks.spawn(follow(store.subscribe(START), total));
+        tasks.spawn(follow_one("shared".to_owned(), WRITERS * BATCHES));
+        tasks.spawn(follow_one(format!("own-{writer}"), BATCHES));
     }
 
     while let Some(ended) = tasks.join_next().await {
@@ -83,8 +118,45 @@ pub(super) async fn a_reader_that_lags_behind_the_ring_misses_nothing(store: &dy
     fill(store, &[1]).await;
     lagging.next().await.expect("a live event");
 
+    let mut of_one = store.subscribe_to(&owner("cell-1"), START);
+    fill(store, &[2]).await;
+    assert_eq!(of_one.next().await.expect("an event").position, Position(4));
+
     fill(store, &[1_000; RING_EVENTS / 1_000 + 2]).await;
 
     let total = store.head().await.expect("a head").position;
     follow(lagging, total).await;
+    // Cell 1 has the second of every three events of each of these batches.
+    let batches = u64::try_from(RING_EVENTS / 1_000 + 2).unwrap_or(u64::MAX);
+    let expected = (0..batches).flat_map(|number| {
+        (0..1_000).filter(|at| at % 3 == 1).map(move |at| 5 + number * 1_000 + at)
+    });
+    let positions = follow_one(of_one, owner("cell-1"), batches * 333).await;
+    assert_eq!(positions, expected.collect::<Vec<_>>());
+}
+
+pub(super) async fn a_reader_of_one_owner_sees_all_of_it_and_nothing_else(store: &dyn EventStore) {
+    fill(store, &[3, 3]).await;
+    let of_one = owner("cell-1");
+    let from_start = store.subscribe_to(&of_one, START);
+    let from_within = store.subscribe_to(&of_one, Position(2));
+
+    let mut last = Vec::new();
+    for size in [1, 2, 4] {
+        last = fill(store, &[size]).await;
+    }
+    let last = last.last().map_or(START, |event| event.position);
+    let secret = batch(99, last, 1_000, vec![lost("cell-0", "n"), forgotten(&of_one)]);
+    store.append(secret).await.expect("an append");
+
+    // Of the batches of 3, 3, 1, 2 and 4 the second event each, and what was forgotten.
+    let expected = [2, 5, 9, 11, 15];
+    assert_eq!(follow_one(from_start, of_one.clone(), 5).await, expected);
+    assert_eq!(follow_one(from_within, of_one.clone(), 4).await, &expected[1..]);
+    let mut at_the_end = store.subscribe_to(&of_one, Position(15));
+    assert!(at_the_end.next().now_or_never().is_none(), "there is nothing behind the end");
+    fill(store, &[1]).await;
+    fill(store, &[2]).await;
+    let event = at_the_end.next().await.expect("an event");
+    assert_eq!(event.position, Position(18));
 }

@@ -41,6 +41,7 @@ pub async fn run(factory: &dyn Factory) {
     follow::a_reader_behind_the_end_is_refused(&*factory.fresh().await).await;
     follow::racing_writers_are_followed_without_gap_or_double(factory.fresh().await).await;
     follow::a_reader_that_lags_behind_the_ring_misses_nothing(&*factory.fresh().await).await;
+    follow::a_reader_of_one_owner_sees_all_of_it_and_nothing_else(&*factory.fresh().await).await;
     reopened_logs_are_the_same(factory).await;
 }
 

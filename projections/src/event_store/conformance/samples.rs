@@ -70,7 +70,7 @@ pub fn forgotten(owner: &Owner) -> NewEvent {
 fn new_event(stream: StreamId, event: Event) -> NewEvent {
     NewEvent {
         stream,
-        event,
+        event: event.into(),
         actor: actor("somebody"),
         command_id: command("command-1"),
         causation: None,

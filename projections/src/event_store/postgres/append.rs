@@ -12,7 +12,7 @@ use sqlx::{
 
 use super::{
     super::{
-        AppendError, Batch, Head, Leaf, NewEvent, Row,
+        AppendError, Batch, Encoded, Head, Leaf, NewEvent, Row,
         commit::{self, Commit},
         packed::Packed,
     },
@@ -144,9 +144,9 @@ fn answered(row: &PgRow, commit: &Commit, lease: Option<LeaseEpoch>) -> Result<T
 
 /// The batch of a commit that was not written.
 fn offered_again(commit: Commit, lease: Option<LeaseEpoch>) -> Batch {
-    let events = commit.events.into_iter().map(|event| NewEvent {
+    let events = commit.events.into_iter().zip(commit.rows).map(|(event, (row, _))| NewEvent {
         stream: event.stream,
-        event: event.event,
+        event: Encoded::of_bytes(event.event, row.payload),
         actor: event.actor,
         command_id: event.command_id,
         causation: event.causation,

@@ -33,9 +33,9 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long may be looked for the reason of none.
 const REASON_MAX: Duration = Duration::from_secs(1);
 /// How long one read may take, seen from here; the server gives up a little earlier.
-const READ_MAX: Duration = Duration::from_secs(30);
+pub(super) const READ_MAX: Duration = Duration::from_secs(30);
 /// How many connections answer reads; one more listens.
-const READERS_MAX: u32 = 8;
+pub(super) const READERS_MAX: u32 = 8;
 /// How many connections write what is not the log: keys, snapshots, the lease, presence.
 const WRITERS_MAX: u32 = 3;
 
@@ -261,6 +261,27 @@ impl Database {
         failure::classify(&self.inner.name, operation, source)
     }
 
+    /// A connection that reads this log and not one that took its place.
+    pub(super) async fn reader(
+        &self,
+        operation: &'static str,
+    ) -> Result<PoolConnection<Postgres>, Error> {
+        self.acquire(&self.inner.readers, operation).await
+    }
+
+    async fn acquire(
+        &self,
+        pool: &PgPool,
+        operation: &'static str,
+    ) -> Result<PoolConnection<Postgres>, Error> {
+        let connection = match pool.acquire().await {
+            Ok(connection) => connection,
+            Err(source) => return Err(self.not_acquired(operation, source).await),
+        };
+        self.inner.lineage.intact()?;
+        Ok(connection)
+    }
+
     /// Why there was no connection. A pool tries until its time is over and does not tell what it
     /// met with, so that is asked for once more.
     async fn not_acquired(&self, operation: &'static str, source: sqlx::Error) -> Error {
@@ -301,11 +322,7 @@ impl Database {
     ) -> Result<Vec<PgRow>, Error> {
         let mut stale = 0;
         loop {
-            let mut connection = match pool.acquire().await {
-                Ok(connection) => connection,
-                Err(source) => return Err(self.not_acquired(operation, source).await),
-            };
-            self.inner.lineage.intact()?;
+            let mut connection = self.acquire(pool, operation).await?;
             let source = match within(query().fetch_all(&mut *connection)).await {
                 Ok(rows) => return Ok(rows),
                 Err(source) => source,

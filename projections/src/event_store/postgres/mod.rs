@@ -12,6 +12,7 @@ mod failure;
 mod import;
 mod lineage;
 mod migrate;
+mod pages;
 mod read;
 mod rows;
 mod shared;
@@ -26,14 +27,15 @@ use async_trait::async_trait;
 use domain::{
     event::Event,
     id::CommandId,
-    log::{Position, Recorded, StreamId, StreamVersion},
+    log::{Owner, Position, Recorded, StreamId, StreamVersion},
     units::Timestamp,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Head, ImportError, ImportLog,
-    Leaf, LogId, NewestOfType, Order, Row, StoredBatch, Subscription, Turn, subscription::Source,
+    Leaf, LogId, NewestOfType, Order, OwnerSubscription, Row, StoredBatch, Subscription, Turn,
+    subscription::{Source, filter_of},
 };
 use appender::Appender;
 use shared::Shared;
@@ -75,6 +77,16 @@ struct PostgresSource(Database);
 impl Source for PostgresSource {
     async fn page(&self, after: Position, limit: usize) -> Result<Vec<Recorded<Event>>, Error> {
         read::all(&self.0, after, limit).await
+    }
+
+    async fn page_of(
+        &self,
+        owner: &Owner,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<Recorded<Event>>, Error> {
+        let (filter, order) = filter_of(owner);
+        read::filtered(&self.0, &filter, after, limit, order).await
     }
 
     async fn end(&self) -> Result<Position, Error> {
@@ -171,6 +183,11 @@ impl EventStore for PostgresStore {
     fn subscribe(&self, after: Position) -> Subscription {
         let source = PostgresSource(self.database.clone());
         self.shared.feed.subscribe(Arc::new(source), after)
+    }
+
+    fn subscribe_to(&self, owner: &Owner, after: Position) -> OwnerSubscription {
+        let source = PostgresSource(self.database.clone());
+        self.shared.feed.subscribe_to(Arc::new(source), owner, after)
     }
 }
 

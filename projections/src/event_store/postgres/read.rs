@@ -1,4 +1,5 @@
-//! Reading the log from the pool of readers. Every statement is one consistent look.
+//! Reading the log from the pool of readers: whole pages by copies, all else by rows. Every
+//! statement is one consistent look.
 
 use std::collections::HashMap;
 
@@ -17,9 +18,10 @@ use sqlx::{
 use super::{
     super::{
         BatchRow, Error, Filter, Head, Leaf, Order, READ_EVENTS_MAX, Row,
-        encoding::actor_kind_text, packed,
+        encoding::actor_kind_text, packed, stored::Stored,
     },
     database::Database,
+    pages,
     rows::{self, select_events},
 };
 
@@ -32,7 +34,7 @@ pub(super) fn decoded(
     found: &[PgRow],
 ) -> Result<Vec<Recorded<Event>>, Error> {
     let failed = |source| Error::Database { operation, source };
-    found.iter().map(|row| rows::event(row).map_err(failed)?.0.decode()).collect()
+    found.iter().map(|row| rows::event(row).map_err(failed)?.event()).collect()
 }
 
 pub(super) async fn head(database: &Database) -> Result<Head, Error> {
@@ -53,8 +55,7 @@ pub(super) async fn all(
     after: Position,
     limit: usize,
 ) -> Result<Vec<Recorded<Event>>, Error> {
-    let found = database.fetch("read the log", || select_behind(after, limit)).await?;
-    decoded("read the log", &found)
+    pages::behind(database, "read the log", after, limited(limit), |stored| stored.event()).await
 }
 
 /// As [`all`], on a connection that holds a turn.
@@ -83,10 +84,8 @@ pub(super) async fn rows(
     after: Position,
     limit: usize,
 ) -> Result<Vec<(Row, Leaf)>, Error> {
-    let operation = "read the log's rows";
-    let found = database.fetch(operation, || select_behind(after, limit)).await?;
-    let rows = found.iter().map(rows::checked_event).collect::<Result<_, _>>();
-    rows.map_err(|source| Error::Database { operation, source })
+    let decode = |stored: &Stored<'_>| Ok(stored.row());
+    pages::behind(database, "read the log's rows", after, limited(limit), decode).await
 }
 
 pub(super) async fn batches(

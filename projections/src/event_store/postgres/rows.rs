@@ -1,59 +1,36 @@
 //! Between Postgres's rows and the log's types: what is read is never guessed at.
 
 use domain::{
-    log::{Incarnation, Position, StreamVersion},
+    log::{Incarnation, Position},
     units::Timestamp,
 };
 use sqlx::{Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use super::super::{
-    BatchId, BatchRow, Head, Leaf, LogId, Row,
-    packed::{self, Packed},
-};
+use super::super::{BatchId, BatchRow, Head, LogId, stored::Stored};
 
 pub(super) use super::super::columns::{bytes, column, number, select_events};
 
-pub(super) fn event(row: &PgRow) -> Result<(Row, Leaf), sqlx::Error> {
-    let (event, leaf, _) = packed_event(row)?;
-    Ok((event, leaf))
-}
-
-/// As [`event`], and compares the packed columns with what they must be: the leaf of a row whose
-/// do not fit reads as zeros, which `verify` finds.
-pub(super) fn checked_event(row: &PgRow) -> Result<(Row, Leaf), sqlx::Error> {
-    let (event, leaf, packed) = packed_event(row)?;
-    let leaf = if Packed::of(&event) == packed { leaf } else { [0; 32] };
-    Ok((event, leaf))
-}
-
-fn packed_event(row: &PgRow) -> Result<(Row, Leaf, Packed), sqlx::Error> {
-    let causation: Option<i64> = row.try_get(3)?;
-    let schema_version: i32 = row.try_get(6)?;
-    let packed = Packed {
+/// The columns of `select_events!`.
+pub(super) fn event(row: &PgRow) -> Result<Stored<'_>, sqlx::Error> {
+    Ok(Stored {
+        position: row.try_get(0)?,
+        version: row.try_get(1)?,
+        recorded_at: row.try_get(2)?,
+        causation: row.try_get(3)?,
         owner_hash: row.try_get(4)?,
         command_hash: row.try_get(5)?,
-        command_id: row.try_get(12)?,
-        correlation: row.try_get(13)?,
-    };
-    let stream: String = row.try_get(7)?;
-    let event = Row {
-        position: Position(number(row.try_get(0)?)),
-        owner: packed::owner_text(&stream),
-        stream,
-        version: StreamVersion(number(row.try_get(1)?)),
+        schema_version: i64::from(row.try_get::<i32, _>(6)?),
+        stream: row.try_get(7)?,
         type_name: row.try_get(8)?,
-        schema_version: u16::try_from(schema_version).unwrap_or(u16::MAX),
-        recorded_at: Timestamp(row.try_get(2)?),
         actor_kind: row.try_get(9)?,
         actor_name: row.try_get(10)?,
         actor_via: row.try_get(11)?,
-        command_id: packed.command_id(),
-        causation: causation.map(|position| Position(number(position))),
-        correlation: packed.correlation(),
+        command_id: row.try_get(12)?,
+        correlation: row.try_get(13)?,
+        leaf: row.try_get(14)?,
         payload: row.try_get(15)?,
-    };
-    Ok((event, bytes(row.try_get(14)?), packed))
+    })
 }
 
 /// `first_position, event_count, recorded_at, batch_id, link`.

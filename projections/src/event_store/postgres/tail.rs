@@ -74,6 +74,7 @@ async fn check_last_batch(
         .bind(rows::column(last.count))
         .fetch_all(connection)
         .await?;
-    let found = found.iter().map(rows::checked_event).collect::<Result<Vec<_>, _>>()?;
+    let found = found.iter().map(|row| rows::event(row).map(|stored| stored.row()));
+    let found = found.collect::<Result<Vec<_>, _>>()?;
     Ok(verifier.batch(last, &found, log_end).and_then(|()| verifier.finish(head, log_end)))
 }

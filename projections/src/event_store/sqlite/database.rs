@@ -18,7 +18,9 @@ use sqlx::{
 
 use super::{
     super::{Error, migrate},
-    failure, tail,
+    failure,
+    pages::Pages,
+    tail,
     writer::{Failure, Work, Writer},
 };
 
@@ -31,7 +33,7 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 /// Read and written by its owner only.
 const PRIVATE_FILE_MODE: u32 = 0o600;
 const READERS_MAX: u32 = 4;
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An open database: a cheap handle on its writer and its readers.
 #[derive(Debug, Clone)]
@@ -39,6 +41,7 @@ pub struct Database {
     path: PathBuf,
     writer: Writer,
     readers: SqlitePool,
+    pages: Pages,
 }
 
 impl Database {
@@ -103,7 +106,7 @@ impl Database {
             .await
             .map_err(|source| open_error(path, source))?;
         let writer = Writer::start(path, connection, options);
-        Ok(Self { path: path.to_owned(), writer, readers })
+        Ok(Self { path: path.to_owned(), writer, readers, pages: Pages::of(path) })
     }
 
     /// The file.
@@ -129,6 +132,7 @@ impl Database {
     /// Ends what is queued and closes the file. Handles that are left answer [`Error::Closed`].
     pub async fn close(&self) {
         // The writer goes last: the last connection to close folds the WAL into the file.
+        self.pages.close().await;
         self.readers.close().await;
         self.writer.close().await;
     }
@@ -140,6 +144,10 @@ impl Database {
 
     pub(crate) fn readers(&self) -> &SqlitePool {
         &self.readers
+    }
+
+    pub(super) fn pages(&self) -> &Pages {
+        &self.pages
     }
 
     /// See [`Writer::transaction`].

@@ -6,11 +6,14 @@
 mod append;
 mod begin;
 mod beside;
+mod bulk;
 #[cfg(any(test, feature = "testing"))]
 mod by_hand;
 mod database;
 mod failure;
 mod import;
+mod library;
+mod pages;
 mod read;
 mod rows;
 mod tail;
@@ -20,26 +23,25 @@ mod writer;
 
 use std::sync::Arc;
 
+use super::{
+    AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Floor, Head, HotLog,
+    ImportError, ImportLog, Leaf, LogId, LogIdentity, NewestOfType, Order, OwnerSubscription, Row,
+    StoredBatch, StreamRow, Subscription, Turn,
+    chain::Fault,
+    subscription::{Feed, Source, filter_of},
+    turn::FreeTurn,
+};
 use async_trait::async_trait;
 use domain::{
     event::Event,
     id::CommandId,
-    log::{Position, Recorded, StreamId, StreamVersion},
+    log::{Owner, Position, Recorded, StreamId, StreamVersion},
     units::Timestamp,
-};
-use sqlx::SqlitePool;
-
-use super::{
-    AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Floor, Head, HotLog,
-    ImportError, ImportLog, Leaf, LogId, LogIdentity, NewestOfType, Order, Row, StoredBatch,
-    StreamRow, Subscription, Turn,
-    chain::Fault,
-    subscription::{Feed, Source},
-    turn::FreeTurn,
 };
 
 use crate::checkpoint::Checkpoint;
 
+pub use bulk::fill;
 #[cfg(any(test, feature = "testing"))]
 pub use by_hand::change_by_hand;
 pub use database::Database;
@@ -65,16 +67,26 @@ impl SqliteStore {
 }
 
 #[derive(Debug)]
-struct SqliteSource(SqlitePool);
+struct SqliteSource(Database);
 
 #[async_trait]
 impl Source for SqliteSource {
     async fn page(&self, after: Position, limit: usize) -> Result<Vec<Recorded<Event>>, Error> {
-        read::all(&self.0, after, limit).await
+        read::all(self.0.pages(), after, limit).await
+    }
+
+    async fn page_of(
+        &self,
+        owner: &Owner,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<Recorded<Event>>, Error> {
+        let (filter, order) = filter_of(owner);
+        read::filtered(self.0.readers(), &filter, after, limit, order).await
     }
 
     async fn end(&self) -> Result<Position, Error> {
-        read::head(&self.0).await.map(|head| head.position)
+        read::head(self.0.readers()).await.map(|head| head.position)
     }
 }
 
@@ -111,7 +123,7 @@ impl EventStore for SqliteStore {
     }
 
     async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<Recorded<Event>>, Error> {
-        read::all(self.database.readers(), after, limit).await
+        read::all(self.database.pages(), after, limit).await
     }
 
     async fn read_stream(
@@ -142,7 +154,7 @@ impl EventStore for SqliteStore {
     }
 
     async fn read_rows(&self, after: Position, limit: usize) -> Result<Vec<(Row, Leaf)>, Error> {
-        read::rows(self.database.readers(), after, limit).await
+        read::rows(self.database.pages(), after, limit).await
     }
 
     async fn read_batches(&self, after: Position, limit: usize) -> Result<Vec<BatchRow>, Error> {
@@ -154,8 +166,13 @@ impl EventStore for SqliteStore {
     }
 
     fn subscribe(&self, after: Position) -> Subscription {
-        let source = SqliteSource(self.database.readers().clone());
+        let source = SqliteSource(self.database.clone());
         self.feed.subscribe(Arc::new(source), after)
+    }
+
+    fn subscribe_to(&self, owner: &Owner, after: Position) -> OwnerSubscription {
+        let source = SqliteSource(self.database.clone());
+        self.feed.subscribe_to(Arc::new(source), owner, after)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Reading the log from the pool of readers. Every statement is one consistent look.
+//! Reading the log: whole pages by the library, all else from the pool of readers. Every statement
+//! is one consistent look.
 
 use domain::{
     event::Event,
@@ -12,8 +13,9 @@ use uuid::Uuid;
 use super::{
     super::{
         BatchId, BatchRow, Error, Filter, Head, Leaf, LogId, Order, READ_EVENTS_MAX, Row,
-        encoding::actor_kind_text, packed,
+        encoding::actor_kind_text, packed, stored::Stored,
     },
+    pages::Pages,
     rows::{self, select_events},
 };
 
@@ -35,7 +37,7 @@ fn decoded(
     found: Result<Vec<SqliteRow>, sqlx::Error>,
 ) -> Result<Vec<Recorded<Event>>, Error> {
     let found = found.map_err(failed(operation))?;
-    let decode = |row: &SqliteRow| rows::event(row).map_err(failed(operation))?.0.decode();
+    let decode = |row: &SqliteRow| rows::event(row).map_err(failed(operation))?.event();
     found.iter().map(decode).collect()
 }
 
@@ -56,30 +58,20 @@ pub(super) async fn log_id(readers: &SqlitePool) -> Result<LogId, Error> {
 }
 
 pub(super) async fn all(
-    readers: &SqlitePool,
+    pages: &Pages,
     after: Position,
     limit: usize,
 ) -> Result<Vec<Recorded<Event>>, Error> {
-    let found = sqlx::query(select_events!("WHERE position > ? ORDER BY position LIMIT ?"))
-        .bind(rows::column(after.0))
-        .bind(limited(limit))
-        .fetch_all(readers)
-        .await;
-    decoded("read the log", found)
+    pages.behind("read the log", after, limited(limit), |stored| stored.event()).await
 }
 
 pub(super) async fn rows(
-    readers: &SqlitePool,
+    pages: &Pages,
     after: Position,
     limit: usize,
 ) -> Result<Vec<(Row, Leaf)>, Error> {
-    sqlx::query(select_events!("WHERE position > ? ORDER BY position LIMIT ?"))
-        .bind(rows::column(after.0))
-        .bind(limited(limit))
-        .fetch_all(readers)
-        .await
-        .and_then(|found| found.iter().map(rows::checked_event).collect())
-        .map_err(failed("read the log's rows"))
+    let decode = |stored: &Stored<'_>| Ok(stored.row());
+    pages.behind("read the log's rows", after, limited(limit), decode).await
 }
 
 pub(super) async fn batches(

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::{Database, SqliteStore, change_by_hand};
 use crate::event_store::{
-    AppendError, Error, EventStore, Filter, Order, Row,
+    AppendError, Error, EventStore, Filter, HotLog as _, Order, Row,
     chain::{self, Fault, FaultKind},
     check_known,
     conformance::{
@@ -438,4 +438,77 @@ async fn a_kind_of_event_that_is_not_known_here_is_found_wherever_it_is() {
         assert!(reason.starts_with(expected), "{reason}");
         database.close().await;
     }
+}
+
+#[tokio::test]
+async fn a_log_that_is_filled_at_once_is_what_appends_would_have_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let batches = |count: u64| {
+        let events = [samples::lost("a", "n"), samples::lost("b", "n"), samples::upserted("c")];
+        (0..count).map(move |number| {
+            let seconds = i64::try_from(number / 2).unwrap();
+            let decided_on = Position(number * 3);
+            samples::batch(u128::from(number), decided_on, seconds, events.to_vec())
+        })
+    };
+    let appended = folder.path().join("appended.db");
+    let database = Database::open(&appended, INCARNATION).await.unwrap();
+    let store = SqliteStore::new(database.clone());
+    for batch in batches(40) {
+        store.append(batch).await.unwrap();
+    }
+    let filled = folder.path().join("filled.db");
+    let empty = Database::open(&filled, INCARNATION).await.unwrap();
+    let head = SqliteStore::new(empty.clone()).head().await.unwrap();
+    empty.close().await;
+
+    let end = super::fill(&filled, head, batches(40)).unwrap();
+
+    let database_filled = Database::open(&filled, INCARNATION).await.unwrap();
+    let other = SqliteStore::new(database_filled.clone());
+    assert_eq!(end, store.head().await.unwrap());
+    assert_eq!(other.head().await.unwrap(), end);
+    assert_eq!(
+        other.read_rows(START, 200).await.unwrap(),
+        store.read_rows(START, 200).await.unwrap()
+    );
+    assert_eq!(
+        other.read_batches(START, 200).await.unwrap(),
+        store.read_batches(START, 200).await.unwrap()
+    );
+    assert_eq!(other.streams("", 9).await.unwrap(), store.streams("", 9).await.unwrap());
+    assert_eq!(chain::verify(&other).await.unwrap(), None);
+    let mut schemas = Vec::new();
+    for database in [&database, &database_filled] {
+        let schema: Vec<String> =
+            sqlx::query_scalar("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name")
+                .fetch_all(database.readers())
+                .await
+                .unwrap();
+        schemas.push(schema);
+    }
+    assert_eq!(schemas[0], schemas[1]);
+    // It goes on as any other.
+    samples::fill(&other, &[2]).await;
+    assert_eq!(chain::verify(&other).await.unwrap(), None);
+    let refused = super::fill(&folder.path().join("none.db"), head, batches(1));
+    assert!(refused.is_err(), "a file without our tables");
+}
+
+#[tokio::test]
+async fn pages_are_read_no_more_once_the_database_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("diario.db");
+    let database = Database::open(&path, INCARNATION).await.unwrap();
+    let store = SqliteStore::new(database.clone());
+    samples::fill(&store, &[1, 1]).await;
+    let reads = futures_util::future::join_all((0..9).map(|_| store.read_all(START, 9))).await;
+    assert!(reads.into_iter().all(|read| read.unwrap().len() == 2));
+
+    database.close().await;
+
+    assert!(matches!(store.read_all(START, 9).await, Err(Error::Closed)));
+    assert!(matches!(store.read_rows(START, 9).await, Err(Error::Closed)));
+    let wal = path.with_extension("db-wal");
+    assert!(!wal.exists(), "the last connection folded the WAL into the file");
 }

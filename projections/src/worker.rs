@@ -1,9 +1,9 @@
-//! Supervised spawning: the one place where an asynchronous worker is started.
+//! Supervised spawning: the one place where a worker is started.
 //!
 //! A worker that panics is told in the log at once. Never spawn past this file: a lost panic
 //! stops a loop unseen.
 
-use std::future::Future;
+use std::{future::Future, panic::AssertUnwindSafe};
 
 use tokio::task::JoinHandle;
 
@@ -45,6 +45,24 @@ pub fn spawn_essential<F>(
         drop(inner.await);
         on_end(name);
     }));
+}
+
+/// Starts a worker that waits for the disk, on a thread of its own. A panic inside is logged as an
+/// error and ends only this worker.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn spawn_thread(
+    name: &'static str,
+    worker: impl FnOnce() + Send + 'static,
+) -> std::io::Result<()> {
+    let supervised = move || {
+        // What the worker held is dropped with it; nobody sees it half done.
+        if std::panic::catch_unwind(AssertUnwindSafe(worker)).is_err() {
+            tracing::error!(worker = name, "A worker panicked and has stopped.");
+        }
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(supervised).map(drop)
 }
 
 /// Aborting the supervisor aborts the worker too.

@@ -10,8 +10,8 @@ use std::{
     thread,
 };
 
-use domain::log::{Position, StreamId, StreamVersion};
-use rusqlite::{Connection, Statement};
+use domain::log::{StreamId, StreamVersion};
+use rusqlite::Connection;
 
 use super::{
     super::{
@@ -19,7 +19,7 @@ use super::{
         commit::{self, Commit},
         packed::Packed,
     },
-    library, rows,
+    library, statements,
 };
 
 /// How many batches wait between two threads.
@@ -31,17 +31,6 @@ const PRAGMAS: &str = "PRAGMA journal_mode = OFF;
     PRAGMA locking_mode = EXCLUSIVE;
     PRAGMA cache_size = -524288;
     PRAGMA temp_store = MEMORY;";
-
-const INSERT_EVENT: &str = "INSERT INTO events (position, version, recorded_at, causation, \
-     owner_hash, command_hash, schema_version, stream, type, actor_kind, actor_name, actor_via, \
-     command_id, correlation, leaf, payload) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
-
-const INSERT_BATCH: &str = "INSERT INTO batches (first_position, event_count, recorded_at, \
-     batch_id, link) VALUES (?1, ?2, ?3, ?4, ?5)";
-
-const INSERT_STREAM: &str =
-    "INSERT INTO streams (stream, version, last_position) VALUES (?1, ?2, ?3)";
 
 /// Appends batches to the empty log in a file that nobody has open, and answers with its new head.
 /// Each batch must be decided on the end of the one before. Blocks.
@@ -113,31 +102,21 @@ fn write(file: &Path, head: Head, take: &Receiver<Placed>) -> rusqlite::Result<(
     }
     connection.execute_batch("BEGIN")?;
     let (mut end, mut streams) = (head, BTreeMap::new());
-    {
-        let mut event = connection.prepare(INSERT_EVENT)?;
-        let mut boundary = connection.prepare(INSERT_BATCH)?;
-        while let Ok(Placed { rows, versions, batch, head }) = take.recv() {
-            for (row, leaf, packed) in &rows {
-                insert_event(&mut event, row, leaf, packed)?;
-            }
-            insert_batch(&mut boundary, &batch)?;
-            let last = head.position;
-            streams.extend(versions.into_iter().map(|(stream, version)| {
-                // In the order of the table's key.
-                (stream.to_string(), (version, last))
-            }));
-            end = head;
+    while let Ok(Placed { rows, versions, batch, head }) = take.recv() {
+        for (row, leaf, packed) in &rows {
+            statements::insert_event(&connection, row, leaf, packed)?;
         }
-        let mut insert = connection.prepare(INSERT_STREAM)?;
-        for (stream, (version, last)) in &streams {
-            let (version, Position(last)): (&StreamVersion, &Position) = (version, last);
-            insert.execute((stream, rows::column(version.0), rows::column(*last)))?;
-        }
+        statements::insert_batch(&connection, &batch)?;
+        streams.extend(versions.into_iter().map(|(stream, version)| {
+            // In the order of the table's key.
+            (stream.to_string(), (version, head.position))
+        }));
+        end = head;
     }
-    connection.execute(
-        "UPDATE log_head SET position = ?1, recorded_at = ?2, link = ?3 WHERE id = 1",
-        (rows::column(end.position.0), end.recorded_at.0, &end.link[..]),
-    )?;
+    for (stream, (version, last)) in streams {
+        statements::upsert_stream(&connection, &stream, version, last)?;
+    }
+    statements::move_head(&connection, &end)?;
     connection.execute_batch("COMMIT")?;
     for (_, statement) in &indexes {
         connection.execute_batch(statement)?;
@@ -153,41 +132,4 @@ fn indexes_of_events(connection: &Connection) -> rusqlite::Result<Vec<(String, S
     )?;
     let found = select.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?;
     found.collect()
-}
-
-fn insert_event(
-    insert: &mut Statement<'_>,
-    row: &Row,
-    leaf: &Leaf,
-    packed: &Packed,
-) -> rusqlite::Result<()> {
-    insert.raw_bind_parameter(1, rows::column(row.position.0))?;
-    insert.raw_bind_parameter(2, rows::column(row.version.0))?;
-    insert.raw_bind_parameter(3, row.recorded_at.0)?;
-    insert.raw_bind_parameter(4, row.causation.map(|position| rows::column(position.0)))?;
-    insert.raw_bind_parameter(5, packed.owner_hash)?;
-    insert.raw_bind_parameter(6, packed.command_hash)?;
-    insert.raw_bind_parameter(7, row.schema_version)?;
-    insert.raw_bind_parameter(8, &row.stream)?;
-    insert.raw_bind_parameter(9, &row.type_name)?;
-    insert.raw_bind_parameter(10, &row.actor_kind)?;
-    insert.raw_bind_parameter(11, &row.actor_name)?;
-    insert.raw_bind_parameter(12, &row.actor_via)?;
-    insert.raw_bind_parameter(13, &packed.command_id)?;
-    insert.raw_bind_parameter(14, &packed.correlation)?;
-    insert.raw_bind_parameter(15, &leaf[..])?;
-    insert.raw_bind_parameter(16, &row.payload)?;
-    insert.raw_execute().map(drop)
-}
-
-fn insert_batch(insert: &mut Statement<'_>, batch: &BatchRow) -> rusqlite::Result<()> {
-    insert
-        .execute((
-            rows::column(batch.first.0),
-            rows::column(batch.count),
-            batch.recorded_at.0,
-            &batch.id.0.as_bytes()[..],
-            &batch.link[..],
-        ))
-        .map(drop)
 }

@@ -18,7 +18,7 @@ use sqlx::{
 
 use super::{
     super::{Error, migrate},
-    failure,
+    failure, library,
     pages::Pages,
     tail,
     writer::{Failure, Work, Writer},
@@ -68,7 +68,7 @@ impl Database {
         tail::start(path, &mut connection, new_incarnation).await?;
         tail::check(path, &mut connection).await?;
         settle(path, &mut connection).await?;
-        Self::start(path, connection, options).await
+        Self::start(path, connection, options, library::WRITES).await
     }
 
     /// Opens a database only to read, beside a process that may be writing it; every write fails.
@@ -92,20 +92,21 @@ impl Database {
         migrate::check(path, &mut connection).await?;
         tail::check(path, &mut connection).await?;
         sqlx::query("COMMIT").execute(&mut connection).await.map_err(failed)?;
-        Self::start(path, connection, options).await
+        Self::start(path, connection, options, library::READS).await
     }
 
     async fn start(
         path: &Path,
         connection: SqliteConnection,
         options: SqliteConnectOptions,
+        pragmas: &'static str,
     ) -> Result<Self, Error> {
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS_MAX)
             .connect_with(options.clone().pragma("query_only", "ON"))
             .await
             .map_err(|source| open_error(path, source))?;
-        let writer = Writer::start(path, connection, options);
+        let writer = Writer::start(path, connection, options, pragmas)?;
         Ok(Self { path: path.to_owned(), writer, readers, pages: Pages::of(path) })
     }
 
@@ -163,6 +164,21 @@ impl Database {
         A: FnOnce(&T) + Send + 'static,
     {
         self.writer.transaction(work, after_commit).await
+    }
+
+    /// See [`Writer::transaction_by_library`].
+    pub(super) async fn transaction_by_library<T, E, W, A>(
+        &self,
+        work: W,
+        after_commit: A,
+    ) -> Result<T, Failure<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        W: FnOnce(&rusqlite::Connection) -> Result<T, E> + Send + 'static,
+        A: FnOnce(&T) + Send + 'static,
+    {
+        self.writer.transaction_by_library(work, after_commit).await
     }
 
     /// A transaction of plain statements, for what may simply be tried again.

@@ -1,9 +1,32 @@
-//! What SQLite's library says when it is asked directly, as the driver would have said it: so that
-//! a reader of an error sees no difference, and its code says whether the file is damaged.
+//! SQLite's library, asked directly where the driver takes longer than all the rest. What it says
+//! is told as the driver would have told it: a reader of an error sees no difference, and its code
+//! says whether the file is damaged.
 
-use std::{borrow::Cow, error::Error, fmt};
+use std::{borrow::Cow, error::Error, fmt, path::Path};
+
+use rusqlite::{Connection, OpenFlags};
 
 use sqlx::error::{DatabaseError, ErrorKind};
+
+use super::database::BUSY_TIMEOUT;
+
+/// For a connection that only reads.
+pub(super) const READS: &str = "PRAGMA query_only = ON";
+/// For the one that writes: what is answered is on the disk, and deleted bytes are overwritten
+/// where that costs no further page (`keys` asks for more). The WAL grows to 16 MiB before it is
+/// moved into the file, so that a page that changes often moves once.
+pub(super) const WRITES: &str =
+    "PRAGMA synchronous = FULL; PRAGMA secure_delete = FAST; PRAGMA wal_autocheckpoint = 4096";
+
+/// A connection to a file that is known to be ours. One that only reads must be able to write the
+/// index beside it all the same; what else it may is said by `pragmas`.
+pub(super) fn connect(path: &Path, pragmas: &str) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.execute_batch(pragmas)?;
+    Ok(connection)
+}
 
 /// An error of the library.
 #[derive(Debug)]
@@ -51,7 +74,7 @@ impl DatabaseError for LibraryError {
         self
     }
 
-    /// These connections only read: no constraint can be in the way.
+    /// Nobody asks which constraint was in the way.
     fn kind(&self) -> ErrorKind {
         ErrorKind::Other
     }

@@ -16,6 +16,7 @@ mod library;
 mod pages;
 mod read;
 mod rows;
+mod statements;
 mod tail;
 mod trim;
 mod types;

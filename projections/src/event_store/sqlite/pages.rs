@@ -10,7 +10,7 @@ use std::{
 
 use domain::log::Position;
 use rusqlite::{
-    Connection, OpenFlags, Row,
+    Connection, Row,
     types::{FromSqlResult, ValueRef},
 };
 use tokio::sync::Semaphore;
@@ -21,7 +21,6 @@ use super::{
         columns::select_events,
         stored::{Stored, malformed},
     },
-    database::BUSY_TIMEOUT,
     library, rows,
 };
 
@@ -83,7 +82,7 @@ impl Pages {
         let idle = self.idle().pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => connect(&self.0.path)?,
+            None => library::connect(&self.0.path, library::READS)?,
         };
         let page = {
             let mut statement = connection.prepare(SELECT_BEHIND)?;
@@ -123,15 +122,6 @@ impl From<rusqlite::Error> for Failure {
     fn from(source: rusqlite::Error) -> Self {
         Self::Library(source)
     }
-}
-
-/// A reader of a log in WAL mode must be able to write the index beside it, and nothing else.
-fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.execute_batch("PRAGMA query_only = ON")?;
-    Ok(connection)
 }
 
 fn stored<'a>(row: &'a Row<'_>) -> Result<Stored<'a>, Failure> {

@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use rusqlite::types::Value;
 use sqlx::{ConnectOptions as _, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
@@ -264,6 +265,21 @@ async fn the_writer_waits_for_the_disk_at_every_commit() {
 
     // 2 is FULL: the write-ahead log is fsynced before a commit is answered.
     assert_eq!(settings, ("wal".to_owned(), 2));
+    let asked = |pragma: &'static str| {
+        by_library(&database, move |connection| {
+            connection.pragma_query_value(None, pragma, |row| row.get::<_, Value>(0))
+        })
+    };
+    assert_eq!(asked("journal_mode").await, Value::Text("wal".to_owned()));
+    assert_eq!(asked("synchronous").await, Value::Integer(2));
+}
+
+/// Something that is done on the connection that appends.
+async fn by_library<T: std::fmt::Debug + Send + 'static>(
+    database: &Database,
+    work: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+) -> T {
+    database.transaction_by_library(work, |_| {}).await.unwrap()
 }
 
 #[tokio::test]
@@ -272,14 +288,13 @@ async fn without_room_nothing_is_written_and_with_room_it_goes_on() {
     let database = sample(&folder.path().join("diario.db")).await;
     let store = SqliteStore::new(database.clone());
     let before = store.head().await.unwrap();
-    let limit = async |pages: &'static str| {
-        let limit = database.write("set a limit", move |connection| {
-            Box::pin(async move { sqlx::query(pages).execute(connection).await.map(drop) })
-        });
-        limit.await.unwrap();
+    let limit = async |pages: u32| {
+        let pragma = format!("PRAGMA max_page_count = {pages}");
+        by_library(&database, move |connection| connection.query_row(&pragma, (), |_| Ok(())))
+            .await;
     };
     // SQLite cuts it to the pages that there are.
-    limit("PRAGMA max_page_count = 1").await;
+    limit(1).await;
     let events: Vec<_> = (0..500).map(|n| samples::lost(&format!("cell-{n}"), "node")).collect();
     let batch = samples::batch(9, before.position, 9, events);
 
@@ -289,7 +304,7 @@ async fn without_room_nothing_is_written_and_with_room_it_goes_on() {
     assert!(matches!(failure, Error::DiskFull { .. }), "{failure:?}");
     assert!(failure.is_passing() && !failure.ends_writing());
     assert_eq!(store.head().await.unwrap(), before);
-    limit("PRAGMA max_page_count = 100000").await;
+    limit(100_000).await;
     assert_eq!(store.append(batch).await.unwrap().len(), 500);
     assert_eq!(chain::verify(&store).await.unwrap(), None);
 }

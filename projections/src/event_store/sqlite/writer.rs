@@ -1,7 +1,8 @@
-//! The one connection that writes, owned by one worker.
+//! The two connections that write, owned by one worker on a thread of its own: the library's, for
+//! what is written often, and the driver's, for all else.
 //!
 //! Every transaction runs to its end inside the worker, so a caller that goes away never leaves
-//! half of one behind. Callers queue; the queue is bounded. After the disk has failed under a
+//! half of one behind, and none waits for another's lock. Callers queue; the queue is bounded. After the disk has failed under a
 //! commit nothing more is written: a later sync can succeed although what the failed one was to
 //! bring down is lost, and commits would be answered that rest on it.
 
@@ -13,9 +14,12 @@ use std::{
 };
 
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+};
 
-use super::{super::Error, failure};
+use super::{super::Error, database::open_error, failure, library};
 use crate::worker;
 
 /// How many transactions may wait.
@@ -37,6 +41,7 @@ pub(crate) enum Failure<E> {
 
 /// A job answers whether the connection can be used again.
 type Job = Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> JobFuture<'c> + Send>;
+type LibraryJob = Box<dyn FnOnce(&rusqlite::Connection) -> ConnectionState + Send>;
 type JobFuture<'c> = Pin<Box<dyn Future<Output = ConnectionState> + Send + 'c>>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +52,7 @@ enum ConnectionState {
 
 enum Message {
     Transaction(Job, oneshot::Sender<Error>),
+    ByLibrary(LibraryJob, oneshot::Sender<Error>),
     Close(oneshot::Sender<()>),
 }
 
@@ -90,14 +96,26 @@ impl Disk {
 }
 
 impl Writer {
+    /// `pragmas`: what the library's connection may do.
     pub(super) fn start(
         path: &Path,
         connection: SqliteConnection,
         options: SqliteConnectOptions,
-    ) -> Self {
+        pragmas: &'static str,
+    ) -> Result<Self, Error> {
         let (queue, messages) = mpsc::channel(QUEUE_MAX);
-        worker::spawn("sqlite writer", run(connection, options, messages));
-        Self { queue, disk: Disk { path: path.to_owned(), failed: Arc::default() } }
+        let disk = Disk { path: path.to_owned(), failed: Arc::default() };
+        let worker = Worker {
+            path: path.to_owned(),
+            options,
+            pragmas,
+            runtime: Handle::current(),
+            driver: Some(connection),
+            library: None,
+        };
+        let started = worker::spawn_thread("sqlite writer", move || worker.run(messages));
+        started.map_err(|source| open_error(path, sqlx::Error::Io(source)))?;
+        Ok(Self { queue, disk })
     }
 
     /// Refuses when the disk has failed under a commit: what the log holds is not known then
@@ -133,7 +151,42 @@ impl Writer {
                 state
             })
         });
-        let message = Message::Transaction(job, no_connection);
+        self.ask(Message::Transaction(job, no_connection), answered, not_begun).await
+    }
+
+    /// As [`Writer::transaction`], on the library's connection.
+    pub(super) async fn transaction_by_library<T, E, W, A>(
+        &self,
+        work: W,
+        after_commit: A,
+    ) -> Result<T, Failure<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        W: FnOnce(&rusqlite::Connection) -> Result<T, E> + Send + 'static,
+        A: FnOnce(&T) + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let (no_connection, not_begun) = oneshot::channel();
+        let disk = self.disk.clone();
+        let job: LibraryJob = Box::new(move |connection| {
+            let (result, state) = transact_by_library(connection, &disk, work);
+            if let Ok(value) = &result {
+                after_commit(value);
+            }
+            // The caller may have gone away; the transaction stands all the same.
+            drop(answer.send(result));
+            state
+        });
+        self.ask(Message::ByLibrary(job, no_connection), answered, not_begun).await
+    }
+
+    async fn ask<T, E>(
+        &self,
+        message: Message,
+        answered: oneshot::Receiver<Result<T, Failure<E>>>,
+        not_begun: oneshot::Receiver<Error>,
+    ) -> Result<T, Failure<E>> {
         self.queue.send(message).await.map_err(|_| Failure::Refused(Error::Closed))?;
         match answered.await {
             Ok(result) => result,
@@ -154,49 +207,81 @@ impl Writer {
     }
 }
 
-async fn run(
-    connection: SqliteConnection,
+/// What the thread owns. A connection that is in doubt is closed, and made again when it is asked
+/// for.
+struct Worker {
+    path: PathBuf,
     options: SqliteConnectOptions,
-    mut messages: mpsc::Receiver<Message>,
-) {
-    let mut held = Some(connection);
-    while let Some(message) = messages.recv().await {
-        match message {
-            Message::Transaction(job, no_connection) => {
-                let mut connection = match held.take() {
-                    Some(connection) => connection,
-                    None => match options.connect().await {
+    pragmas: &'static str,
+    /// For the driver's futures.
+    runtime: Handle,
+    driver: Option<SqliteConnection>,
+    library: Option<rusqlite::Connection>,
+}
+
+impl Worker {
+    fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+        let operation = "connect the writer again";
+        while let Some(message) = messages.blocking_recv() {
+            match message {
+                Message::Transaction(job, no_connection) => {
+                    let mut connection = match self.driver() {
                         Ok(connection) => connection,
                         Err(source) => {
-                            let operation = "connect the writer again";
                             drop(no_connection.send(Error::Database { operation, source }));
                             continue;
                         }
-                    },
-                };
-                if job(&mut connection).await == ConnectionState::Clean {
-                    held = Some(connection);
+                    };
+                    let state = self.runtime.block_on(job(&mut connection));
+                    self.driver = Some(connection).filter(|_| state == ConnectionState::Clean);
                 }
-            }
-            Message::Close(done) => {
-                messages.close();
-                if let Some(connection) = held.take() {
-                    close(connection).await;
+                Message::ByLibrary(job, no_connection) => {
+                    let connection = match self.library() {
+                        Ok(connection) => connection,
+                        Err(source) => {
+                            let source = library::error(source);
+                            drop(no_connection.send(Error::Database { operation, source }));
+                            continue;
+                        }
+                    };
+                    let state = job(&connection);
+                    self.library = Some(connection).filter(|_| state == ConnectionState::Clean);
                 }
-                // Whoever asked may have gone away.
-                done.send(()).ok();
-                return;
+                Message::Close(done) => {
+                    messages.close();
+                    self.close();
+                    // Whoever asked may have gone away.
+                    done.send(()).ok();
+                    return;
+                }
             }
         }
+        self.close();
     }
-    if let Some(connection) = held.take() {
-        close(connection).await;
-    }
-}
 
-async fn close(connection: SqliteConnection) {
-    if let Err(failure) = connection.close().await {
-        tracing::warn!(%failure, "Could not close the writing connection cleanly.");
+    fn driver(&mut self) -> Result<SqliteConnection, sqlx::Error> {
+        match self.driver.take() {
+            Some(connection) => Ok(connection),
+            None => self.runtime.block_on(self.options.connect()),
+        }
+    }
+
+    fn library(&mut self) -> rusqlite::Result<rusqlite::Connection> {
+        match self.library.take() {
+            Some(connection) => Ok(connection),
+            None => library::connect(&self.path, self.pragmas),
+        }
+    }
+
+    fn close(self) {
+        let closed = self.library.map_or(Ok(()), |connection| {
+            connection.close().map_err(|(_, failure)| library::error(failure))
+        });
+        let also_closed =
+            self.driver.map_or(Ok(()), |connection| self.runtime.block_on(connection.close()));
+        for failure in [closed, also_closed].into_iter().filter_map(Result::err) {
+            tracing::warn!(%failure, "Could not close a writing connection cleanly.");
+        }
     }
 }
 
@@ -237,4 +322,36 @@ async fn execute(
     statement: &'static str,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(statement).execute(connection).await.map(drop)
+}
+
+/// As [`transact`], on the library's connection.
+fn transact_by_library<T, E>(
+    connection: &rusqlite::Connection,
+    disk: &Disk,
+    work: impl FnOnce(&rusqlite::Connection) -> Result<T, E>,
+) -> (Result<T, Failure<E>>, ConnectionState) {
+    let execute = |statement| {
+        let mut prepared = connection.prepare_cached(statement).map_err(library::error)?;
+        prepared.execute(()).map(drop).map_err(library::error)
+    };
+    if let Err(failed) = disk.check() {
+        return (Err(Failure::Refused(failed)), ConnectionState::Clean);
+    }
+    if let Err(source) = execute("BEGIN IMMEDIATE") {
+        let refused = failure::classify(&disk.path, "begin to write", source);
+        return (Err(Failure::Refused(refused)), ConnectionState::Broken);
+    }
+    match work(connection) {
+        Ok(value) => match execute("COMMIT") {
+            Ok(()) => (Ok(value), ConnectionState::Clean),
+            Err(failure) => (Err(disk.at_commit(failure)), ConnectionState::Broken),
+        },
+        Err(failure) => {
+            let state = match execute("ROLLBACK") {
+                Ok(()) => ConnectionState::Clean,
+                Err(_) => ConnectionState::Broken,
+            };
+            (Err(Failure::RolledBack(failure)), state)
+        }
+    }
 }

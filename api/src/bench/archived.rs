@@ -1,7 +1,7 @@
 //! The archived part of a log: its bytes, its replay into all views, and its proof, on one core.
 //!
-//! The large log's events are archived as `diario archive run` does it, but stay in the database,
-//! which is told to have given them up: to delete them all takes longer than it tells.
+//! The large log's first tenth is archived as `diario archive run` does it, but stays in the
+//! database, which is told to have given it up: more, or to delete it, takes longer than it tells.
 
 use std::{
     path::PathBuf,
@@ -24,13 +24,15 @@ use projections::{
 };
 
 use super::{
-    Effort, Error,
+    Effort, Error, large,
     measure::{self, Goal, Report, Round, Row},
     place::{self, OpenLog, Place},
     replay::on_one_core,
 };
 use crate::{clock::Stopwatch, output};
 
+/// How much smaller the archive is than the log.
+const ONE_IN: u64 = 10;
 /// A run that took longer than this is not repeated.
 const REPEAT_BELOW: Duration = Duration::from_secs(20);
 
@@ -110,11 +112,14 @@ pub(super) async fn all(report: &mut Report, place: &Place, effort: Effort) -> R
         return Ok(());
     }
     let location = place.large_log(report, effort).await?.clone();
-    report.progress("the large log is archived");
+    report.progress("the first tenth of the large log is archived");
     let folder = place.path().join(place.new_name());
     let storage = place::open(&location).await?;
     let tables = Kept::new(&storage.tables, Floor::none());
-    let moved = archive_all(&storage, &tables, &folder).await?;
+    let [_, archived, all] = effort.events;
+    // Only whole batches are moved.
+    let keep = all.saturating_sub(archived.max(large::WRITE_EVENTS));
+    let moved = archive_first(&storage, &tables, &folder, keep).await?;
     let floor = tables.floor().await?;
     storage.close().await;
     let row = Row {
@@ -133,15 +138,16 @@ pub(super) async fn all(report: &mut Report, place: &Place, effort: Effort) -> R
     Ok(())
 }
 
-async fn archive_all(
+async fn archive_first(
     storage: &OpenLog,
     tables: &Kept,
     folder: &std::path::Path,
+    keep_events: u64,
 ) -> Result<archive::Moved, Error> {
     let place = ArchivePlace::create(&folder.display().to_string(), None)?;
     let archive = Archive::of_log(place, tables.identity().await?).await?;
     let policy = Policy {
-        keep_events: 1,
+        keep_events: keep_events.max(1),
         before: None,
         segment_events: archive::SEGMENT_EVENTS,
         short_segments: archive::ShortSegments::Write,
@@ -160,8 +166,7 @@ async fn rate(
     effort: Effort,
 ) -> Result<(), Error> {
     let is_replay = name == "replay/archive";
-    let sizes: Vec<u64> =
-        effort.events.iter().map(|events| (*events).min(archived.floor.position.0)).collect();
+    let sizes = effort.events.map(|events| (events / ONE_IN).min(archived.floor.position.0));
     for events in sizes {
         report.progress(format!("{name}: {events} events"));
         let mut figures = Vec::new();

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How many events are written together when a large log is made.
-const WRITE_EVENTS: usize = 4000;
+pub(super) const WRITE_EVENTS: u64 = 4000;
 
 impl Place {
     /// A SQLite log of the largest size, with the snapshots of its growth; made once.
@@ -72,11 +72,12 @@ pub(super) async fn fill_sqlite(
 /// The first events of a workload as batches behind a head.
 pub(super) fn batches(head: Head, events: u64, effort: Effort) -> impl Iterator<Item = Batch> {
     let lrps = u32::try_from(events / effort.events_per_lrp).unwrap_or(u32::MAX);
-    let count = usize::try_from(events).unwrap_or(usize::MAX);
+    let [count, together] =
+        [events, WRITE_EVENTS].map(|it| usize::try_from(it).unwrap_or(usize::MAX));
     let mut workload = Workload::new(Shape { seed: 1, lrps }).take(count);
     let mut decided_on = head.position;
     std::iter::from_fn(move || {
-        let recorded: Vec<_> = workload.by_ref().take(WRITE_EVENTS).collect();
+        let recorded: Vec<_> = workload.by_ref().take(together).collect();
         let recorded_at = recorded.last()?.recorded_at;
         let events = recorded.into_iter().map(|recorded| NewEvent {
             stream: recorded.stream,

@@ -67,7 +67,7 @@ pub(super) struct Round {
 #[derive(Debug)]
 pub(super) struct Report {
     is_json: bool,
-    only: String,
+    only: Vec<String>,
     lines: Vec<[String; 8]>,
     rows: usize,
     missed: usize,
@@ -76,14 +76,16 @@ pub(super) struct Report {
 const HEADINGS: [&str; 8] = ["name", "size", "ours", "peer", "ratio", "unit", "goal", "pass"];
 
 impl Report {
-    /// An empty one of the rows whose names begin with `only`.
+    /// An empty one of the rows whose names begin with one of `only`, which are parted by commas.
     pub(super) fn new(is_json: bool, only: &str) -> Self {
-        Self { is_json, only: only.to_owned(), lines: Vec::new(), rows: 0, missed: 0 }
+        let only = only.split(',').map(|name| name.trim().to_owned()).collect();
+        Self { is_json, only, lines: Vec::new(), rows: 0, missed: 0 }
     }
 
     /// Whether any row below a name is wanted.
     pub(super) fn wants(&self, name: &str) -> bool {
-        name.starts_with(&self.only) || self.only.starts_with(name)
+        let is_wanted = |only: &String| name.starts_with(only) || only.starts_with(name);
+        self.only.iter().any(is_wanted)
     }
 
     /// Says what is being done now.
@@ -93,7 +95,7 @@ impl Report {
 
     /// Adds a row: the medians of its rounds, the ratio being the median of each round's own.
     pub(super) fn add(&mut self, row: Row, rounds: &[Round]) {
-        if !row.name.starts_with(&self.only) {
+        if !self.only.iter().any(|only| row.name.starts_with(only)) {
             return;
         }
         self.rows += 1;

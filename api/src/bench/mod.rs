@@ -42,6 +42,7 @@ pub enum Command {
 const EXAMPLES: &str = "Examples:
   diario bench log
   diario bench log --only durable/sqlite --json
+  diario bench log --only past,start --events 1000000
 Rows: durable/postgres, durable/sqlite, nodes/postgres, bytes, replay, past, playback, start,
 subscribers, verify.
 Needs the Debian package postgresql for the rows of Postgres; the bench starts a server of its own.
@@ -53,9 +54,12 @@ pub struct Options {
     /// Print one JSON object a line, a row each, instead of a table.
     #[arg(long)]
     json: bool,
-    /// Only the rows whose names begin with this.
+    /// Only the rows whose names begin with this, or with one of several with commas between.
     #[arg(long, value_name = "NAME", default_value = "")]
     only: String,
+    /// How many events the large log has, which takes minutes to make.
+    #[arg(long, value_name = "N", default_value_t = LARGE_EVENTS, value_parser = clap::value_parser!(u64).range(10_000..))]
+    events: u64,
     /// Only see whether every row can be measured: tiny sizes, figures without meaning.
     #[arg(long)]
     smoke: bool,
@@ -121,11 +125,13 @@ struct Effort {
     starts_nodes: bool,
 }
 
+const LARGE_EVENTS: u64 = 10_000_000;
+
 const WHOLE: Effort = Effort {
     rounds: 5,
     load: Duration::from_secs(2),
     peer_clients: &[16, 32, 64, 128],
-    events: [100_000, 1_000_000, 10_000_000],
+    events: [LARGE_EVENTS / 100, LARGE_EVENTS / 10, LARGE_EVENTS],
     events_per_lrp: 40,
     subscribers: (1_000, 20),
     subscribed_per_second: 2_000,
@@ -152,7 +158,8 @@ const SMOKE: Effort = Effort {
 pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
     let Command::Log(options) = command;
     let mut report = Report::new(options.json, &options.only);
-    let effort = if options.smoke { SMOKE } else { WHOLE };
+    let events = [options.events / 100, options.events / 10, options.events];
+    let effort = if options.smoke { SMOKE } else { Effort { events, ..WHOLE } };
     // Ctrl-C drops what runs: servers and folders go with it.
     tokio::select! {
         done = log(&mut report, effort) => done?,

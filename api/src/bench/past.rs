@@ -120,7 +120,7 @@ async fn playback(
             let from = Instant::Position(Position(events / 2));
             let mut playback = history(&storage).playback(from).await?;
             // Views are filled when one is asked for, and kept up from then on.
-            let _filled = playback.world().route_table();
+            playback.world().fill_views();
             let count = (events - events / 2).min(PLAYED_EVENTS_MAX);
             let started = Stopwatch::start();
             for _ in 0..count {

@@ -34,6 +34,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 pub struct Now {
     shared: Arc<Shared>,
     position: watch::Receiver<Position>,
+    filled: watch::Receiver<bool>,
 }
 
 #[derive(Debug)]
@@ -58,8 +59,16 @@ impl Now {
             dirty: Mutex::new(HashSet::new()),
             failure: OnceLock::new(),
         });
-        drop(worker::spawn("projector", follow(store, Arc::clone(&shared), moved)));
-        Self { shared, position }
+        let (fill, filled) = watch::channel(false);
+        drop(worker::spawn("projector", follow(store, Arc::clone(&shared), moved, fill)));
+        Self { shared, position, filled }
+    }
+
+    /// Waits until the views of the world that was given are filled: whoever looks at one before
+    /// fills it, or waits for that, on a thread that others need.
+    pub async fn filled(&self) {
+        // An error says that following has ended: nothing more will be filled.
+        self.filled.clone().wait_for(|is_filled| *is_filled).await.ok();
     }
 
     /// Looks at the world. The lock is held meanwhile: copy out what is needed, and be quick.
@@ -105,7 +114,12 @@ impl Now {
     }
 }
 
-async fn follow(store: Arc<dyn EventStore>, shared: Arc<Shared>, moved: watch::Sender<Position>) {
+async fn follow(
+    store: Arc<dyn EventStore>,
+    shared: Arc<Shared>,
+    moved: watch::Sender<Position>,
+    fill: watch::Sender<bool>,
+) {
     // Before anything is folded: whoever would write waits for those who fill, and who would read
     // for whoever would write.
     let filling = Arc::clone(&shared);
@@ -115,6 +129,7 @@ async fn follow(store: Arc<dyn EventStore>, shared: Arc<Shared>, moved: watch::S
     if let Err(failure) = filled.await {
         error!(%failure, "The views could not be filled ahead; each is when it is asked for.");
     }
+    fill.send_replace(true);
     let mut subscription = store.subscribe(*moved.borrow());
     loop {
         if let Err(failure) = follow_until_failure(&mut subscription, &shared, &moved).await {

@@ -73,7 +73,15 @@ fn start_loop(
     step: impl Fn(&World, Timestamp) -> Vec<Command> + Send + Sync + 'static,
     loops: &Loops,
 ) {
-    loops.spawn(name, reconciler::run(name, control_plane.clone(), step, loops.shutdown.clone()));
+    let (now, shutdown) = (control_plane.now.clone(), loops.shutdown.clone());
+    let run = reconciler::run(name, control_plane.clone(), step, shutdown.clone());
+    loops.spawn(name, async move {
+        // A step looks at views. Filling them takes long after a start, and readers come first.
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = now.filled() => run.await,
+        }
+    });
 }
 
 /// Keeps the lease until the node stops, then hands its keeper back to give it up.

@@ -318,7 +318,9 @@ async fn a_reader_that_takes_nothing_is_closed_and_told_where_to_go_on() {
     assert!(cursor.starts_with("00000000000000000000000000000007."), "{reason}");
     // The named event was received, or the one behind it was on its way.
     let position = |cursor: &str| cursor.rsplit('.').next().unwrap().parse::<u64>().unwrap();
-    let received = last.values().map(|it| position(it.as_str().unwrap())).max().unwrap();
-    assert!(position(cursor) <= received, "{reason}, received {received}");
-    assert!(received < 401, "everything was received: the reader was not slow");
+    let received: Vec<u64> = last.values().map(|it| position(it.as_str().unwrap())).collect();
+    assert!(Some(&position(cursor)) <= received.iter().max(), "{reason}, received {received:?}");
+    // One operation may come to its end before the others have begun.
+    let whole = received.iter().filter(|position| **position >= 401).count();
+    assert!(whole < 8, "everything was received: the reader was not slow");
 }

@@ -18,7 +18,7 @@ const POST: &str = "POST /name HTTP/1.1\r\nHost: app.example.com\r\nConnection: 
 
 #[tokio::test]
 async fn when_no_instance_can_be_dialled_three_are_tried() {
-    let addresses = [dead().await, dead().await, dead().await, dead().await, dead().await];
+    let addresses = [dead(), dead(), dead(), dead(), dead()];
     let router = start_app(&addresses).await;
 
     // The second one finds some and at last all put aside, and tries them all the same.
@@ -34,7 +34,7 @@ async fn when_no_instance_can_be_dialled_three_are_tried() {
 #[tokio::test]
 async fn a_dead_instance_is_passed_over_after_its_first_failure() {
     let (_, alive) = App::start("alive").await;
-    let router = start_app(&[dead().await, alive]).await;
+    let router = start_app(&[dead(), alive]).await;
 
     for _ in 0..10 {
         assert_body(&router.get("/name").await, "alive");
@@ -49,7 +49,7 @@ async fn a_dead_instance_is_passed_over_after_its_first_failure() {
 #[tokio::test]
 async fn a_body_survives_a_dead_instance() {
     let (_, alive) = App::start("alive").await;
-    let router = start_app(&[dead().await, dead().await, alive]).await;
+    let router = start_app(&[dead(), dead(), alive]).await;
 
     for _ in 0..3 {
         let request = format!("{POST}Content-Length: 3\r\n\r\nabc").replace("/name", "/echo");

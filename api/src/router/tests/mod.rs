@@ -28,7 +28,7 @@ use hyper::body::Bytes;
 use projections::{route_table::Endpoint, worker};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
     task::JoinHandle,
     time::{Instant, sleep, timeout},
@@ -259,6 +259,9 @@ async fn blunt(answer: &'static str) -> (Arc<AtomicU64>, SocketAddr) {
 }
 
 /// An address where nobody listens.
-async fn dead() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+fn dead() -> SocketAddr {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    // Bound for good and never listening: let go, its port might be another test's the next moment.
+    Box::leak(Box::new(socket)).local_addr().unwrap()
 }

@@ -156,15 +156,11 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let control_plane = node.control_plane.clone();
-    let registry = Registry::follow(control_plane.now.clone());
+    let follow = Registry::follow(control_plane.now.clone());
+    let log = AccessLog::new(Arc::clone(&control_plane.clock));
     let api = api(control_plane, access, cell_tokens);
     let stop = shutdown.clone();
-    let routed = router::serve(
-        listeners.router,
-        registry,
-        AccessLog::new(Arc::clone(&node.control_plane.clock)),
-        shutdown.clone(),
-    );
+    let router_shutdown = shutdown.clone();
     // When one of them ends, whatever the reason, the other is of no use.
     let served = async {
         let served = serve_api(listeners.api, api, tls, shutdown).await;
@@ -172,7 +168,10 @@ pub async fn serve(
         served
     };
     let routed = async {
-        routed.await;
+        // Whoever comes before the routes are known waits at the door; the API answers meanwhile.
+        if let Some(registry) = router_shutdown.run_until_cancelled(follow).await {
+            router::serve(listeners.router, registry, log, router_shutdown.clone()).await;
+        }
         stop.cancel();
     };
     let both = async {

@@ -76,12 +76,14 @@ impl Pool {
 }
 
 impl Registry {
-    /// Copies the routes of the present world, and follows it for as long as a clone lives.
+    /// Copies the routes of the present world once they are known, and follows it for as long as a
+    /// clone lives.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    #[must_use]
-    pub fn follow(now: Now) -> Self {
+    pub async fn follow(now: Now) -> Self {
+        // Filling the view here would hold up all that shares this thread.
+        now.filled().await;
         let registry = Self { shared: Arc::default() };
         let mut moved = now.moved();
         let mut generation = registry.copy_from(&now, None);

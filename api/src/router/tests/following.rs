@@ -37,7 +37,7 @@ impl Told {
         let incarnation = Incarnation(clock::new_uuid());
         let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new(MemoryLog::new(incarnation)));
         let now = Now::follow(Arc::clone(&store), World::empty());
-        let registry = Registry::follow(now.clone());
+        let registry = Registry::follow(now.clone()).await;
         let told = Self { story, store, now, registry };
         told.tell(0).await;
         told

@@ -34,7 +34,7 @@ use place::Place;
 /// Benches that users can run.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// How fast the log is, beside pgbench and SQLite's library; ends within 20 minutes.
+    /// How fast the log is, beside pgbench and SQLite's library, in about 20 minutes.
     #[command(after_help = EXAMPLES)]
     Log(Options),
 }

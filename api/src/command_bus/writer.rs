@@ -130,6 +130,9 @@ impl Writer {
     /// will be none.
     async fn wait(&mut self) -> bool {
         self.take_waiting();
+        if let Some(feed) = &mut self.feed {
+            feed.skip_to(self.decider.head().position);
+        }
         while self.carried.is_empty() {
             tokio::select! {
                 biased;

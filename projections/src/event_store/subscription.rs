@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -14,6 +15,7 @@ use domain::{
     event::Event,
     log::{Owner, Position, Recorded},
 };
+use futures_util::future::BoxFuture;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use super::{
@@ -29,7 +31,7 @@ const PAGE_EVENTS: usize = 500;
 
 /// Where a subscription catches up from.
 #[async_trait]
-pub(crate) trait Source: Send + Sync + std::fmt::Debug {
+pub(crate) trait Source: Send + Sync + fmt::Debug {
     async fn page(&self, after: Position, limit: usize) -> Result<Vec<Recorded<Event>>, Error>;
 
     /// As [`Source::page`], of one owner's events alone.
@@ -144,6 +146,7 @@ impl Feed {
             live: self.sender.subscribe(),
             last: after,
             read: VecDeque::new(),
+            reading: None,
             is_live: false,
         }
     }
@@ -157,7 +160,41 @@ pub struct Subscription {
     live: broadcast::Receiver<Told>,
     last: Position,
     read: VecDeque<Arc<Recorded<Event>>>,
+    reading: Option<Reading>,
     is_live: bool,
+}
+
+/// A look at the store that is under way. It outlives the call that began it, so that a caller who
+/// is called away again and again gets forward, and no connection is left in the middle of it.
+struct Reading {
+    after: Position,
+    found: BoxFuture<'static, Result<Found, Error>>,
+}
+
+impl fmt::Debug for Reading {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Reading").field("after", &self.after).finish_non_exhaustive()
+    }
+}
+
+/// What stands behind a position.
+enum Found {
+    Page(Vec<Recorded<Event>>),
+    /// Nothing, and where the log ended just afterwards.
+    End(Position),
+}
+
+impl Reading {
+    fn begin(source: Arc<dyn Source>, after: Position) -> Self {
+        let found = async move {
+            let page = source.page(after, PAGE_EVENTS).await?;
+            if page.is_empty() {
+                return source.end().await.map(Found::End);
+            }
+            Ok(Found::Page(page))
+        };
+        Self { after, found: Box::pin(found) }
+    }
 }
 
 impl Subscription {
@@ -233,24 +270,39 @@ impl Subscription {
         Ok(event)
     }
 
+    /// Passes over what the reader knows from elsewhere, up to a committed position.
+    pub fn skip_to(&mut self, position: Position) {
+        self.last = self.last.max(position);
+        while self.read.front().is_some_and(|event| event.position <= self.last) {
+            self.read.pop_front();
+        }
+    }
+
     async fn catch_up(&mut self) -> Result<(), Error> {
-        let page = self.source.page(self.last, PAGE_EVENTS).await?;
-        if page.is_empty() {
-            let head = self.source.end().await?;
-            if head < self.last {
-                return Err(Error::AheadOfHead { after: self.last, head });
-            }
+        let (source, last) = (&self.source, self.last);
+        let reading = self.reading.get_or_insert_with(|| Reading::begin(Arc::clone(source), last));
+        let found = reading.found.as_mut().await;
+        let after = reading.after;
+        self.reading = None;
+        match found? {
+            Found::End(head) if head < after => Err(Error::AheadOfHead { after, head }),
             // An event committed between the two reads is in the ring, or is found missing there.
-            self.is_live = head == self.last;
-        }
-        let mut expected = self.last.next();
-        for event in &page {
-            if event.position != expected {
-                return Err(Error::Gap(expected));
+            Found::End(head) => {
+                self.is_live = head <= self.last;
+                Ok(())
             }
-            expected = expected.next();
+            Found::Page(page) => {
+                let mut expected = after.next();
+                for event in &page {
+                    if event.position != expected {
+                        return Err(Error::Gap(expected));
+                    }
+                    expected = expected.next();
+                }
+                let is_new = |event: &Recorded<Event>| event.position > self.last;
+                self.read = page.into_iter().filter(is_new).map(Arc::new).collect();
+                Ok(())
+            }
         }
-        self.read = page.into_iter().map(Arc::new).collect();
-        Ok(())
     }
 }

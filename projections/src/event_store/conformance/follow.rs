@@ -31,6 +31,46 @@ pub(super) async fn a_reader_behind_the_end_is_refused(store: &dyn EventStore) {
     }
 }
 
+/// Asks for the next event as one does who is called away at once, until there is one.
+async fn next_of_impatient(subscription: &mut Subscription) -> u64 {
+    let asking = async {
+        loop {
+            if let Some(event) = subscription.next().now_or_never() {
+                return event.expect("an event").position.0;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), asking).await.expect("the event in time")
+}
+
+pub(super) async fn a_reader_that_is_called_away_again_and_again_gets_forward(
+    store: &dyn EventStore,
+) {
+    fill(store, &[2]).await;
+    let mut subscription = store.subscribe(START);
+
+    let positions =
+        [next_of_impatient(&mut subscription).await, next_of_impatient(&mut subscription).await];
+
+    assert_eq!(positions, [1, 2]);
+}
+
+pub(super) async fn what_a_reader_knows_already_is_passed_over(store: &dyn EventStore) {
+    fill(store, &[3]).await;
+    let mut subscription = store.subscribe(START);
+    // It may be in the middle of reading all three.
+    drop(subscription.next().now_or_never());
+
+    subscription.skip_to(Position(2));
+    let third = next_of_impatient(&mut subscription).await;
+    store.append(batch(4, Position(3), 1, vec![lost("cell-9", "")])).await.expect("written");
+    subscription.skip_to(Position(1));
+    let fourth = next_of_impatient(&mut subscription).await;
+
+    assert_eq!((third, fourth), (3, 4));
+}
+
 fn owner(cell_id: &str) -> Owner {
     cell_stream(cell_id).owner()
 }

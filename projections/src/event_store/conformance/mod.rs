@@ -39,6 +39,9 @@ pub async fn run(factory: &dyn Factory) {
     read::hashes_depend_on_the_input_alone(&*factory.fresh().await).await;
     read::the_newest_event_of_each_type_is_told(&*factory.fresh().await).await;
     follow::a_reader_behind_the_end_is_refused(&*factory.fresh().await).await;
+    let store = factory.fresh().await;
+    follow::a_reader_that_is_called_away_again_and_again_gets_forward(&*store).await;
+    follow::what_a_reader_knows_already_is_passed_over(&*factory.fresh().await).await;
     follow::racing_writers_are_followed_without_gap_or_double(factory.fresh().await).await;
     follow::a_reader_that_lags_behind_the_ring_misses_nothing(&*factory.fresh().await).await;
     follow::a_reader_of_one_owner_sees_all_of_it_and_nothing_else(&*factory.fresh().await).await;

@@ -123,6 +123,8 @@ impl Worker {
     async fn append(&mut self, batch: Batch) -> Result<Events, AppendError> {
         let id = batch.id;
         let mut held = self.take().await.map_err(AppendError::Failed)?;
+        let shared = Arc::clone(&self.shared);
+        let _until_published = shared.appending();
         let appending = append::append(&mut held.connection, &self.shared, batch);
         let no_answer = match timeout(ANSWER_MAX, appending).await {
             Ok(Ok(answer)) => {

@@ -1,7 +1,10 @@
 //! What the parts of one store tell each other: the newest head they know, versions of streams,
 //! and the feed. All of it is a shortcut; the database decides.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use domain::{
     event::Event,
@@ -25,13 +28,40 @@ pub(super) struct Shared {
     pub(super) wake: Notify,
     pub(super) lineage: Arc<Lineage>,
     versions: Mutex<Versions>,
+    is_appending: AtomicBool,
+}
+
+/// While it is there, this store's own append is under way.
+pub(super) struct Appending<'a>(&'a Shared);
+
+impl Drop for Appending<'_> {
+    fn drop(&mut self) {
+        let Self(shared) = self;
+        shared.is_appending.store(false, Ordering::SeqCst);
+        if shared.feed.published() < shared.lineage.known().position {
+            shared.wake.notify_one();
+        }
+    }
 }
 
 impl Shared {
     pub(super) fn new(lineage: Arc<Lineage>) -> Self {
         let feed = Feed::new();
         feed.begin_behind(lineage.known().position);
-        Self { feed, wake: Notify::new(), lineage, versions: Mutex::default() }
+        Self {
+            feed,
+            wake: Notify::new(),
+            lineage,
+            versions: Mutex::default(),
+            is_appending: AtomicBool::new(false),
+        }
+    }
+
+    /// Marks an append until what comes back is dropped, after its events were published. The
+    /// server tells of it before it answers: the tailer is not to read what is known already.
+    pub(super) fn appending(&self) -> Appending<'_> {
+        self.is_appending.store(true, Ordering::SeqCst);
+        Appending(self)
     }
 
     pub(super) fn versions(&self) -> MutexGuard<'_, Versions> {
@@ -52,10 +82,14 @@ impl Shared {
         }
     }
 
-    /// Notes a head that a node told with its append, and wakes the tailer.
+    /// Notes a head that a node told with its append, and wakes the tailer, now or when an append
+    /// of ours has ended.
     pub(super) fn heard(&self, notification: &str) {
         if let Some(head) = told_head(notification) {
             self.lineage.saw(head);
+            if self.is_appending.load(Ordering::SeqCst) {
+                return;
+            }
         }
         self.wake.notify_one();
     }
@@ -71,4 +105,43 @@ fn told_head(notification: &str) -> Option<Head> {
     let mut link = [0; 32];
     hex::decode_to_slice(next()?, &mut link).ok()?;
     Some(Head { position, recorded_at, incarnation, link })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::event_store::conformance::samples::INCARNATION;
+
+    fn head(position: u64) -> Head {
+        let recorded_at = Timestamp(1);
+        Head { position: Position(position), recorded_at, incarnation: INCARNATION, link: [7; 32] }
+    }
+
+    fn is_woken(shared: &Shared) -> bool {
+        shared.wake.notified().now_or_never().is_some()
+    }
+
+    #[test]
+    fn what_is_told_during_an_append_wakes_the_tailer_afterwards_unless_it_was_published() {
+        let shared = Shared::new(Arc::new(Lineage::new("test".to_owned(), head(0))));
+        let told = |position: u64| {
+            format!("{} {position} 1 {}", INCARNATION.0.simple(), hex::encode([7; 32]))
+        };
+        let appending = shared.appending();
+        shared.heard(&told(1));
+        assert!(!is_woken(&shared), "it is an append of ours, perhaps");
+        shared.feed.begin_behind(Position(1));
+        drop(appending);
+        assert!(!is_woken(&shared), "it was ours, and is published");
+
+        let appending = shared.appending();
+        shared.heard(&told(2));
+        drop(appending);
+        assert!(is_woken(&shared), "it was another node's");
+
+        shared.heard(&told(3));
+        assert!(is_woken(&shared), "nothing is under way");
+    }
 }

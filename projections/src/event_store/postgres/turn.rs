@@ -145,6 +145,7 @@ async fn append(
 ) -> (Result<Events, AppendError>, bool) {
     let id = batch.id;
     let failed = |source| AppendError::Failed(worker.database.failed("append in a turn", source));
+    let _until_published = worker.shared.appending();
     let appending = append::append(connection, &worker.shared, batch);
     let commit = match timeout(ANSWER_MAX, appending).await {
         Ok(Ok(Answer::Written(commit))) => commit,

@@ -91,7 +91,9 @@ async fn of_two_nodes_that_start_together_on_an_older_schema_one_migrates_and_th
     // Each finds the table, and one row of one migration in it.
     assert_eq!((one, two), (1, 1));
     let applied = "SELECT string_agg(version::text, ' ' ORDER BY version) FROM _sqlx_migrations";
-    assert_eq!(shared().psql(database_of(&url), applied), "1 2 9000");
+    let steps: Vec<String> = newer.iter().map(|migration| migration.version.to_string()).collect();
+    assert!(steps.ends_with(&["9000".to_owned()]));
+    assert_eq!(shared().psql(database_of(&url), applied), steps.join(" "));
     assert!(matches!(refused(&url).await, Error::NewerDatabase { found: 9000, .. }));
 }
 

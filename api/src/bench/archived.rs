@@ -1,7 +1,7 @@
 //! The archived part of a log: its bytes, its replay into all views, and its proof, on one core.
 //!
-//! The large log's first tenth is archived as `diario archive run` does it, but stays in the
-//! database, which is told to have given it up: more, or to delete it, takes longer than it tells.
+//! A log of a tenth of the large one's size is archived as `diario archive run` does it, but stays
+//! in the database, which is told to have given it up: to delete it takes longer than it tells.
 
 use std::{
     path::PathBuf,
@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{clock::Stopwatch, output};
 
-/// How much smaller the archive is than the log.
+/// How much smaller the archive is than the large log.
 const ONE_IN: u64 = 10;
 /// A run that took longer than this is not repeated.
 const REPEAT_BELOW: Duration = Duration::from_secs(20);
@@ -111,15 +111,15 @@ pub(super) async fn all(report: &mut Report, place: &Place, effort: Effort) -> R
     if !names.iter().any(|name| report.wants(name)) {
         return Ok(());
     }
-    let location = place.large_log(report, effort).await?.clone();
-    report.progress("the first tenth of the large log is archived");
+    // The last batch stays.
+    let events = effort.events[1].max(2 * large::WRITE_EVENTS);
+    report.progress(format!("a log of {events} events on SQLite is made and archived"));
+    let location = place.new_sqlite()?;
+    large::fill_sqlite(&location, events, effort).await?;
     let folder = place.path().join(place.new_name());
     let storage = place::open(&location).await?;
     let tables = Kept::new(&storage.tables, Floor::none());
-    let [_, archived, all] = effort.events;
-    // Only whole batches are moved.
-    let keep = all.saturating_sub(archived.max(large::WRITE_EVENTS));
-    let moved = archive_first(&storage, &tables, &folder, keep).await?;
+    let moved = archive_all(&storage, &tables, &folder).await?;
     let floor = tables.floor().await?;
     storage.close().await;
     let row = Row {
@@ -138,16 +138,16 @@ pub(super) async fn all(report: &mut Report, place: &Place, effort: Effort) -> R
     Ok(())
 }
 
-async fn archive_first(
+/// All whole batches but the last, which always stays.
+async fn archive_all(
     storage: &OpenLog,
     tables: &Kept,
     folder: &std::path::Path,
-    keep_events: u64,
 ) -> Result<archive::Moved, Error> {
     let place = ArchivePlace::create(&folder.display().to_string(), None)?;
     let archive = Archive::of_log(place, tables.identity().await?).await?;
     let policy = Policy {
-        keep_events: keep_events.max(1),
+        keep_events: 1,
         before: None,
         segment_events: archive::SEGMENT_EVENTS,
         short_segments: archive::ShortSegments::Write,

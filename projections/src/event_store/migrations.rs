@@ -28,6 +28,7 @@ const POSTGRES_STEPS: &[Step] = &[
     (1, "event log", include_str!("../../../migrations/postgres/0001_event_log.sql")),
     (2, "checkpoint chain", include_str!("../../../migrations/postgres/0002_checkpoint_chain.sql")),
     (3, "one event", include_str!("../../../migrations/postgres/0003_one_event.sql")),
+    (4, "types by chunk", include_str!("../../../migrations/postgres/0004_types_by_chunk.sql")),
 ];
 
 fn steps(steps: &'static [Step]) -> Migrator {

@@ -116,26 +116,22 @@ impl<'s> Pgbench<'s> {
     }
 }
 
-/// The bytes that each of these payloads takes in a naive table of JSONB without actor, command
-/// id and cause, index included. Blocks.
+/// The bytes that each event of a log takes in a naive table of JSONB without actor, command id and
+/// cause, index included. Blocks.
 ///
 /// # Errors
 /// When the server refuses.
 pub fn naive_bytes_per_event(
     server: &PostgresServer,
     database: &str,
-    payload: &str,
     events: u32,
 ) -> Result<f64, Error> {
     server.query(database, NAIVE)?;
-    let payload = payload.replace('\'', "''");
     server.query(
         database,
-        &format!(
-            "INSERT INTO naive_events (position, stream, version, type, payload) \
-             SELECT n, 'desired_lrp/' || gen_random_uuid(), 1, 'DesiredLrpDesired', \
-             '{payload}'::jsonb FROM generate_series(1, {events}) AS n"
-        ),
+        "INSERT INTO naive_events (position, stream, version, type, payload) \
+         SELECT position, stream, version, type, convert_from(payload, 'UTF8')::jsonb \
+         FROM events ORDER BY position",
     )?;
     let bytes = server.table_bytes(database, &["naive_events"])?;
     #[expect(clippy::cast_precision_loss, reason = "a figure of a bench")]

@@ -35,6 +35,8 @@ pub async fn run(factory: &dyn Factory) {
     append::of_two_writers_on_one_head_one_wins(factory.fresh().await).await;
     read::batches_and_commands_are_found_again(&*factory.fresh().await).await;
     read::filters_let_through_what_they_name(&*factory.fresh().await).await;
+    let store = factory.fresh().await;
+    read::one_type_is_found_in_order_over_a_long_stretch(&*store).await;
     read::a_time_has_a_position(&*factory.fresh().await).await;
     read::hashes_depend_on_the_input_alone(&*factory.fresh().await).await;
     read::the_newest_event_of_each_type_is_told(&*factory.fresh().await).await;

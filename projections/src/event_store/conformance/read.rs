@@ -68,6 +68,37 @@ pub(super) async fn filters_let_through_what_they_name(store: &dyn EventStore) {
     assert_eq!(found, [1, 4, 6], "that an owner's secrets were forgotten is the owner's history");
 }
 
+/// An index may find events by stretches of the log.
+pub(super) async fn one_type_is_found_in_order_over_a_long_stretch(store: &dyn EventStore) {
+    for first in [0, 4_000, 8_000] {
+        let events = (1..=4_000_u64).map(|number| match number % 1_500 {
+            0 => upserted("a"),
+            _ => lost("a", "n"),
+        });
+        let seconds = i64::try_from(first).expect("a small number") + 1;
+        let written = batch(u128::from(first), Position(first), seconds, events.collect());
+        store.append(written).await.expect("an append");
+    }
+    let rare = Filter { types: vec!["freshness_domain.upserted".to_owned()], ..Filter::default() };
+    for (after, limit, order, expected) in [
+        (0, 10, Order::OldestFirst, [1_500, 3_000, 5_500, 7_000, 9_500, 11_000].as_slice()),
+        (3_000, 2, Order::OldestFirst, &[5_500, 7_000]),
+        (11_000, 2, Order::OldestFirst, &[]),
+        (0, 3, Order::NewestFirst, &[11_000, 9_500, 7_000]),
+        (9_500, 9, Order::NewestFirst, &[7_000, 5_500, 3_000, 1_500]),
+        (4_500, 1, Order::NewestFirst, &[3_000]),
+        (1_500, 9, Order::NewestFirst, &[]),
+    ] {
+        let found = store.read_filtered(&rare, Position(after), limit, order).await;
+        let found = found.expect("events");
+        let found: Vec<u64> = found.iter().map(|event| event.position.0).collect();
+        assert_eq!(found, expected, "{after} {limit} {order:?}");
+    }
+    let newest = store.newest_of_each_type().await.expect("types");
+    let positions: Vec<u64> = newest.iter().map(|it| it.position.0).collect();
+    assert_eq!(positions, [11_000, 12_000]);
+}
+
 pub(super) async fn a_time_has_a_position(store: &dyn EventStore) {
     let two = || vec![upserted("a"), upserted("b")];
     store.append(batch(1, START, 10, two())).await.expect("an append");

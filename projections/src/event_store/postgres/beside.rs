@@ -45,7 +45,8 @@ const SELECT_NEWEST_OF_EACH_TYPE: &str = "WITH RECURSIVE types (type) AS ( \
      SELECT newest.type, newest.schema_version, newest.position \
      FROM (SELECT type FROM types WHERE type IS NOT NULL LIMIT 10000) AS known, \
      LATERAL (SELECT type, schema_version, position FROM events \
-         WHERE events.type = known.type ORDER BY position DESC LIMIT 1) AS newest \
+         WHERE events.type = known.type \
+         ORDER BY (position >> 12) DESC, position DESC LIMIT 1) AS newest \
      ORDER BY newest.position";
 
 pub(super) async fn newest_of_each_type(database: &Database) -> Result<Vec<NewestOfType>, Error> {

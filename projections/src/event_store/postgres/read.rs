@@ -25,6 +25,10 @@ use super::{
     rows::{self, select_events},
 };
 
+/// What the index of types is ordered by behind the type, as its migration says it.
+const CHUNK: &str = "(position >> 12)";
+const CHUNK_BITS: u32 = 12;
+
 fn limited(limit: usize) -> i64 {
     i64::try_from(limit.min(READ_EVENTS_MAX)).unwrap_or(i64::MAX)
 }
@@ -201,7 +205,17 @@ fn select_filtered(
         }
         query.push(")");
     }
-    if !filter.types.is_empty() {
+    // Of one type alone, the index gives chunks of the log in order.
+    let only_type = match filter.types.as_slice() {
+        [only] if filter.owner.is_none() => Some(only),
+        _ => None,
+    };
+    if let Some(only) = only_type {
+        let is_downwards = order == Order::NewestFirst && after > Position(0);
+        query.push(" AND type = ").push_bind(only.clone());
+        query.push(" AND ").push(CHUNK).push(if is_downwards { " <= " } else { " >= " });
+        query.push_bind(rows::column(after.0) >> CHUNK_BITS);
+    } else if !filter.types.is_empty() {
         query.push(" AND type = ANY(").push_bind(filter.types.clone()).push(")");
     }
     if let Some(actor) = &filter.actor {
@@ -212,10 +226,15 @@ fn select_filtered(
     if let Some(until) = filter.until {
         query.push(" AND position <= ").push_bind(rows::column(until.0));
     }
-    query.push(match order {
-        Order::OldestFirst => " ORDER BY position LIMIT ",
-        Order::NewestFirst => " ORDER BY position DESC LIMIT ",
-    });
+    let direction = match order {
+        Order::OldestFirst => "",
+        Order::NewestFirst => " DESC",
+    };
+    query.push(" ORDER BY ");
+    if only_type.is_some() {
+        query.push(CHUNK).push(direction).push(", ");
+    }
+    query.push("position").push(direction).push(" LIMIT ");
     query.push_bind(limited(limit));
     query
 }

@@ -22,6 +22,7 @@ type Step = (i64, &'static str, &'static str);
 const SQLITE_STEPS: &[Step] = &[
     (1, "event log", include_str!("../../../migrations/sqlite/0001_event_log.sql")),
     (2, "checkpoint chain", include_str!("../../../migrations/sqlite/0002_checkpoint_chain.sql")),
+    (3, "manifest checksum", include_str!("../../../migrations/sqlite/0003_manifest_checksum.sql")),
 ];
 
 const POSTGRES_STEPS: &[Step] = &[
@@ -29,6 +30,11 @@ const POSTGRES_STEPS: &[Step] = &[
     (2, "checkpoint chain", include_str!("../../../migrations/postgres/0002_checkpoint_chain.sql")),
     (3, "one event", include_str!("../../../migrations/postgres/0003_one_event.sql")),
     (4, "types by chunk", include_str!("../../../migrations/postgres/0004_types_by_chunk.sql")),
+    (
+        5,
+        "manifest checksum",
+        include_str!("../../../migrations/postgres/0005_manifest_checksum.sql"),
+    ),
 ];
 
 fn steps(steps: &'static [Step]) -> Migrator {

@@ -8,6 +8,7 @@ use domain::{
     sealed::Digest,
     units::Timestamp,
 };
+use tracing::warn;
 
 use super::{Error, NewSnapshot, SHARD_BYTES_MAX};
 
@@ -106,6 +107,30 @@ impl Manifest {
     #[must_use]
     pub fn stamp(&self) -> Stamp {
         Stamp { position: self.position, recorded_at: self.recorded_at }
+    }
+
+    /// The SHA-256 of all that it says. A shard's bytes are proven by their digest; that it is
+    /// this snapshot's, and that none is missing, by this.
+    #[must_use]
+    pub fn checksum(&self) -> Digest {
+        let mut said = Vec::new();
+        said.extend_from_slice(&self.position.0.to_be_bytes());
+        said.extend_from_slice(&self.recorded_at.0.to_be_bytes());
+        said.extend_from_slice(&self.format_version.to_be_bytes());
+        for (shard, digest) in &self.shards {
+            said.extend_from_slice(&shard.number().to_be_bytes());
+            said.extend_from_slice(&digest.0);
+        }
+        Digest::of(&said)
+    }
+
+    /// Itself, if its checksum is the one that was written with it.
+    pub(super) fn if_whole(self, checksum: Option<&[u8]>) -> Option<Self> {
+        if checksum == Some(&self.checksum().0) {
+            return Some(self);
+        }
+        warn!(position = %self.position, "The manifest of a snapshot is damaged; it is passed over.");
+        None
     }
 }
 

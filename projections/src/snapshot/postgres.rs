@@ -40,20 +40,28 @@ impl SnapshotStore for PostgresSnapshotStore {
         position: Position,
         format_version: u32,
     ) -> Result<Option<Manifest>, Error> {
-        let query = || {
-            sqlx::query(
-                "SELECT position, recorded_at, format_version FROM snapshot_manifests \
-                 WHERE position <= $1 AND format_version = $2 ORDER BY position DESC LIMIT 1",
-            )
-            .bind(column(position))
-            .bind(i64::from(format_version))
-        };
-        let found = self.database.fetch(OPERATION, query).await.map_err(Error::Store)?;
-        let Some(row) = found.first() else { return Ok(None) };
-        let at: i64 = row.try_get(0).map_err(failed)?;
-        let query = || sqlx::query(SELECT_SHARDS).bind(at);
-        let shards = self.database.fetch(OPERATION, query).await.map_err(Error::Store)?;
-        read_manifest(row, &shards).map(Some).map_err(failed)
+        let mut before = column(position);
+        loop {
+            let query = || {
+                sqlx::query(
+                    "SELECT position, recorded_at, format_version, checksum \
+                     FROM snapshot_manifests WHERE position <= $1 AND format_version = $2 \
+                     ORDER BY position DESC LIMIT 1",
+                )
+                .bind(before)
+                .bind(i64::from(format_version))
+            };
+            let found = self.database.fetch(OPERATION, query).await.map_err(Error::Store)?;
+            let Some(row) = found.first() else { return Ok(None) };
+            let at: i64 = row.try_get(0).map_err(failed)?;
+            let query = || sqlx::query(SELECT_SHARDS).bind(at);
+            let shards = self.database.fetch(OPERATION, query).await.map_err(Error::Store)?;
+            let read = read_manifest(row, &shards).map_err(failed)?;
+            if read.is_some() {
+                return Ok(read);
+            }
+            before = at.saturating_sub(1);
+        }
     }
 
     async fn blobs(&self, digests: &[Digest]) -> Result<Vec<Vec<u8>>, Error> {
@@ -119,17 +127,19 @@ async fn manifest_at(
     position: Position,
 ) -> Result<Option<Manifest>, sqlx::Error> {
     let found = sqlx::query(
-        "SELECT position, recorded_at, format_version FROM snapshot_manifests WHERE position = $1",
+        "SELECT position, recorded_at, format_version, checksum FROM snapshot_manifests \
+         WHERE position = $1",
     )
     .bind(column(position))
     .fetch_optional(&mut *connection)
     .await?;
     let Some(row) = found else { return Ok(None) };
     let shards = sqlx::query(SELECT_SHARDS).bind(column(position)).fetch_all(connection).await?;
-    read_manifest(&row, &shards).map(Some)
+    read_manifest(&row, &shards)
 }
 
-fn read_manifest(row: &PgRow, named: &[PgRow]) -> Result<Manifest, sqlx::Error> {
+/// `None` when it is damaged.
+fn read_manifest(row: &PgRow, named: &[PgRow]) -> Result<Option<Manifest>, sqlx::Error> {
     let format_version: i64 = row.try_get(2)?;
     let mut shards = BTreeMap::new();
     for row in named {
@@ -141,12 +151,13 @@ fn read_manifest(row: &PgRow, named: &[PgRow]) -> Result<Manifest, sqlx::Error> 
             shards.insert(shard, digest);
         }
     }
-    Ok(Manifest {
+    let manifest = Manifest {
         position: position(row.try_get(0)?),
         recorded_at: Timestamp(row.try_get(1)?),
         format_version: u32::try_from(format_version).unwrap_or(u32::MAX),
         shards,
-    })
+    };
+    Ok(manifest.if_whole(row.try_get(3)?))
 }
 
 async fn write(
@@ -181,13 +192,14 @@ async fn write(
     .execute(&mut *connection)
     .await?;
     sqlx::query(
-        "INSERT INTO snapshot_manifests (position, ordinal, recorded_at, format_version) \
-         VALUES ($1, $2, $3, $4)",
+        "INSERT INTO snapshot_manifests (position, ordinal, recorded_at, format_version, checksum) \
+         VALUES ($1, $2, $3, $4, $5)",
     )
     .bind(column(manifest.position))
     .bind(ordinal)
     .bind(manifest.recorded_at.0)
     .bind(i64::from(manifest.format_version))
+    .bind(manifest.checksum().0.to_vec())
     .execute(connection)
     .await
     .map(drop)

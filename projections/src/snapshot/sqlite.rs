@@ -116,18 +116,23 @@ impl SnapshotStore for SqliteSnapshotStore {
         format_version: u32,
     ) -> Result<Option<Manifest>, Error> {
         let mut connection = self.database.readers().acquire().await.map_err(failed)?;
-        let found = sqlx::query(
-            "SELECT position, recorded_at, format_version FROM snapshot_manifests \
-             WHERE position <= ? AND format_version = ? ORDER BY position DESC LIMIT 1",
-        )
-        .bind(column(position))
-        .bind(i64::from(format_version))
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(failed)?;
-        match found {
-            None => Ok(None),
-            Some(row) => read_manifest(&mut connection, &row).await.map(Some).map_err(failed),
+        let mut before = column(position);
+        loop {
+            let found = sqlx::query(
+                "SELECT position, recorded_at, format_version, checksum FROM snapshot_manifests \
+                 WHERE position <= ? AND format_version = ? ORDER BY position DESC LIMIT 1",
+            )
+            .bind(before)
+            .bind(i64::from(format_version))
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(failed)?;
+            let Some(row) = found else { return Ok(None) };
+            let read = read_manifest(&mut connection, &row).await.map_err(failed)?;
+            if read.is_some() {
+                return Ok(read);
+            }
+            before = row.try_get::<i64, _>(0).map_err(failed)?.saturating_sub(1);
         }
     }
 
@@ -191,21 +196,23 @@ async fn manifest_at(
     position: Position,
 ) -> Result<Option<Manifest>, sqlx::Error> {
     let found = sqlx::query(
-        "SELECT position, recorded_at, format_version FROM snapshot_manifests WHERE position = ?",
+        "SELECT position, recorded_at, format_version, checksum FROM snapshot_manifests \
+         WHERE position = ?",
     )
     .bind(column(position))
     .fetch_optional(&mut *connection)
     .await?;
     match found {
         None => Ok(None),
-        Some(row) => read_manifest(connection, &row).await.map(Some),
+        Some(row) => read_manifest(connection, &row).await,
     }
 }
 
+/// `None` when it is damaged.
 async fn read_manifest(
     connection: &mut SqliteConnection,
     row: &SqliteRow,
-) -> Result<Manifest, sqlx::Error> {
+) -> Result<Option<Manifest>, sqlx::Error> {
     let at: i64 = row.try_get(0)?;
     let format_version: i64 = row.try_get(2)?;
     let named: Vec<(i64, Vec<u8>)> =
@@ -221,12 +228,13 @@ async fn read_manifest(
             shards.insert(shard, digest);
         }
     }
-    Ok(Manifest {
+    let manifest = Manifest {
         position: position(at),
         recorded_at: Timestamp(row.try_get(1)?),
         format_version: u32::try_from(format_version).unwrap_or(u32::MAX),
         shards,
-    })
+    };
+    Ok(manifest.if_whole(row.try_get(3)?))
 }
 
 async fn sweep(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
@@ -275,13 +283,14 @@ async fn write_manifest(
     .execute(&mut *connection)
     .await?;
     sqlx::query(
-        "INSERT INTO snapshot_manifests (position, ordinal, recorded_at, format_version) \
-         VALUES (?, ?, ?, ?)",
+        "INSERT INTO snapshot_manifests (position, ordinal, recorded_at, format_version, checksum) \
+         VALUES (?, ?, ?, ?, ?)",
     )
     .bind(column(manifest.position))
     .bind(ordinal)
     .bind(manifest.recorded_at.0)
     .bind(i64::from(manifest.format_version))
+    .bind(manifest.checksum().0.to_vec())
     .execute(connection)
     .await
     .map(drop)

@@ -127,6 +127,58 @@ async fn a_damaged_shard_is_never_handed_out() {
     assert!(matches!(damage, Err(Error::ShardDamaged { position: Position(20), .. })));
 }
 
+/// Ways to damage the manifest of the snapshot at position 20.
+const DAMAGE: [&str; 5] = [
+    "UPDATE snapshot_manifests SET recorded_at = recorded_at + 1 WHERE position = 20",
+    "UPDATE snapshot_manifests SET position = 21 WHERE position = 20",
+    "UPDATE snapshot_manifests SET checksum = NULL WHERE position = 20",
+    "UPDATE snapshot_shards SET shard = 3 WHERE position = 20 AND shard = 2",
+    "DELETE FROM snapshot_shards WHERE position = 20 AND shard = 1",
+];
+
+async fn passes_over_the_damaged_one(store: &dyn SnapshotStore, damage: &str) {
+    let newest = store.newest_at_or_before(Position(30), FORMAT).await.unwrap().unwrap();
+
+    assert_eq!(newest.position, Position(10), "{damage}");
+    // What rests on it must be written whole.
+    let refused = store.save(snapshot(40, Some(20), &[(2, b"deux")])).await;
+    assert!(matches!(refused, Err(Error::BaseMissing { base: Position(20) })), "{damage}");
+    store.save(snapshot(40, None, &[(1, b"one"), (2, b"deux")])).await.unwrap();
+    let newest = store.newest_at_or_before(Position(50), FORMAT).await.unwrap().unwrap();
+    assert_eq!(newest.position, Position(40), "{damage}");
+}
+
+async fn two_saved(store: &dyn SnapshotStore) {
+    store.save(snapshot(10, None, &[(1, b"one"), (2, b"two")])).await.unwrap();
+    store.save(snapshot(20, Some(10), &[(2, b"zwei")])).await.unwrap();
+    assert!(
+        store.newest_at_or_before(Position(30), FORMAT).await.unwrap().unwrap().position.0 == 20
+    );
+}
+
+#[tokio::test]
+async fn a_damaged_manifest_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    for (number, damage) in DAMAGE.into_iter().enumerate() {
+        let database = database(&folder, &format!("{number}.db")).await;
+        let store = SqliteSnapshotStore::new(database.clone());
+        two_saved(&store).await;
+        database
+            .write("damage a manifest", move |connection| {
+                Box::pin(async move { sqlx::query(damage).execute(connection).await.map(drop) })
+            })
+            .await
+            .unwrap();
+        passes_over_the_damaged_one(&store, damage).await;
+
+        let url = postgres::shared().fresh_database();
+        let store = PostgresSnapshotStore::new(postgres::open(&url).await);
+        two_saved(&store).await;
+        postgres::shared().psql(url.rsplit_once('/').unwrap().1, damage);
+        passes_over_the_damaged_one(&store, damage).await;
+    }
+}
+
 #[test]
 fn the_shard_of_an_owner_never_changes() {
     let owner = Owner::Process(ProcessGuid::new("a").unwrap());

@@ -4,8 +4,7 @@
 use std::sync::Arc;
 
 use domain::{
-    event::Event,
-    log::{Position, Recorded},
+    log::Position,
     workload::{Shape, Workload},
 };
 use projections::{
@@ -70,17 +69,12 @@ pub(super) async fn fill_sqlite(
     Ok(())
 }
 
-/// The first events of the workload of a log that is to have so many.
-pub(super) fn workload(events: u64, effort: Effort) -> impl Iterator<Item = Recorded<Event>> {
-    let lrps = u32::try_from(events / effort.events_per_lrp).unwrap_or(u32::MAX);
-    let count = usize::try_from(events).unwrap_or(usize::MAX);
-    Workload::new(Shape { seed: 1, lrps }).take(count)
-}
-
 /// The first events of a workload as batches behind a head.
 pub(super) fn batches(head: Head, events: u64, effort: Effort) -> impl Iterator<Item = Batch> {
-    let together = usize::try_from(WRITE_EVENTS).unwrap_or(usize::MAX);
-    let mut workload = workload(events, effort);
+    let lrps = u32::try_from(events / effort.events_per_lrp).unwrap_or(u32::MAX);
+    let [count, together] =
+        [events, WRITE_EVENTS].map(|it| usize::try_from(it).unwrap_or(usize::MAX));
+    let mut workload = Workload::new(Shape { seed: 1, lrps }).take(count);
     let mut decided_on = head.position;
     std::iter::from_fn(move || {
         let recorded: Vec<_> = workload.by_ref().take(together).collect();

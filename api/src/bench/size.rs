@@ -3,16 +3,14 @@
 use projections::peers::pgbench;
 
 use super::{
-    Effort, Error, large,
+    Effort, Error,
     measure::{Goal, Report, Round, Row},
     place::{self, Place},
     replay,
 };
 
-/// What an event may take in either store, and the payload that is meant by it: what a workload's
-/// payloads are longer or shorter is added, for it is stored byte by byte.
+/// What an event may take in either store.
 const HOT_BYTES_MAX: f64 = 750.0;
-const PAYLOAD_BYTES: f64 = 320.0;
 /// What grows with every event, in Postgres.
 const TABLES: [&str; 3] = ["events", "streams", "batches"];
 
@@ -31,7 +29,7 @@ pub(super) async fn hot(report: &mut Report, place: &Place, effort: Effort) -> R
         let bytes = storage.store.stored_bytes().await?.unwrap_or_default();
         storage.close().await;
         let ours = Round { ours: each(bytes, events), peer: None };
-        report.add(row("bytes/sqlite", events, effort)?, &[ours]);
+        report.add(row("bytes/sqlite", events), &[ours]);
     }
     if report.wants("bytes/postgres") {
         report.progress("bytes of an event on Postgres");
@@ -43,27 +41,14 @@ pub(super) async fn hot(report: &mut Report, place: &Place, effort: Effort) -> R
         let bytes = server.table_bytes(&name, &TABLES)?;
         let naive = pgbench::naive_bytes_per_event(server, &name, events)?;
         let round = Round { ours: each(bytes, events), peer: Some(naive) };
-        report.add(row("bytes/postgres", events, effort)?, &[round]);
+        report.add(row("bytes/postgres", events), &[round]);
     }
     Ok(())
 }
 
-fn row(name: &'static str, events: u32, effort: Effort) -> Result<Row, Error> {
-    let payload = mean_payload(events, effort)?;
-    let size = format!("events={events} payload={payload:.0}");
-    let goal = Goal::AtMost((HOT_BYTES_MAX + payload - PAYLOAD_BYTES).round());
-    Ok(Row { name, size, unit: "bytes/event", goal })
-}
-
-/// The bytes of the workload's mean payload.
-fn mean_payload(events: u32, effort: Effort) -> Result<f64, Error> {
-    let mut bytes: u64 = 0;
-    for recorded in large::workload(u64::from(events), effort) {
-        let payload = recorded.event.payload();
-        let payload = payload.map_err(|failure| Error::Unexpected(failure.to_string()))?;
-        bytes += u64::try_from(payload.len()).unwrap_or(u64::MAX);
-    }
-    Ok(each(bytes, events))
+fn row(name: &'static str, events: u32) -> Row {
+    let size = format!("events={events}");
+    Row { name, size, unit: "bytes/event", goal: Goal::AtMost(HOT_BYTES_MAX) }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a figure of a bench")]

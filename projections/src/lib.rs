@@ -29,6 +29,7 @@ pub mod app_status;
 pub mod archive;
 pub mod auction_queue;
 pub mod backup;
+mod bytes;
 pub mod cell_assignments;
 pub mod cell_capacity;
 pub mod checkpoint;

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
     use crate::event_store::{
         conformance::samples::{INCARNATION, fill},
-        sqlite::{Database, SqliteStore, change_by_hand},
+        sqlite::{Database, SqliteStore, change_event_by_hand},
     };
 
     #[tokio::test]
@@ -187,7 +187,7 @@ mod tests {
         let database = Database::open(&path, INCARNATION).await.unwrap();
         let store = Arc::new(SqliteStore::new(database.clone()));
         fill(&*store, &[1, 1, 1]).await;
-        change_by_hand(&path, "UPDATE events SET schema_version = 9 WHERE position = 2").await;
+        change_event_by_hand(&path, 2, |row| row.schema_version = 9);
 
         let now = Now::follow(store, World::empty());
 

@@ -1,6 +1,6 @@
 //! The bytes that one event takes, with indexes: hot in Postgres and in SQLite.
 
-use projections::peers::pgbench;
+use projections::{event_store::sqlite, peers::pgbench, storage::Location};
 
 use super::{
     Effort, Error,
@@ -21,10 +21,14 @@ pub(super) async fn hot(report: &mut Report, place: &Place, effort: Effort) -> R
         report.progress("bytes of an event on SQLite");
         let location = place.new_sqlite()?;
         let storage = place::open(&location).await?;
-        // By appends: filled at once, its indexes would be packed tighter than in life.
+        // By appends: filled at once, it would be packed tighter than in life.
         replay::fill(storage.store.as_ref(), u64::from(events), effort).await?;
+        let head = storage.store.head().await?;
         // Closing folds the WAL into the file.
         storage.close().await;
+        // What the newest events are found by is in memory otherwise, and would not be counted.
+        let Location::Sqlite { file } = &location else { return Ok(()) };
+        sqlite::index_all(file, head, sqlite::RUN_EVENTS).await?;
         let storage = place::open(&location).await?;
         let bytes = storage.store.stored_bytes().await?.unwrap_or_default();
         storage.close().await;

@@ -333,7 +333,7 @@ mod tests {
         id::{CommandId, FreshnessDomainName},
         log::{Actor, ActorKind},
     };
-    use projections::event_store::sqlite::change_by_hand;
+    use projections::event_store::sqlite::{change_by_hand, change_event_by_hand};
 
     use super::*;
     use crate::command_bus;
@@ -364,8 +364,7 @@ mod tests {
         assert!(node.control_plane.now.reach(Position(3)).await);
         node.stop().await;
         let file = folder.join("diario.db");
-        change_by_hand(&file, "UPDATE events SET type = 'zeppelin.landed' WHERE position = 2")
-            .await;
+        change_event_by_hand(&file, 2, |row| row.type_name = "zeppelin.landed".to_owned());
         file
     }
 

@@ -13,9 +13,11 @@ use domain::{
 };
 use uuid::Uuid;
 
-use super::bytes::{Bytes, put, put_count, put_signed, put_text};
-use crate::event_store::{
-    BatchId, BatchRow, EVENTS_PER_BATCH_MAX, Error, Leaf, Row, RowRef, actor_kind, chain,
+use crate::{
+    bytes::{Bytes, put, put_count, put_signed, put_text},
+    event_store::{
+        BatchId, BatchRow, EVENTS_PER_BATCH_MAX, Error, Leaf, Row, RowRef, actor_kind, chain,
+    },
 };
 
 /// A block is closed when it holds as many events, or as many bytes of payload.

@@ -12,7 +12,6 @@
 mod archiver;
 mod base;
 mod block;
-mod bytes;
 mod carried;
 mod error;
 mod keeper;

@@ -16,9 +16,11 @@ use uuid::Uuid;
 use super::{
     Error, TypeEntry,
     block::{self, BLOCK_BYTES, BLOCK_EVENTS, Batches},
-    bytes::{Bytes, put},
 };
-use crate::event_store::{BatchRow, Floor, LogId, LogIdentity, Row};
+use crate::{
+    bytes::{Bytes, put},
+    event_store::{BatchRow, Floor, LogId, LogIdentity, Row},
+};
 
 /// The newest form that is known here.
 pub(super) const FORMAT_VERSION: u32 = 1;

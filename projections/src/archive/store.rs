@@ -3,7 +3,7 @@
 //! The seam may move at any moment, because another node archives: whatever is read from the
 //! database is checked against the floor read afterwards. No event is ever passed over.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use domain::{
@@ -148,11 +148,23 @@ impl EventStore for ArchivedStore {
     }
 
     async fn find_command(&self, id: &CommandId) -> Result<Option<Vec<Recorded<Event>>>, Error> {
-        if let Some(events) = self.hot.find_command(id).await? {
-            return Ok(Some(events));
+        let mut found = self.find_commands(std::slice::from_ref(id)).await?;
+        Ok(found.remove(id))
+    }
+
+    async fn find_commands(
+        &self,
+        ids: &[CommandId],
+    ) -> Result<HashMap<CommandId, Vec<Recorded<Event>>>, Error> {
+        let mut found = self.hot.find_commands(ids).await?;
+        let floor = self.floor().await?;
+        for id in ids {
+            if !found.contains_key(id) {
+                let events = self.archive.command(id, floor).await?;
+                found.extend((!events.is_empty()).then(|| (id.clone(), events)));
+            }
         }
-        let events = self.archive.command(id, self.floor().await?).await?;
-        Ok(Some(events).filter(|events| !events.is_empty()))
+        Ok(found)
     }
 
     async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<Recorded<Event>>, Error> {

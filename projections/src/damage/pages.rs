@@ -20,10 +20,11 @@ use crate::{
         Batch, BatchId, BatchRow, Filter, Leaf, NewEvent, Order, Row,
         conformance::samples::{INCARNATION, START},
         keys::{KeyLabel, Keyring, MasterKey, MasterKeySource, MasterKeys, SeededEntropy},
+        sqlite::index_all,
     },
     history::{Snapshotter, load},
     projector::Now,
-    storage::{Location, Storage},
+    storage::{Location, SQLITE_FILE, Storage},
     testing::postgres::wall_clock,
     verify::{self, Live, LogOptions},
 };
@@ -111,7 +112,10 @@ async fn written(folder: &Path) -> Kept {
         secrets.push((owner, sealed));
     }
     let evidence = keyring.put_sealed_blob(&secrets[0].0, b"what it wrote last").await.unwrap();
+    let head = storage.store.head().await.unwrap();
     storage.close().await;
+    // As in a log that has grown: what its events are found by is in the file too.
+    index_all(&folder.join(SQLITE_FILE), head, 64).await.unwrap();
     Kept { secrets, evidence, last: last.unwrap() }
 }
 
@@ -204,7 +208,7 @@ async fn a_flipped_bit_anywhere_in_a_database_is_refused_found_or_harmless() {
     let (mut dice, seed) = dice(3);
     let folder = tempfile::tempdir().unwrap();
     let kept = written(folder.path()).await;
-    let path = folder.path().join(crate::storage::SQLITE_FILE);
+    let path = folder.path().join(SQLITE_FILE);
     let whole = fs::read(&path).unwrap();
     let storage = opened(folder.path()).await.unwrap();
     proven(&storage, &kept).await.unwrap();

@@ -103,4 +103,10 @@ pub trait HotLog: Send + Sync + std::fmt::Debug {
     /// The first place where something stands that no reader of the log sees: a row outside of
     /// the log. A database that can tell that its own pages or indexes are damaged fails by that.
     async fn misfit(&self) -> Result<Option<Fault>, Error>;
+
+    /// Fails when what events are found by does not lead to all of them and nothing else: where a
+    /// store keeps that itself. For a log whose events were proven.
+    async fn check_lookups(&self) -> Result<(), Error> {
+        Ok(())
+    }
 }

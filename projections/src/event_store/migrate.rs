@@ -2,13 +2,35 @@
 
 use std::{cmp::Ordering, path::Path};
 
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::{Connection as _, SqliteConnection, migrate::Migrator};
 
-use super::{Error, migrations::SQLITE};
+use super::{
+    Error,
+    migrations::{SQLITE, SQLITE_BEFORE_PACKING},
+};
 
 /// The database version that this program writes.
 pub(super) fn known_version() -> i64 {
-    SQLITE.iter().map(|migration| migration.version).max().unwrap_or(0)
+    newest_of(&SQLITE)
+}
+
+fn newest_of(migrator: &Migrator) -> i64 {
+    migrator.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+/// Applies what is missing before the program must pack what the old tables hold, and says whether
+/// it must.
+pub(super) async fn run_before_packing(
+    path: &Path,
+    connection: &mut SqliteConnection,
+) -> Result<bool, Error> {
+    let packing = newest_of(&SQLITE_BEFORE_PACKING);
+    // A new database has nothing to pack.
+    if newest_applied(path, connection).await?.is_none_or(|found| found > packing) {
+        return Ok(false);
+    }
+    apply(&SQLITE_BEFORE_PACKING, path, connection).await?;
+    Ok(true)
 }
 
 /// Applies what is missing, each step in its own transaction.
@@ -17,8 +39,16 @@ pub(super) async fn run(path: &Path, connection: &mut SqliteConnection) -> Resul
     if let Some(found) = newest_applied(path, connection).await?.filter(|found| *found > known) {
         return Err(Error::NewerDatabase { database: path.display().to_string(), found, known });
     }
+    apply(&SQLITE, path, connection).await
+}
+
+async fn apply(
+    migrator: &Migrator,
+    path: &Path,
+    connection: &mut SqliteConnection,
+) -> Result<(), Error> {
     // `run` takes any connection, but its future is not `Send` for every lifetime of ours.
-    SQLITE
+    migrator
         .run_direct(None, &mut *connection, false)
         .await
         .map_err(|source| Error::Migrate { database: path.display().to_string(), source })?;

@@ -13,6 +13,14 @@ use sqlx::{
 /// SQLite's.
 pub(super) static SQLITE: LazyLock<Migrator> = LazyLock::new(|| steps(SQLITE_STEPS));
 
+/// SQLite's up to where the program packs what the old tables hold: the next step drops them.
+pub(super) static SQLITE_BEFORE_PACKING: LazyLock<Migrator> = LazyLock::new(|| {
+    steps(SQLITE_STEPS.split_at_checked(PACKING).map_or(SQLITE_STEPS, |(before, _)| before))
+});
+
+/// How many of SQLite's steps come before the packing.
+const PACKING: usize = 4;
+
 /// Postgres'.
 pub(super) static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| steps(POSTGRES_STEPS));
 
@@ -23,6 +31,8 @@ const SQLITE_STEPS: &[Step] = &[
     (1, "event log", include_str!("../../../migrations/sqlite/0001_event_log.sql")),
     (2, "checkpoint chain", include_str!("../../../migrations/sqlite/0002_checkpoint_chain.sql")),
     (3, "manifest checksum", include_str!("../../../migrations/sqlite/0003_manifest_checksum.sql")),
+    (4, "packed batches", include_str!("../../../migrations/sqlite/0004_packed_batches.sql")),
+    (5, "packed only", include_str!("../../../migrations/sqlite/0005_packed_only.sql")),
 ];
 
 const POSTGRES_STEPS: &[Step] = &[

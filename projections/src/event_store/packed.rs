@@ -27,27 +27,31 @@ pub(super) struct Packed {
 
 impl Packed {
     pub(super) fn of(row: &Row) -> Self {
+        let (command_id, correlation) = ids(row);
         Self {
             owner_hash: hash(&row.owner),
             command_hash: hash(&row.command_id),
-            command_id: text(&row.command_id),
-            correlation: (row.correlation != row.command_id).then(|| text(&row.correlation)),
+            command_id,
+            correlation,
         }
     }
+}
 
-    pub(super) fn command_id(&self) -> String {
-        unpacked(&self.command_id)
-    }
-
-    pub(super) fn correlation(&self) -> String {
-        self.correlation.as_deref().map_or_else(|| self.command_id(), unpacked)
-    }
+/// A row's command id, and its correlation unless it equals the command id.
+pub(super) fn ids(row: &Row) -> (Vec<u8>, Option<Vec<u8>>) {
+    let correlation = (row.correlation != row.command_id).then(|| text(&row.correlation));
+    (text(&row.command_id), correlation)
 }
 
 /// By which a text is found in an index: the first 8 bytes of its SHA-256. Two texts may share
 /// one, so readers compare the text too.
 pub(super) fn hash(text: &str) -> i64 {
-    let digest = Sha256::digest(text.as_bytes());
+    hash_of(text.as_bytes())
+}
+
+/// As [`hash`], of any bytes.
+pub(super) fn hash_of(bytes: &[u8]) -> i64 {
+    let digest = Sha256::digest(bytes);
     digest.first_chunk::<8>().map_or(0, |first| i64::from_be_bytes(*first))
 }
 
@@ -66,7 +70,7 @@ pub(super) fn text(text: &str) -> Vec<u8> {
 
 /// Bytes that no text packs to, which only a change by hand leaves, read as no text; `verify`
 /// finds them.
-fn unpacked(packed: &[u8]) -> String {
+pub(super) fn unpacked(packed: &[u8]) -> String {
     match packed.split_first() {
         Some((&UUID, bytes)) => {
             Uuid::from_slice(bytes).map_or_else(|_| String::new(), |uuid| uuid.to_string())
@@ -92,11 +96,20 @@ pub(super) fn owner_text(stream: &str) -> String {
 }
 
 /// Which streams are an owner's.
+#[derive(Debug)]
 pub(super) struct Streams {
     /// The whole text of its own stream, and of that of its secrets.
     pub(super) whole: [String; 2],
     /// What every other one begins with, and its length in characters.
     pub(super) prefix: Option<(String, i64)>,
+}
+
+impl Streams {
+    /// Whether a stream is one of them.
+    pub(super) fn hold(&self, stream: &str) -> bool {
+        let begins = |(prefix, _): &(String, i64)| stream.starts_with(prefix);
+        self.whole.iter().any(|whole| whole == stream) || self.prefix.as_ref().is_some_and(begins)
+    }
 }
 
 pub(super) fn streams(owner: &Owner) -> Streams {

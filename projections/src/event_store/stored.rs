@@ -9,21 +9,17 @@ use domain::{
     units::Timestamp,
 };
 
-use super::{
-    Error, Leaf, Row, columns,
-    encoding::actor_kind,
-    packed::{self, Packed},
-};
+use super::{Error, Leaf, Row, columns, encoding::actor_kind, packed};
 
-/// The columns of `select_events!`, in its order.
+/// The columns of an event.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stored<'a> {
     pub(super) position: i64,
     pub(super) version: i64,
     pub(super) recorded_at: i64,
     pub(super) causation: Option<i64>,
-    pub(super) owner_hash: i64,
-    pub(super) command_hash: i64,
+    /// Of the owner and of the command, where a database keeps them beside each event.
+    pub(super) hashes: Option<(i64, i64)>,
     pub(super) schema_version: i64,
     pub(super) stream: &'a str,
     pub(super) type_name: &'a str,
@@ -87,13 +83,18 @@ impl Stored<'_> {
     /// The row with its leaf, undecoded. The leaf of a row whose packed columns are not what they
     /// must be reads as zeros, which `verify` finds.
     pub(super) fn row(&self) -> (Row, Leaf) {
-        let packed = Packed {
-            owner_hash: self.owner_hash,
-            command_hash: self.command_hash,
-            command_id: self.command_id.to_owned(),
-            correlation: self.correlation.map(<[u8]>::to_owned),
-        };
-        let row = Row {
+        let row = self.row_with(self.payload.to_owned());
+        let leaf = if self.is_packed_of(&row) { columns::bytes(self.leaf) } else { [0; 32] };
+        (row, leaf)
+    }
+
+    /// The row, for one who does not look at the payload.
+    pub(super) fn without_payload(&self) -> Row {
+        self.row_with(Vec::new())
+    }
+
+    fn row_with(&self, payload: Vec<u8>) -> Row {
+        Row {
             position: self.place(),
             owner: packed::owner_text(self.stream),
             stream: self.stream.to_owned(),
@@ -104,12 +105,19 @@ impl Stored<'_> {
             actor_kind: self.actor_kind.to_owned(),
             actor_name: self.actor_name.to_owned(),
             actor_via: self.actor_via.to_owned(),
-            command_id: packed.command_id(),
+            command_id: packed::unpacked(self.command_id),
             causation: self.cause(),
-            correlation: packed.correlation(),
-            payload: self.payload.to_owned(),
-        };
-        let leaf = if Packed::of(&row) == packed { columns::bytes(self.leaf) } else { [0; 32] };
-        (row, leaf)
+            correlation: packed::unpacked(self.correlation.unwrap_or(self.command_id)),
+            payload,
+        }
+    }
+
+    /// Whether a row packs to these columns.
+    fn is_packed_of(&self, row: &Row) -> bool {
+        let (command_id, correlation) = packed::ids(row);
+        let hashes = |_| (packed::hash(&row.owner), packed::hash(&row.command_id));
+        command_id == self.command_id
+            && correlation.as_deref() == self.correlation
+            && self.hashes == self.hashes.map(hashes)
     }
 }

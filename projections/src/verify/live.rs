@@ -160,6 +160,9 @@ async fn once(
         let found = floor_agrees(live, floor).await?;
         check.report.add(found);
     }
+    if options.from.is_none() && options.to.is_none() && check.report.fault.is_none() {
+        live.tables.check_lookups().await?;
+    }
     Ok(check.report)
 }
 

@@ -10,10 +10,10 @@ use super::{Live, LogOptions, Report, log};
 use crate::{
     checkpoint::{Checkpoint, CheckpointKey},
     event_store::{
-        Error, EventStore, HotLog,
-        chain::FaultKind,
+        Error, EventStore, HotLog, Leaf, Row,
+        chain::{self, FaultKind},
         conformance::samples::{self, INCARNATION},
-        sqlite::{Database, SqliteStore},
+        sqlite::{Database, SqliteStore, change_events_by_hand, index_all},
     },
 };
 
@@ -29,7 +29,10 @@ async fn sample(path: &Path) -> LogOptions {
     let database = Database::open(path, INCARNATION).await.unwrap();
     let store = SqliteStore::new(database.clone());
     let remembered = fill_with_checkpoints(&store, &store).await;
+    let head = store.head().await.unwrap();
     database.close().await;
+    // As in a log that has grown: what its events are found by is in the file too.
+    index_all(path, head, 4).await.unwrap();
     remembered
 }
 
@@ -69,8 +72,8 @@ async fn tamper(path: &Path, statements: &str) -> u64 {
 }
 
 /// The last batch of the sample goes, and the head row and the streams follow it.
-const CUT_BEHIND_13: &str = "DELETE FROM events WHERE position > 13; \
-     DELETE FROM batches WHERE first_position > 13; \
+const CUT_BEHIND_13: &str = "DELETE FROM batches WHERE first_position > 13; \
+     DELETE FROM lookups; DELETE FROM lookup_runs; DELETE FROM newest_types; \
      UPDATE log_head SET position = 13, \
      recorded_at = (SELECT recorded_at FROM batches WHERE first_position = 12), \
      link = (SELECT link FROM batches WHERE first_position = 12); \
@@ -127,8 +130,46 @@ async fn checkpoints_that_were_taken_away_are_missed() {
     assert_eq!(check(&path, &without).await.unwrap().fault, None, "who forgets cannot tell");
 }
 
-/// The columns of the tables that make up the log.
-const COLUMNS: &[(&str, &str, &[&str])] = &[
+/// A table with its key and its columns.
+type Table = (&'static str, &'static str, &'static [&'static str]);
+
+/// The columns of the tables that make up the log in a file.
+const COLUMNS: &[Table] = &[
+    (
+        "batches",
+        "first_position",
+        &["first_position", "event_count", "recorded_at", "batch_id", "link", "events"],
+    ),
+    ("streams", "stream", &["stream", "version", "last_position"]),
+    ("log_head", "id", &["log_id", "position", "recorded_at", "incarnation", "link"]),
+    (
+        "checkpoints",
+        "position",
+        &["position", "incarnation", "link", "signed_at", "key", "signature", "previous"],
+    ),
+    ("lookups", "run, kind, first_hash", &["run", "kind", "first_hash", "entries"]),
+    ("lookup_runs", "last_position", &["last_position", "filter"]),
+    ("newest_types", "type", &["type", "schema_version", "position"]),
+];
+
+/// The columns of an event that its batch does not give it.
+const EVENT_COLUMNS: &[&str] = &[
+    "stream",
+    "version",
+    "type",
+    "schema_version",
+    "actor_kind",
+    "actor_name",
+    "actor_via",
+    "command_id",
+    "causation",
+    "correlation",
+    "payload",
+    "leaf",
+];
+
+/// The columns of the tables that make up the log in Postgres.
+const POSTGRES_COLUMNS: &[Table] = &[
     (
         "events",
         "position",
@@ -197,7 +238,7 @@ fn another(dice: &mut Dice, column: &str) -> String {
 /// One row of a table, in SQL.
 fn random_row(dice: &mut Dice, table: &str, key: &str) -> String {
     format!(
-        "{key} = (SELECT {key} FROM {table} ORDER BY {key} LIMIT 1 OFFSET \
+        "({key}) = (SELECT {key} FROM {table} ORDER BY {key} LIMIT 1 OFFSET \
          {} % (SELECT count(*) FROM {table}))",
         dice.below(1_000)
     )
@@ -224,23 +265,59 @@ pub(super) fn number(name: &str, default: u32) -> u32 {
     value.map_or(default, |value| value.parse().expect("a number"))
 }
 
+/// Changes one column of one event.
+fn tamper_with_event(dice: &mut Dice, row: &mut Row, leaf: &mut Leaf, column: &str) {
+    let form = dice.below(4);
+    let text = |text: &mut String| match form {
+        0 => text.push('x'),
+        1 => drop(text.pop()),
+        2 => *text = text.to_uppercase(),
+        _ => text.clear(),
+    };
+    match column {
+        "stream" => text(&mut row.stream),
+        "version" => row.version.0 = row.version.0.wrapping_add(form.into()).wrapping_sub(2),
+        "type" => text(&mut row.type_name),
+        "schema_version" => row.schema_version = u16::try_from(form).unwrap(),
+        "actor_kind" => text(&mut row.actor_kind),
+        "actor_name" => text(&mut row.actor_name),
+        "actor_via" => text(&mut row.actor_via),
+        "command_id" => text(&mut row.command_id),
+        "causation" => row.causation = form.checked_sub(1).map(|it| Position(it.into())),
+        "correlation" => text(&mut row.correlation),
+        "payload" => match row.payload.last_mut() {
+            Some(last) => *last ^= 1 << form,
+            None => row.payload.push(b'{'),
+        },
+        "leaf" => leaf[0] ^= 1 << form,
+        other => panic!("no column {other}"),
+    }
+}
+
+/// Changes one column of a random event of the log; whether anything is different now.
+fn tamper_with_some_event(dice: &mut Dice, path: &Path, column: &str) -> bool {
+    let position = 1 + u64::from(dice.below(15));
+    let mut is_different = false;
+    change_events_by_hand(path, position, |rows| {
+        let before = rows.clone();
+        let (row, leaf) = rows.iter_mut().find(|(row, _)| row.position.0 == position).unwrap();
+        tamper_with_event(dice, row, leaf, column);
+        is_different = *rows != before;
+    });
+    is_different
+}
+
 /// The hash of each stored row, as one who knows this program would write it.
 async fn recompute_leaves(path: &Path) {
     let database = Database::open(path, INCARNATION).await;
     let Ok(database) = database else { return };
-    let store = SqliteStore::new(database.clone());
-    let rows = store.read_rows(Position(0), 100).await.unwrap_or_default();
+    let batches = SqliteStore::new(database.clone()).read_batches(Position(0), 100).await;
     database.close().await;
-    let mut connection = connect(path).await;
-    for (row, _) in rows {
-        sqlx::query("UPDATE events SET leaf = ? WHERE position = ?")
-            .bind(crate::event_store::chain::leaf(&row).to_vec())
-            .bind(i64::try_from(row.position.0).unwrap())
-            .execute(&mut connection)
-            .await
-            .unwrap();
+    for batch in batches.unwrap_or_default() {
+        change_events_by_hand(path, batch.first.0, |rows| {
+            rows.iter_mut().for_each(|(row, leaf)| *leaf = chain::leaf(row));
+        });
     }
-    sqlx::Connection::close(connection).await.unwrap();
 }
 
 #[tokio::test]
@@ -254,11 +331,18 @@ async fn every_random_tampering_is_found_and_nothing_else() {
     while done < count {
         let path = folder.path().join("tampered.db");
         std::fs::copy(&original, &path).unwrap();
-        let tampering = random_tampering(&mut dice);
-        let changed = tamper(&path, &tampering).await;
+        let (tampering, is_changed) = if dice.one_in(3) {
+            let column = dice.pick(EVENT_COLUMNS);
+            let is_changed = tamper_with_some_event(&mut dice, &path, column);
+            (column.to_owned(), is_changed)
+        } else {
+            let tampering = random_tampering(&mut dice);
+            let changed = tamper(&path, &tampering).await;
+            (tampering, changed > 0)
+        };
         // That would put right what was just made wrong.
-        let is_of_leaf = tampering.contains("SET leaf");
-        let is_recomputed = changed > 0 && dice.one_in(3) && !is_of_leaf;
+        let is_of_leaf = tampering == "leaf" || tampering.contains("SET events");
+        let is_recomputed = is_changed && dice.one_in(3) && !is_of_leaf;
         if is_recomputed {
             recompute_leaves(&path).await;
         }
@@ -268,12 +352,11 @@ async fn every_random_tampering_is_found_and_nothing_else() {
         let is_found =
             report.as_ref().is_ok_and(|report| report.fault.is_some()) || report.is_err();
         assert_eq!(
-            is_found,
-            changed > 0,
+            is_found, is_changed,
             "seed {seed}, tampering {done} (leaves recomputed: {is_recomputed}): {tampering}; \
              {report:?}"
         );
-        done += u32::from(changed > 0);
+        done += u32::from(is_changed);
         std::fs::remove_file(&path).unwrap();
     }
 }
@@ -336,13 +419,13 @@ async fn every_random_tampering_with_postgres_is_found_and_nothing_else() {
         let done = sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(connection).await;
         done.map_or(0, |done| done.rows_affected())
     };
-    for (table, ..) in COLUMNS {
+    for (table, ..) in POSTGRES_COLUMNS {
         run(&mut connection, format!("CREATE TABLE {table}_before AS TABLE {table}")).await;
     }
     let mut dice = Dice::new(u64::from(seed));
     let mut done = 0;
     while done < count / POSTGRES_SHARE {
-        let (table, key, columns) = dice.pick(COLUMNS);
+        let (table, key, columns) = dice.pick(POSTGRES_COLUMNS);
         let row = random_row(&mut dice, table, key);
         let column = dice.pick(columns);
         let tampering = if dice.one_in(12) {

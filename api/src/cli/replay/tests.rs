@@ -16,7 +16,7 @@ use domain::{
     units::Milliseconds,
 };
 use projections::{
-    event_store::{Batch, BatchId, NewEvent, sqlite::change_by_hand},
+    event_store::{Batch, BatchId, NewEvent, sqlite::change_event_by_hand},
     storage::{Location, Storage},
 };
 use serde_json::Value;
@@ -286,9 +286,9 @@ async fn the_views_of_a_running_node_are_compared_and_a_planted_difference_is_na
     assert!(same[0].starts_with("at @3: the running node's 7 views"), "{same:?}");
 
     // As if the view had folded something else than the log holds.
-    let statement = "UPDATE events SET payload = CAST('{\"fresh_until\":7}' AS BLOB) \
-        WHERE position = 2";
-    change_by_hand(&folder.path().join("diario.db"), statement).await;
+    change_event_by_hand(&folder.path().join("diario.db"), 2, |row| {
+        row.payload = br#"{"fresh_until":7}"#.to_vec();
+    });
     let (differs, outcome) = replay(folder.path(), &[&verify[..], &["--json"]].concat()).await;
     assert_eq!(outcome.unwrap(), Outcome::Failed);
     let differs: Value = serde_json::from_str(&differs.concat()).unwrap();

@@ -1,16 +1,19 @@
-//! Writing one batch: head checked, events, streams, boundary and head row in one transaction.
+//! Writing one batch: head checked, events with their boundary and head row in one transaction.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use domain::{
     event::Event,
     log::{LeaseEpoch, Recorded, StreamId, StreamVersion},
 };
 use rusqlite::Connection;
+use std::collections::BTreeMap;
 
 use super::{
-    super::{AppendError, Batch, Error, commit, subscription::Feed},
-    Database, Failure, failure, library, rows, statements,
+    super::{AppendError, Batch, Error, commit, commit::Commit, subscription::Feed},
+    Database, Failure, failure, library,
+    lookups::{Lookups, Written},
+    reader, rows, statements,
 };
 use crate::failpoint::{self, Step};
 
@@ -21,30 +24,45 @@ pub(super) async fn append(
 ) -> Result<Vec<Recorded<Event>>, AppendError> {
     let id = batch.id;
     failpoint::reached(Step::AppendBegins);
-    database
+    let path = database.path().to_owned();
+    let (lookups, noting) = (database.lookups().clone(), database.clone());
+    let written = database
         .transaction_by_library(
-            move |connection| write(connection, batch),
+            move |connection| {
+                let look = |failure: reader::Failure| {
+                    AppendError::Failed(failure.told(&path, "read the streams' versions"))
+                };
+                let commit = write(connection, &lookups, batch, look)?;
+                Ok((commit.events, (commit.batch, commit.rows)))
+            },
             move |events: &Vec<Recorded<Event>>| {
                 failpoint::reached(Step::Committed);
                 feed.publish(events);
             },
+            move |written: Written| noting.note(&[written]),
         )
-        .await
-        .map_err(|failure| match failure {
-            Failure::Refused(refused) => AppendError::Failed(refused),
-            Failure::RolledBack(AppendError::Failed(failure)) => {
-                AppendError::Failed(failure::told(database.path(), failure))
-            }
-            Failure::RolledBack(failure) => failure,
-            Failure::Unknown => AppendError::OutcomeUnknown { batch: id },
-        })
+        .await;
+    database.keep_up().await;
+    written.map_err(|failure| match failure {
+        Failure::Refused(refused) => AppendError::Failed(refused),
+        Failure::RolledBack(AppendError::Failed(failure)) => {
+            AppendError::Failed(failure::told(database.path(), failure))
+        }
+        Failure::RolledBack(failure) => failure,
+        Failure::Unknown => AppendError::OutcomeUnknown { batch: id },
+    })
 }
 
 fn failed(operation: &'static str) -> impl FnOnce(rusqlite::Error) -> AppendError {
     move |source| AppendError::Failed(Error::Database { operation, source: library::error(source) })
 }
 
-fn write(connection: &Connection, batch: Batch) -> Result<Vec<Recorded<Event>>, AppendError> {
+fn write(
+    connection: &Connection,
+    lookups: &Lookups,
+    batch: Batch,
+    failed_look: impl FnOnce(reader::Failure) -> AppendError,
+) -> Result<Commit, AppendError> {
     let head = statements::head(connection).map_err(failed("read the log's head"))?;
     failpoint::reached(Step::HeadLocked);
     commit::check(&head, &batch)?;
@@ -52,11 +70,10 @@ fn write(connection: &Connection, batch: Batch) -> Result<Vec<Recorded<Event>>, 
         check_lease(connection, lease_epoch)?;
     }
     let streams = batch.events.iter().map(|event| &event.stream);
-    let versions = versions_of(connection, streams);
-    let versions = versions.map_err(failed("read the streams' versions"))?;
+    let versions = versions_of(connection, lookups, streams).map_err(failed_look)?;
     let commit = commit::place(&head, versions, batch)?;
     statements::insert(connection, &commit).map_err(failed("write a batch"))?;
-    Ok(commit.events)
+    Ok(commit)
 }
 
 fn check_lease(connection: &Connection, lease_epoch: LeaseEpoch) -> Result<(), AppendError> {
@@ -70,15 +87,14 @@ fn check_lease(connection: &Connection, lease_epoch: LeaseEpoch) -> Result<(), A
 /// The versions of streams; one that is new is left out.
 pub(super) fn versions_of<'a>(
     connection: &Connection,
+    lookups: &Lookups,
     streams: impl Iterator<Item = &'a StreamId>,
-) -> rusqlite::Result<BTreeMap<StreamId, StreamVersion>> {
-    let mut versions = BTreeMap::new();
-    for stream in streams {
-        if !versions.contains_key(stream)
-            && let Some(version) = statements::version(connection, &stream.to_string())?
-        {
-            versions.insert(stream.clone(), version);
-        }
-    }
-    Ok(versions)
+) -> Result<BTreeMap<StreamId, StreamVersion>, reader::Failure> {
+    let texts: BTreeMap<String, &StreamId> =
+        streams.map(|stream| (stream.to_string(), stream)).collect();
+    let versions = lookups.versions(connection, texts.keys().map(String::as_str))?;
+    let of = |(text, stream): (&String, &&StreamId)| {
+        Some(((*stream).clone(), *versions.get(text.as_str())?))
+    };
+    Ok(texts.iter().filter_map(of).collect())
 }

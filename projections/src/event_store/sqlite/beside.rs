@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use domain::{
-    log::{Incarnation, Position, StreamVersion},
+    log::{Incarnation, Position},
     units::Timestamp,
 };
 use sqlx::{Row as _, SqliteConnection, SqlitePool, sqlite::SqliteRow};
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        Error, LogIdentity, StreamRow,
+        Error, LogIdentity,
         chain::{Fault, FaultKind, fault},
     },
     Database,
@@ -82,32 +82,8 @@ pub(super) async fn save_checkpoint(
         .await
 }
 
-pub(super) async fn streams(
-    readers: &SqlitePool,
-    after: &str,
-    limit: usize,
-) -> Result<Vec<StreamRow>, Error> {
-    let read = |row: &SqliteRow| {
-        Ok(StreamRow {
-            stream: row.try_get(0)?,
-            version: StreamVersion(rows::number(row.try_get(1)?)),
-            last_position: Position(rows::number(row.try_get(2)?)),
-        })
-    };
-    sqlx::query(
-        "SELECT stream, version, last_position FROM streams WHERE stream > ? \
-         ORDER BY stream LIMIT ?",
-    )
-    .bind(after.to_owned())
-    .bind(limited(limit))
-    .fetch_all(readers)
-    .await
-    .and_then(|found| found.iter().map(read).collect())
-    .map_err(failed("read the streams"))
-}
-
-/// Rows are proven by their hashes; that every index leads to them, and that no page is torn, only
-/// SQLite itself can tell.
+/// Rows are proven by their hashes; that every index of SQLite's leads to its rows, and that no page
+/// is torn, only SQLite itself can tell.
 async fn check_pages(path: &Path, readers: &SqlitePool) -> Result<(), Error> {
     let found: String = sqlx::query_scalar("PRAGMA integrity_check(1)")
         .fetch_one(readers)
@@ -139,8 +115,6 @@ async fn surplus(connection: &mut SqliteConnection) -> Result<Option<Fault>, sql
     let floor = trim::floor_of(&mut *connection).await?.position;
     let mut first: Option<i64> = None;
     for (statement, bound) in [
-        ("SELECT min(position) FROM events WHERE position <= ?", floor),
-        ("SELECT min(position) FROM events WHERE position > ?", head),
         ("SELECT min(first_position) FROM batches WHERE first_position <= ?", floor),
         ("SELECT min(first_position) FROM batches WHERE first_position > ?", head),
         ("SELECT min(position) FROM checkpoints WHERE position <= ?", Position(0)),

@@ -1,10 +1,11 @@
-//! Filling a new log at once, for benches: rows first, indexes last, nothing durable before the end.
+//! Filling a new log at once, and indexing one to its end, for benches and tests.
 //!
-//! What is written is what the same appends would have written, to the byte. A crash meanwhile
-//! leaves a file that is of no use, so this is only for a file that nothing rests on yet.
+//! What is filled is what the same appends would have written, but nothing is durable before the
+//! end. A crash meanwhile leaves a file that is of no use, so this is only for a file that nothing
+//! rests on yet.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     path::Path,
     sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
@@ -15,17 +16,19 @@ use rusqlite::Connection;
 
 use super::{
     super::{
-        AppendError, Batch, BatchRow, Error, Head, Leaf, Row,
+        AppendError, Batch, Error, Head,
         commit::{self, Commit},
-        packed::Packed,
     },
-    library, statements,
+    Database, library,
+    lookups::{RUN_EVENTS, Stretches},
+    packed_batch::pack,
+    statements,
 };
 
 /// How many batches wait between two threads.
 const WAITING_MAX: usize = 4;
 
-/// Half a gibibyte of pages, so that few are read again while the indexes are made.
+/// Half a gibibyte of pages, so that few are read again.
 const PRAGMAS: &str = "PRAGMA journal_mode = OFF;
     PRAGMA synchronous = OFF;
     PRAGMA locking_mode = EXCLUSIVE;
@@ -57,12 +60,10 @@ pub fn fill(
     })
 }
 
-/// Rows as the table holds them.
+/// A batch as the table holds it.
 struct Placed {
-    rows: Vec<(Row, Leaf, Packed)>,
-    versions: BTreeMap<StreamId, StreamVersion>,
-    batch: BatchRow,
-    head: Head,
+    commit: Commit,
+    events: Vec<u8>,
 }
 
 fn place_all(
@@ -75,17 +76,11 @@ fn place_all(
         let streams = batch.events.iter().map(|event| &event.stream);
         let versions =
             streams.filter_map(|stream| Some((stream.clone(), *known.get(stream)?))).collect();
-        let Commit { rows, versions, batch, head: next, .. } =
-            commit::place(&head, versions, batch)?;
-        head = next;
-        for (stream, version) in &versions {
-            known.insert(stream.clone(), *version);
-        }
-        let rows = rows.into_iter().map(|(row, leaf)| {
-            let packed = Packed::of(&row);
-            (row, leaf, packed)
-        });
-        if give.send(Placed { rows: rows.collect(), versions, batch, head }).is_err() {
+        let commit = commit::place(&head, versions, batch)?;
+        head = commit.head;
+        known.extend(commit.versions.iter().map(|(stream, version)| (stream.clone(), *version)));
+        let events = pack(&commit.rows);
+        if give.send(Placed { commit, events }).is_err() {
             // The writer has failed, and says why.
             return Ok(head);
         }
@@ -96,40 +91,28 @@ fn place_all(
 fn write(file: &Path, head: Head, take: &Receiver<Placed>) -> rusqlite::Result<()> {
     let connection = Connection::open(file)?;
     connection.execute_batch(PRAGMAS)?;
-    let indexes = indexes_of_events(&connection)?;
-    for (name, _) in &indexes {
-        connection.execute_batch(&format!("DROP INDEX {name}"))?;
-    }
     connection.execute_batch("BEGIN")?;
-    let (mut end, mut streams) = (head, BTreeMap::new());
-    while let Ok(Placed { rows, versions, batch, head }) = take.recv() {
-        for (row, leaf, packed) in &rows {
-            statements::insert_event(&connection, row, leaf, packed)?;
-        }
-        statements::insert_batch(&connection, &batch)?;
-        streams.extend(versions.into_iter().map(|(stream, version)| {
-            // In the order of the table's key.
-            (stream.to_string(), (version, head.position))
-        }));
-        end = head;
+    let mut end = head;
+    let mut stretches = Stretches::behind(head.position);
+    while let Ok(Placed { commit, events }) = take.recv() {
+        statements::insert_batch(&connection, &commit.batch, &events)?;
+        stretches.add(&connection, &commit, RUN_EVENTS)?;
+        end = commit.head;
     }
-    for (stream, (version, last)) in streams {
-        statements::upsert_stream(&connection, &stream, version, last)?;
-    }
+    stretches.write_streams(&connection)?;
     statements::move_head(&connection, &end)?;
     connection.execute_batch("COMMIT")?;
-    for (_, statement) in &indexes {
-        connection.execute_batch(statement)?;
-    }
     connection.execute_batch("PRAGMA journal_mode = WAL")
 }
 
-/// The names of the indexes, and the statements that make them.
-fn indexes_of_events(connection: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
-    let mut select = connection.prepare(
-        "SELECT name, sql FROM sqlite_schema \
-         WHERE type = 'index' AND tbl_name = 'events' AND sql IS NOT NULL",
-    )?;
-    let found = select.query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?;
-    found.collect()
+/// Writes all that the events of a file are found by, in runs of so many events: as a log does once
+/// it has grown by so many. Nobody else may have it open.
+///
+/// # Errors
+/// As [`Database::open`], and when the file cannot be written.
+pub async fn index_all(file: &Path, head: Head, run_events: u64) -> Result<(), Error> {
+    let database = Database::open_with_runs(file, head.incarnation, run_events).await?;
+    let indexed = database.index_to(head.position).await;
+    database.close().await;
+    indexed
 }

@@ -10,19 +10,23 @@ use std::{
     time::Duration,
 };
 
-use domain::log::Incarnation;
+use domain::log::{Incarnation, Position};
+use rusqlite::Connection;
 use sqlx::{
     ConnectOptions as _, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous},
 };
+use tokio::sync::mpsc;
 
 use super::{
     super::{Error, migrate},
-    failure, library,
-    pages::Pages,
+    convert, failure, library,
+    lookups::{Indexer, Lookups, RUN_EVENTS, Written},
+    reader::{self, Readers},
     tail,
     writer::{Failure, Work, Writer},
 };
+use crate::worker;
 
 /// `DIAR`: marks a SQLite file as ours.
 const APPLICATION_ID: i64 = 0x4449_4152;
@@ -40,8 +44,21 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Database {
     path: PathBuf,
     writer: Writer,
+    /// For what is rare.
     readers: SqlitePool,
-    pages: Pages,
+    /// For the log itself.
+    looks: Readers,
+    lookups: Lookups,
+    indexer: Indexer,
+    /// Tells the indexer that there is enough for a run.
+    due: mpsc::Sender<()>,
+}
+
+/// Whether a database is written by this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Write,
+    Read,
 }
 
 impl Database {
@@ -53,6 +70,19 @@ impl Database {
     /// [`Error::TailDamaged`] say what is wrong with the file, which is left as it is;
     /// [`Error::Open`] when it cannot be reached.
     pub async fn open(path: &Path, new_incarnation: Incarnation) -> Result<Self, Error> {
+        Self::open_with_runs(path, new_incarnation, RUN_EVENTS).await
+    }
+
+    /// As [`Database::open`], with what its events are found by written each time so many have
+    /// come.
+    ///
+    /// # Errors
+    /// As [`Database::open`].
+    pub async fn open_with_runs(
+        path: &Path,
+        new_incarnation: Incarnation,
+        run_events: u64,
+    ) -> Result<Self, Error> {
         create_private(path)?;
         check_magic(path)?;
         let options = SqliteConnectOptions::new()
@@ -64,11 +94,17 @@ impl Database {
             .pragma("secure_delete", "FAST");
         let mut connection = options.connect().await.map_err(|source| open_error(path, source))?;
         check_application(path, &mut connection).await?;
+        if migrate::run_before_packing(path, &mut connection).await? {
+            convert::pack_batches(path).await?;
+        }
         migrate::run(path, &mut connection).await?;
         tail::start(path, &mut connection, new_incarnation).await?;
-        tail::check(path, &mut connection).await?;
+        tail::check(path).await?;
         settle(path, &mut connection).await?;
-        Self::start(path, connection, options, library::WRITES).await
+        let lookups = Lookups::new(run_events);
+        let database = Self::start(path, connection, options, lookups, Access::Write).await?;
+        database.indexer.index_stored().await?;
+        Ok(database)
     }
 
     /// Opens a database only to read, beside a process that may be writing it; every write fails.
@@ -90,24 +126,35 @@ impl Database {
             return Err(Error::NotADatabase { database: path.display().to_string() });
         }
         migrate::check(path, &mut connection).await?;
-        tail::check(path, &mut connection).await?;
+        tail::check(path).await?;
         sqlx::query("COMMIT").execute(&mut connection).await.map_err(failed)?;
-        Self::start(path, connection, options, library::READS).await
+        Self::start(path, connection, options, Lookups::new(RUN_EVENTS), Access::Read).await
     }
 
     async fn start(
         path: &Path,
         connection: SqliteConnection,
         options: SqliteConnectOptions,
-        pragmas: &'static str,
+        lookups: Lookups,
+        access: Access,
     ) -> Result<Self, Error> {
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS_MAX)
             .connect_with(options.clone().pragma("query_only", "ON"))
             .await
             .map_err(|source| open_error(path, source))?;
+        let pragmas = match access {
+            Access::Write => library::WRITES,
+            Access::Read => library::READS,
+        };
         let writer = Writer::start(path, connection, options, pragmas)?;
-        Ok(Self { path: path.to_owned(), writer, readers, pages: Pages::of(path) })
+        let (path, looks) = (path.to_owned(), Readers::of(path));
+        let indexer = Indexer::new(path.clone(), lookups.clone(), writer.clone(), looks.clone());
+        let (due, told) = mpsc::channel(1);
+        if access == Access::Write {
+            drop(worker::spawn("sqlite lookups", indexer.clone().run(told)));
+        }
+        Ok(Self { path, writer, readers, looks, lookups, indexer, due })
     }
 
     /// The file.
@@ -133,7 +180,7 @@ impl Database {
     /// Ends what is queued and closes the file. Handles that are left answer [`Error::Closed`].
     pub async fn close(&self) {
         // The writer goes last: the last connection to close folds the WAL into the file.
-        self.pages.close().await;
+        self.looks.close().await;
         self.readers.close().await;
         self.writer.close().await;
     }
@@ -147,8 +194,37 @@ impl Database {
         &self.readers
     }
 
-    pub(super) fn pages(&self) -> &Pages {
-        &self.pages
+    /// See [`Readers::look`].
+    pub(super) async fn look<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl Fn(&Connection) -> Result<T, reader::Failure> + Send + 'static,
+    ) -> Result<T, Error> {
+        self.looks.look(operation, work).await
+    }
+
+    pub(super) fn lookups(&self) -> &Lookups {
+        &self.lookups
+    }
+
+    /// Notes what was just committed, by what it is found.
+    pub(super) fn note(&self, committed: &[Written]) {
+        if self.lookups.committed(committed) {
+            // One that was told and has not begun will see this too.
+            self.due.try_send(()).ok();
+        }
+    }
+
+    /// Waits while so much is remembered that it must be written first.
+    pub(super) async fn keep_up(&self) {
+        if self.lookups.is_full() {
+            self.indexer.index_or_warn().await;
+        }
+    }
+
+    /// Makes what events are found by lead to a position from the database itself.
+    pub(super) async fn index_to(&self, position: Position) -> Result<(), Error> {
+        self.indexer.index_to(position).await
     }
 
     /// See [`Writer::transaction`].
@@ -167,18 +243,20 @@ impl Database {
     }
 
     /// See [`Writer::transaction_by_library`].
-    pub(super) async fn transaction_by_library<T, E, W, A>(
+    pub(super) async fn transaction_by_library<T, L, E, W, A, R>(
         &self,
         work: W,
         after_commit: A,
+        later: R,
     ) -> Result<T, Failure<E>>
     where
         T: Send + 'static,
         E: Send + 'static,
-        W: FnOnce(&rusqlite::Connection) -> Result<T, E> + Send + 'static,
+        W: FnOnce(&Connection) -> Result<(T, L), E> + Send + 'static,
         A: FnOnce(&T) + Send + 'static,
+        R: FnOnce(L) + Send + 'static,
     {
-        self.writer.transaction_by_library(work, after_commit).await
+        self.writer.transaction_by_library(work, after_commit, later).await
     }
 
     /// A transaction of plain statements, for what may simply be tried again.

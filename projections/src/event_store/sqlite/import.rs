@@ -5,7 +5,9 @@ use rusqlite::Connection;
 
 use super::{
     super::{Error, Head, ImportError, LogId, StoredBatch, import},
-    Database, Failure, append, failure, library, statements,
+    Database, Failure, append, failure, library,
+    lookups::{Lookups, Written},
+    reader, statements,
 };
 
 pub(super) async fn import(
@@ -13,20 +15,32 @@ pub(super) async fn import(
     log_id: LogId,
     batches: Vec<StoredBatch>,
 ) -> Result<Head, ImportError> {
-    database
-        .transaction_by_library(move |connection| write(connection, log_id, batches), |_| {})
-        .await
-        .map_err(|failure| match failure {
-            Failure::Refused(refused) => ImportError::Failed(refused),
-            Failure::RolledBack(ImportError::Failed(failure)) => {
-                ImportError::Failed(failure::told(database.path(), failure))
-            }
-            Failure::RolledBack(failure) => failure,
-            Failure::Unknown => {
-                let (operation, source) = ("end an import", sqlx::Error::WorkerCrashed);
-                ImportError::Failed(Error::Database { operation, source })
-            }
-        })
+    let path = database.path().to_owned();
+    let (lookups, noting) = (database.lookups().clone(), database.clone());
+    let head = database
+        .transaction_by_library(
+            move |connection| {
+                let look = |failure: reader::Failure| {
+                    ImportError::Failed(failure.told(&path, "read the streams' versions"))
+                };
+                write(connection, &lookups, log_id, batches, look)
+            },
+            |_| {},
+            move |written: Vec<Written>| noting.note(&written),
+        )
+        .await;
+    database.keep_up().await;
+    head.map_err(|failure| match failure {
+        Failure::Refused(refused) => ImportError::Failed(refused),
+        Failure::RolledBack(ImportError::Failed(failure)) => {
+            ImportError::Failed(failure::told(database.path(), failure))
+        }
+        Failure::RolledBack(failure) => failure,
+        Failure::Unknown => {
+            let (operation, source) = ("end an import", sqlx::Error::WorkerCrashed);
+            ImportError::Failed(Error::Database { operation, source })
+        }
+    })
 }
 
 fn failed(operation: &'static str) -> impl FnOnce(rusqlite::Error) -> ImportError {
@@ -35,26 +49,29 @@ fn failed(operation: &'static str) -> impl FnOnce(rusqlite::Error) -> ImportErro
 
 fn write(
     connection: &Connection,
+    lookups: &Lookups,
     log_id: LogId,
     batches: Vec<StoredBatch>,
-) -> Result<Head, ImportError> {
+    failed_look: impl FnOnce(reader::Failure) -> ImportError,
+) -> Result<(Head, Vec<Written>), ImportError> {
     let mut head = statements::head(connection).map_err(failed("read the log's head"))?;
     let own = statements::log_id(connection).map_err(failed("read the log's id"))?;
     import::check_log(&head, own, log_id)?;
     let streams = import::streams(&batches)?;
-    let versions = append::versions_of(connection, streams.iter());
-    let mut versions = versions.map_err(failed("read the streams' versions"))?;
+    let versions = append::versions_of(connection, lookups, streams.iter());
+    let mut versions = versions.map_err(failed_look)?;
     let floor = statements::floor(connection).map_err(failed("read where the log begins"))?;
     if floor > Position(0) {
         let before = import::versions_at_floor(&batches, &versions)?;
         versions.extend(before);
     }
-    for commit in import::place(head, versions, batches)? {
-        statements::insert(connection, &commit).map_err(failed("write a batch"))?;
+    let commits = import::place(head, versions, batches)?;
+    for commit in &commits {
+        statements::insert(connection, commit).map_err(failed("write a batch"))?;
         head = commit.head;
     }
     if own != log_id {
         statements::set_log_id(connection, log_id).map_err(failed("set the log's id"))?;
     }
-    Ok(head)
+    Ok((head, commits.into_iter().map(|commit| (commit.batch, commit.rows)).collect()))
 }

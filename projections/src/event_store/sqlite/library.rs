@@ -14,9 +14,13 @@ use super::database::BUSY_TIMEOUT;
 pub(super) const READS: &str = "PRAGMA query_only = ON";
 /// For the one that writes: what is answered is on the disk, and deleted bytes are overwritten
 /// where that costs no further page (`keys` asks for more). The WAL grows to 16 MiB before it is
-/// moved into the file, so that a page that changes often moves once.
-pub(super) const WRITES: &str =
-    "PRAGMA synchronous = FULL; PRAGMA secure_delete = FAST; PRAGMA wal_autocheckpoint = 4096";
+/// moved into the file, so that a page that changes often moves once. 64 MiB of pages are kept, so
+/// that the streams of a large log are not read again and again.
+pub(super) const WRITES: &str = "PRAGMA synchronous = FULL; PRAGMA secure_delete = FAST; \
+     PRAGMA wal_autocheckpoint = 4096; PRAGMA cache_size = -65536";
+
+/// More than there are.
+const STATEMENTS_MAX: usize = 64;
 
 /// A connection to a file that is known to be ours. One that only reads must be able to write the
 /// index beside it all the same; what else it may is said by `pragmas`.
@@ -24,6 +28,7 @@ pub(super) fn connect(path: &Path, pragmas: &str) -> rusqlite::Result<Connection
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     connection.execute_batch(pragmas)?;
     Ok(connection)
 }

@@ -2,6 +2,9 @@
 //!
 //! An append that is answered is on the disk. A file that is not ours, newer than us or damaged
 //! is refused at open and left as it is.
+//!
+//! A batch is one row with all its events ([`packed_batch`]), so that a commit writes few pages.
+//! By what events are found is written behind, many at a time ([`lookups`]).
 
 mod append;
 mod begin;
@@ -9,25 +12,29 @@ mod beside;
 mod bulk;
 #[cfg(any(test, feature = "testing"))]
 mod by_hand;
+mod convert;
 mod database;
 mod failure;
 mod import;
 mod library;
-mod pages;
+mod lookups;
+mod packed_batch;
 mod read;
+mod reader;
 mod rows;
 mod statements;
 mod tail;
 mod trim;
-mod types;
+mod wal_room;
+mod wanted;
 mod writer;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
     AppendError, Batch, BatchId, BatchRow, Error, EventStore, Filter, Floor, Head, HotLog,
-    ImportError, ImportLog, Leaf, LogId, LogIdentity, NewestOfType, Order, OwnerSubscription, Row,
-    StoredBatch, StreamRow, Subscription, Turn,
+    ImportError, ImportLog, Leaf, LogId, LogIdentity, NewestOfType, Order, OwnerSubscription,
+    READ_EVENTS_MAX, Row, StoredBatch, StreamRow, Subscription, Turn,
     chain::Fault,
     subscription::{Feed, Source, filter_of},
     turn::FreeTurn,
@@ -39,14 +46,16 @@ use domain::{
     log::{Owner, Position, Recorded, StreamId, StreamVersion},
     units::Timestamp,
 };
+use rusqlite::Connection;
 
 use crate::checkpoint::Checkpoint;
 
-pub use bulk::fill;
+pub use bulk::{fill, index_all};
 #[cfg(any(test, feature = "testing"))]
-pub use by_hand::change_by_hand;
+pub use by_hand::{change_by_hand, change_event_by_hand, change_events_by_hand};
 pub use database::Database;
 pub(super) use database::open_error;
+pub use lookups::RUN_EVENTS;
 pub(crate) use writer::Failure;
 
 /// The log in a [`Database`].
@@ -73,7 +82,7 @@ struct SqliteSource(Database);
 #[async_trait]
 impl Source for SqliteSource {
     async fn page(&self, after: Position, limit: usize) -> Result<Vec<Recorded<Event>>, Error> {
-        read::all(self.0.pages(), after, limit).await
+        all(&self.0, after, limit).await
     }
 
     async fn page_of(
@@ -83,12 +92,34 @@ impl Source for SqliteSource {
         limit: usize,
     ) -> Result<Vec<Recorded<Event>>, Error> {
         let (filter, order) = filter_of(owner);
-        read::filtered(self.0.readers(), &filter, after, limit, order).await
+        filtered(&self.0, filter, after, limit, order).await
     }
 
     async fn end(&self) -> Result<Position, Error> {
         read::head(self.0.readers()).await.map(|head| head.position)
     }
+}
+
+async fn all(
+    database: &Database,
+    after: Position,
+    limit: usize,
+) -> Result<Vec<Recorded<Event>>, Error> {
+    database.look("read the log", move |connection| read::all(connection, after, limit)).await
+}
+
+async fn filtered(
+    database: &Database,
+    filter: Filter,
+    after: Position,
+    limit: usize,
+    order: Order,
+) -> Result<Vec<Recorded<Event>>, Error> {
+    let lookups = database.lookups().clone();
+    let look = move |connection: &Connection| {
+        read::filtered(connection, &lookups, &filter, after, limit, order)
+    };
+    database.look("read the filtered log", look).await
 }
 
 #[async_trait]
@@ -111,7 +142,9 @@ impl EventStore for SqliteStore {
 
     async fn find_batch(&self, id: BatchId) -> Result<Option<Vec<Recorded<Event>>>, Error> {
         self.database.check_disk()?;
-        let found = read::batch(self.database.readers(), id).await?;
+        let lookups = self.database.lookups().clone();
+        let look = move |connection: &Connection| read::batch(connection, &lookups, id);
+        let found = self.database.look("look a batch up", look).await?;
         if let Some(events) = &found {
             // Its commit may have been taken for failed: then nobody has heard of it yet.
             self.feed.publish(events);
@@ -120,11 +153,23 @@ impl EventStore for SqliteStore {
     }
 
     async fn find_command(&self, id: &CommandId) -> Result<Option<Vec<Recorded<Event>>>, Error> {
-        read::command(self.database.readers(), id).await
+        let mut found = self.find_commands(std::slice::from_ref(id)).await?;
+        Ok(found.remove(id))
+    }
+
+    async fn find_commands(
+        &self,
+        ids: &[CommandId],
+    ) -> Result<HashMap<CommandId, Vec<Recorded<Event>>>, Error> {
+        let (lookups, asked) = (self.database.lookups().clone(), ids.to_vec());
+        let look = move |connection: &Connection| read::commands(connection, &lookups, &asked);
+        let found = self.database.look("look commands up", look).await?;
+        let known = ids.iter().cloned().zip(found).filter(|(_, events)| !events.is_empty());
+        Ok(known.collect())
     }
 
     async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<Recorded<Event>>, Error> {
-        read::all(self.database.pages(), after, limit).await
+        all(&self.database, after, limit).await
     }
 
     async fn read_stream(
@@ -133,7 +178,11 @@ impl EventStore for SqliteStore {
         after: StreamVersion,
         limit: usize,
     ) -> Result<Vec<Recorded<Event>>, Error> {
-        read::stream(self.database.readers(), stream, after, limit).await
+        let (lookups, stream) = (self.database.lookups().clone(), stream.clone());
+        let look = move |connection: &Connection| {
+            read::stream(connection, &lookups, &stream, after, limit)
+        };
+        self.database.look("read a stream", look).await
     }
 
     async fn read_filtered(
@@ -143,23 +192,28 @@ impl EventStore for SqliteStore {
         limit: usize,
         order: Order,
     ) -> Result<Vec<Recorded<Event>>, Error> {
-        read::filtered(self.database.readers(), filter, after, limit, order).await
+        filtered(&self.database, filter.clone(), after, limit, order).await
     }
 
     async fn newest_of_each_type(&self) -> Result<Vec<NewestOfType>, Error> {
-        types::newest_of_each(self.database.readers()).await
+        let lookups = self.database.lookups().clone();
+        let look = move |connection: &Connection| lookups.newest_types(connection);
+        self.database.look("list the types of events", look).await
     }
 
     async fn position_at(&self, time: Timestamp) -> Result<Position, Error> {
-        read::position_at(self.database.readers(), time).await
+        let look = move |connection: &Connection| read::position_at(connection, time);
+        self.database.look("find the position of a time", look).await
     }
 
     async fn read_rows(&self, after: Position, limit: usize) -> Result<Vec<(Row, Leaf)>, Error> {
-        read::rows(self.database.pages(), after, limit).await
+        let look = move |connection: &Connection| read::rows(connection, after, limit);
+        self.database.look("read the log's rows", look).await
     }
 
     async fn read_batches(&self, after: Position, limit: usize) -> Result<Vec<BatchRow>, Error> {
-        read::batches(self.database.readers(), after, limit).await
+        let look = move |connection: &Connection| read::batches(connection, after, limit);
+        self.database.look("read the log's batches", look).await
     }
 
     async fn stored_bytes(&self) -> Result<Option<u64>, Error> {
@@ -209,11 +263,18 @@ impl HotLog for SqliteStore {
     }
 
     async fn streams(&self, after: &str, limit: usize) -> Result<Vec<StreamRow>, Error> {
-        beside::streams(self.database.readers(), after, limit).await
+        let (lookups, after) = (self.database.lookups().clone(), after.to_owned());
+        let limit = limit.min(READ_EVENTS_MAX);
+        let look = move |connection: &Connection| lookups.streams(connection, &after, limit);
+        self.database.look("read the streams", look).await
     }
 
     async fn misfit(&self) -> Result<Option<Fault>, Error> {
         beside::misfit(self.database.path(), self.database.readers()).await
+    }
+
+    async fn check_lookups(&self) -> Result<(), Error> {
+        self.database.look("check what events are found by", lookups::check).await
     }
 }
 

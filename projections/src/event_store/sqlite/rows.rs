@@ -7,48 +7,20 @@ use domain::{
 use sqlx::{Row as _, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::super::{BatchId, BatchRow, Head, stored::Stored};
+use super::super::{BatchId, BatchRow, Head};
 
-pub(super) use super::super::columns::{bytes, column, number, select_events};
-
-/// The columns of `select_events!`.
-pub(super) fn event(row: &SqliteRow) -> Result<Stored<'_>, sqlx::Error> {
-    Ok(Stored {
-        position: row.try_get(0)?,
-        version: row.try_get(1)?,
-        recorded_at: row.try_get(2)?,
-        causation: row.try_get(3)?,
-        owner_hash: row.try_get(4)?,
-        command_hash: row.try_get(5)?,
-        schema_version: row.try_get(6)?,
-        stream: row.try_get(7)?,
-        type_name: row.try_get(8)?,
-        actor_kind: row.try_get(9)?,
-        actor_name: row.try_get(10)?,
-        actor_via: row.try_get(11)?,
-        command_id: row.try_get(12)?,
-        correlation: row.try_get(13)?,
-        leaf: row.try_get(14)?,
-        payload: row.try_get(15)?,
-    })
-}
+pub(super) use super::super::columns::{bytes, column, number};
 
 pub(super) const SELECT_BATCHES_BEHIND: &str = "SELECT first_position, event_count, recorded_at, \
-     batch_id, link FROM batches WHERE first_position > ? ORDER BY first_position LIMIT ?";
+     batch_id, link FROM batches WHERE first_position > ?1 ORDER BY first_position LIMIT ?2";
 
-pub(super) const SELECT_LAST_BATCH: &str = "SELECT first_position, event_count, recorded_at, \
-     batch_id, link FROM batches ORDER BY first_position DESC LIMIT 2";
-
-pub(super) const SELECT_BATCH: &str = "SELECT first_position, event_count, recorded_at, \
-     batch_id, link FROM batches WHERE batch_id = ?";
-
-pub(super) fn batch(row: &SqliteRow) -> Result<BatchRow, sqlx::Error> {
+pub(super) fn batch(row: &rusqlite::Row<'_>) -> rusqlite::Result<BatchRow> {
     Ok(BatchRow {
-        first: Position(number(row.try_get(0)?)),
-        count: number(row.try_get(1)?),
-        recorded_at: Timestamp(row.try_get(2)?),
-        id: BatchId(Uuid::from_bytes(bytes(row.try_get(3)?))),
-        link: bytes(row.try_get(4)?),
+        first: Position(number(row.get(0)?)),
+        count: number(row.get(1)?),
+        recorded_at: Timestamp(row.get(2)?),
+        id: BatchId(Uuid::from_bytes(bytes(row.get_ref(3)?.as_blob()?))),
+        link: bytes(row.get_ref(4)?.as_blob()?),
     })
 }
 

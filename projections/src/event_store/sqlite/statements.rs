@@ -1,4 +1,4 @@
-//! The statements that write a batch, each prepared once and run by SQLite's library itself.
+//! The statements of an append, each prepared once and run by SQLite's library itself.
 //!
 //! The driver that serves what is rare hands every statement to a thread and back, which takes
 //! longer than all that an append writes.
@@ -11,15 +11,11 @@ use rusqlite::{Connection, OptionalExtension as _, Result, Row as Found};
 use uuid::Uuid;
 
 use super::{
-    super::{BatchRow, Head, Leaf, LogId, Row, commit::Commit, packed::Packed},
+    super::{BatchRow, Head, LogId, StreamRow, chain::GENESIS, commit::Commit},
+    packed_batch::pack,
     rows::{self, column, number},
 };
 use crate::failpoint::{self, Step};
-
-const INSERT_EVENT: &str = "INSERT INTO events (position, version, recorded_at, causation, \
-     owner_hash, command_hash, schema_version, stream, type, actor_kind, actor_name, actor_via, \
-     command_id, correlation, leaf, payload) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
 
 pub(super) fn head(connection: &Connection) -> Result<Head> {
     let head = |row: &Found<'_>| {
@@ -46,9 +42,18 @@ pub(super) fn set_log_id(connection: &Connection, log_id: LogId) -> Result<()> {
 
 /// The last event that has moved to an archive.
 pub(super) fn floor(connection: &Connection) -> Result<Position> {
-    let select = "SELECT position FROM log_floor WHERE id = 1";
-    let found = connection.query_row(select, (), |row| row.get(0)).optional()?;
+    let mut select = connection.prepare_cached("SELECT position FROM log_floor WHERE id = 1")?;
+    let found = select.query_row((), |row| row.get(0)).optional()?;
     Ok(Position(found.map_or(0, number)))
+}
+
+/// The last event that has moved to an archive, and its batch's link.
+pub(super) fn floor_link(connection: &Connection) -> Result<(Position, [u8; 32])> {
+    let select = "SELECT position, link FROM log_floor WHERE id = 1";
+    let found = connection.query_row(select, (), |row| {
+        Ok((Position(number(row.get(0)?)), rows::bytes(row.get_ref(1)?.as_blob()?)))
+    });
+    Ok(found.optional()?.unwrap_or((Position(0), GENESIS)))
 }
 
 /// The epoch of the lease, where one was ever taken.
@@ -57,53 +62,43 @@ pub(super) fn lease(connection: &Connection) -> Result<Option<i64>> {
     select.query_row((), |row| row.get(0)).optional()
 }
 
-/// The last version of a stream; `None` when it is new.
+/// The last version of a stream up to the last run, or a later one; `None` when it is new.
 pub(super) fn version(connection: &Connection, stream: &str) -> Result<Option<StreamVersion>> {
     let mut select = connection.prepare_cached("SELECT version FROM streams WHERE stream = ?1")?;
     let found = select.query_row([stream], |row| row.get(0)).optional()?;
     Ok(found.map(|version| StreamVersion(number(version))))
 }
 
-/// Writes all rows of a commit.
+/// The streams behind a text as they are kept, in its order.
+pub(super) fn streams(
+    connection: &Connection,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<StreamRow>> {
+    let mut select = connection.prepare_cached(
+        "SELECT stream, version, last_position FROM streams WHERE stream > ?1 \
+         ORDER BY stream LIMIT ?2",
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let found = select.query_map((after, limit), |row| {
+        Ok(StreamRow {
+            stream: row.get(0)?,
+            version: StreamVersion(number(row.get(1)?)),
+            last_position: Position(number(row.get(2)?)),
+        })
+    })?;
+    found.collect()
+}
+
+/// Writes a commit. What its events are found by is written later, see [`super::lookups`].
 pub(super) fn insert(connection: &Connection, commit: &Commit) -> Result<()> {
-    for (row, leaf) in &commit.rows {
-        insert_event(connection, row, leaf, &Packed::of(row))?;
-    }
+    let events = pack(&commit.rows);
     failpoint::reached(Step::EventsWritten);
-    for (stream, version) in &commit.versions {
-        upsert_stream(connection, &stream.to_string(), *version, commit.head.position)?;
-    }
-    insert_batch(connection, &commit.batch)?;
+    insert_batch(connection, &commit.batch, &events)?;
     failpoint::reached(Step::BatchWritten);
     move_head(connection, &commit.head)?;
     failpoint::reached(Step::HeadMoved);
     Ok(())
-}
-
-pub(super) fn insert_event(
-    connection: &Connection,
-    row: &Row,
-    leaf: &Leaf,
-    packed: &Packed,
-) -> Result<()> {
-    let mut insert = connection.prepare_cached(INSERT_EVENT)?;
-    insert.raw_bind_parameter(1, column(row.position.0))?;
-    insert.raw_bind_parameter(2, column(row.version.0))?;
-    insert.raw_bind_parameter(3, row.recorded_at.0)?;
-    insert.raw_bind_parameter(4, row.causation.map(|position| column(position.0)))?;
-    insert.raw_bind_parameter(5, packed.owner_hash)?;
-    insert.raw_bind_parameter(6, packed.command_hash)?;
-    insert.raw_bind_parameter(7, row.schema_version)?;
-    insert.raw_bind_parameter(8, &row.stream)?;
-    insert.raw_bind_parameter(9, &row.type_name)?;
-    insert.raw_bind_parameter(10, &row.actor_kind)?;
-    insert.raw_bind_parameter(11, &row.actor_name)?;
-    insert.raw_bind_parameter(12, &row.actor_via)?;
-    insert.raw_bind_parameter(13, &packed.command_id)?;
-    insert.raw_bind_parameter(14, &packed.correlation)?;
-    insert.raw_bind_parameter(15, &leaf[..])?;
-    insert.raw_bind_parameter(16, &row.payload)?;
-    insert.raw_execute().map(drop)
 }
 
 pub(super) fn upsert_stream(
@@ -120,14 +115,15 @@ pub(super) fn upsert_stream(
     upsert.execute((stream, column(version.0), column(last.0))).map(drop)
 }
 
-pub(super) fn insert_batch(connection: &Connection, batch: &BatchRow) -> Result<()> {
+/// `events`: the batch's, packed.
+pub(super) fn insert_batch(connection: &Connection, batch: &BatchRow, events: &[u8]) -> Result<()> {
     let mut insert = connection.prepare_cached(
-        "INSERT INTO batches (first_position, event_count, recorded_at, batch_id, link) \
-         VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO batches (first_position, event_count, recorded_at, batch_id, link, events) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
     let (first, count) = (column(batch.first.0), column(batch.count));
     let id = batch.id.0.as_bytes().as_slice();
-    insert.execute((first, count, batch.recorded_at.0, id, &batch.link[..])).map(drop)
+    insert.execute((first, count, batch.recorded_at.0, id, &batch.link[..], events)).map(drop)
 }
 
 pub(super) fn move_head(connection: &Connection, head: &Head) -> Result<()> {

@@ -4,16 +4,17 @@
 use std::path::Path;
 
 use domain::log::{Incarnation, Position};
+use rusqlite::{Connection, OptionalExtension as _};
 use sqlx::SqliteConnection;
 
 use super::{
     super::{
-        BatchRow, Error, Head,
+        BatchRow, Error,
         chain::{Fault, FaultKind, GENESIS, Verifier},
     },
-    open_error,
-    rows::{self, select_events},
-    trim,
+    library, open_error,
+    packed_batch::PackedBatch,
+    rows, statements,
 };
 
 /// Writes the head row of a log that was just made. Its first incarnation is its id for ever.
@@ -25,7 +26,7 @@ pub(super) async fn start(
     sqlx::query(
         "INSERT INTO log_head (id, log_id, position, recorded_at, incarnation, link) \
          SELECT 1, ?1, 0, 0, ?1, ?2 WHERE NOT EXISTS (SELECT 1 FROM log_head) \
-         AND NOT EXISTS (SELECT 1 FROM events) AND NOT EXISTS (SELECT 1 FROM batches)",
+         AND NOT EXISTS (SELECT 1 FROM batches)",
     )
     .bind(incarnation.0.as_bytes().to_vec())
     .bind(GENESIS.to_vec())
@@ -36,52 +37,51 @@ pub(super) async fn start(
 }
 
 /// Compares the end of the log with its hashes.
-pub(super) async fn check(path: &Path, connection: &mut SqliteConnection) -> Result<(), Error> {
-    let failed = |source| open_error(path, source);
+pub(super) async fn check(path: &Path) -> Result<(), Error> {
+    let file = path.to_owned();
+    let checked = tokio::task::spawn_blocking(move || {
+        let connection = library::connect(&file, library::READS)?;
+        // One instant: the log may grow meanwhile.
+        check_end(&*connection.unchecked_transaction()?)
+    });
+    let checked = checked.await.map_err(|_| open_error(path, sqlx::Error::WorkerCrashed))?;
     let damaged = |fault| Error::TailDamaged { database: path.display().to_string(), fault };
-    let last: Option<i64> = sqlx::query_scalar("SELECT max(position) FROM events")
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(failed)?;
-    let log_end = Position(last.and_then(|last| u64::try_from(last).ok()).unwrap_or(0));
-    let head = sqlx::query(rows::SELECT_HEAD)
-        .fetch_optional(&mut *connection)
-        .await
-        .and_then(|row| row.as_ref().map(rows::head).transpose())
-        .map_err(failed)?;
-    let Some(head) = head else {
-        return Err(damaged(Fault { position: log_end, kind: FaultKind::HeadAltered }));
-    };
-    let batches: Vec<BatchRow> = sqlx::query(rows::SELECT_LAST_BATCH)
-        .fetch_all(&mut *connection)
-        .await
-        .and_then(|found| found.iter().map(rows::batch).collect())
-        .map_err(failed)?;
-    check_last_batch(connection, &head, &batches, log_end).await.map_err(failed)?.map_err(damaged)
+    checked.map_err(|source| open_error(path, library::error(source)))?.map_err(damaged)
 }
 
-/// `batches`: the last batch and, where there is one, the batch before it.
-async fn check_last_batch(
-    connection: &mut SqliteConnection,
-    head: &Head,
-    batches: &[BatchRow],
-    log_end: Position,
-) -> Result<Result<(), Fault>, sqlx::Error> {
-    let (last, mut verifier) = match batches {
-        [] => return Ok(Verifier::new(Position(0), GENESIS).finish(head, log_end)),
-        // The batch before it may have moved to an archive.
-        [last] => {
-            let floor = trim::floor_of(&mut *connection).await?;
-            (last, Verifier::new(floor.position, floor.link))
-        }
-        [last, before, ..] => (last, Verifier::new(before.last(), before.link)),
+fn check_end(connection: &Connection) -> rusqlite::Result<Result<(), Fault>> {
+    let mut select = connection.prepare(
+        "SELECT first_position, event_count, recorded_at, batch_id, link, events FROM batches \
+         ORDER BY first_position DESC LIMIT 2",
+    )?;
+    let last_batches = select.query_map((), |row| {
+        Ok((rows::batch(row)?, row.get::<_, i64>(1)?, row.get::<_, Vec<u8>>(5)?))
+    })?;
+    let last_batches = last_batches.collect::<rusqlite::Result<Vec<_>>>()?;
+    let head = statements::head(connection).optional()?;
+    let packed = |(batch, count, events): &(BatchRow, i64, Vec<u8>)| {
+        let packed = PackedBatch::of(batch.first, batch.recorded_at.0, *count, events);
+        (0..packed.len()).filter_map(|index| packed.row(index)).collect::<Vec<_>>()
     };
-    let found = sqlx::query(select_events!("WHERE position >= ? ORDER BY position LIMIT ?"))
-        .bind(rows::column(last.first.0))
-        .bind(rows::column(last.count))
-        .fetch_all(connection)
-        .await?;
-    let found = found.iter().map(|row| rows::event(row).map(|stored| stored.row()));
-    let found = found.collect::<Result<Vec<_>, _>>()?;
-    Ok(verifier.batch(last, &found, log_end).and_then(|()| verifier.finish(head, log_end)))
+    let (rows, log_end) = match last_batches.first() {
+        Some(last) => {
+            let rows = packed(last);
+            let end = rows.last().map_or(last.0.first, |(row, _)| row.position);
+            (rows, end)
+        }
+        None => (Vec::new(), Position(0)),
+    };
+    let Some(head) = head else {
+        return Ok(Err(Fault { position: log_end, kind: FaultKind::HeadAltered }));
+    };
+    let (last, mut verifier) = match last_batches.as_slice() {
+        [] => return Ok(Verifier::new(Position(0), GENESIS).finish(&head, log_end)),
+        // The batch before it may have moved to an archive.
+        [(last, ..)] => {
+            let (position, link) = statements::floor_link(connection)?;
+            (last, Verifier::new(position, link))
+        }
+        [(last, ..), (before, ..), ..] => (last, Verifier::new(before.last(), before.link)),
+    };
+    Ok(verifier.batch(last, &rows, log_end).and_then(|()| verifier.finish(&head, log_end)))
 }

@@ -33,10 +33,14 @@ fn read(row: &SqliteRow) -> Result<Floor, sqlx::Error> {
     })
 }
 
+/// What the events are found by must lead to them from the database by then: it is gone with them.
 /// The row that says so is moved first, and only if the batch is there and is not the last one:
 /// the last batch stays, because each opening of the file is checked by it.
 pub(super) async fn trim(database: &Database, floor: Floor) -> Result<(), Error> {
-    database
+    // The last versions of streams are kept nowhere else.
+    database.index_to(floor.position).await?;
+    let position = floor.position;
+    let has_moved = database
         .write("move the log's floor", move |connection| {
             Box::pin(async move {
                 let moved = sqlx::query(
@@ -57,19 +61,27 @@ pub(super) async fn trim(database: &Database, floor: Floor) -> Result<(), Error>
                 .execute(&mut *connection)
                 .await?;
                 if moved.rows_affected() == 0 {
-                    return Ok(());
+                    return Ok(false);
                 }
+                // The last run stays by its name: the next one goes on where it ends.
                 for statement in [
-                    "DELETE FROM events WHERE position <= ?",
-                    "DELETE FROM batches WHERE first_position <= ?",
+                    "DELETE FROM batches WHERE first_position <= ?1",
+                    "DELETE FROM lookups WHERE run <= ?1",
+                    "UPDATE lookup_runs SET filter = x'' WHERE last_position <= ?1",
+                    "DELETE FROM lookup_runs WHERE last_position <= ?1 \
+                     AND last_position < (SELECT max(last_position) FROM lookup_runs)",
                 ] {
                     sqlx::query(statement)
                         .bind(rows::column(floor.position.0))
                         .execute(&mut *connection)
                         .await?;
                 }
-                Ok(())
+                Ok(true)
             })
         })
-        .await
+        .await?;
+    if has_moved {
+        database.lookups().trimmed(position);
+    }
+    Ok(())
 }

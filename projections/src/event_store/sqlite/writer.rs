@@ -19,7 +19,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::{super::Error, database::open_error, failure, library};
+use super::{super::Error, database::open_error, failure, library, wal_room::WalRoom};
 use crate::worker;
 
 /// How many transactions may wait.
@@ -112,6 +112,7 @@ impl Writer {
             runtime: Handle::current(),
             driver: Some(connection),
             library: None,
+            room: WalRoom::of(path),
         };
         let started = worker::spawn_thread("sqlite writer", move || worker.run(messages));
         started.map_err(|source| open_error(path, sqlx::Error::Io(source)))?;
@@ -154,28 +155,36 @@ impl Writer {
         self.ask(Message::Transaction(job, no_connection), answered, not_begun).await
     }
 
-    /// As [`Writer::transaction`], on the library's connection.
-    pub(super) async fn transaction_by_library<T, E, W, A>(
+    /// As [`Writer::transaction`], on the library's connection. `later` is given what `work` made
+    /// for it once the caller is answered, and before any later transaction begins.
+    pub(super) async fn transaction_by_library<T, L, E, W, A, R>(
         &self,
         work: W,
         after_commit: A,
+        later: R,
     ) -> Result<T, Failure<E>>
     where
         T: Send + 'static,
         E: Send + 'static,
-        W: FnOnce(&rusqlite::Connection) -> Result<T, E> + Send + 'static,
+        W: FnOnce(&rusqlite::Connection) -> Result<(T, L), E> + Send + 'static,
         A: FnOnce(&T) + Send + 'static,
+        R: FnOnce(L) + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
         let (no_connection, not_begun) = oneshot::channel();
         let disk = self.disk.clone();
         let job: LibraryJob = Box::new(move |connection| {
             let (result, state) = transact_by_library(connection, &disk, work);
-            if let Ok(value) = &result {
-                after_commit(value);
-            }
+            let (result, left) = match result {
+                Ok((value, left)) => {
+                    after_commit(&value);
+                    (Ok(value), Some(left))
+                }
+                Err(failure) => (Err(failure), None),
+            };
             // The caller may have gone away; the transaction stands all the same.
             drop(answer.send(result));
+            left.map(later);
             state
         });
         self.ask(Message::ByLibrary(job, no_connection), answered, not_begun).await
@@ -217,6 +226,7 @@ struct Worker {
     runtime: Handle,
     driver: Option<SqliteConnection>,
     library: Option<rusqlite::Connection>,
+    room: WalRoom,
 }
 
 impl Worker {
@@ -245,6 +255,9 @@ impl Worker {
                         }
                     };
                     let state = job(&connection);
+                    if state == ConnectionState::Clean {
+                        self.room.keep(&connection);
+                    }
                     self.library = Some(connection).filter(|_| state == ConnectionState::Clean);
                 }
                 Message::Close(done) => {

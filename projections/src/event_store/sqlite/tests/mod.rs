@@ -1,15 +1,23 @@
 //! What only a file can suffer: tampering, damage, strangers' files, cuts in the middle.
 
-use std::{path::Path, sync::Arc, time::Duration};
+mod converted;
+mod lookups;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use rusqlite::types::Value;
 use sqlx::{ConnectOptions as _, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
-use super::{Database, SqliteStore, change_by_hand};
+use super::{Database, SqliteStore, change_by_hand, change_event_by_hand, change_events_by_hand};
 use crate::event_store::{
-    AppendError, Error, EventStore, Filter, HotLog as _, Order, Row,
+    AppendError, Error, EventStore, Filter, HotLog as _, Leaf, Order, Row, StreamRow,
     chain::{self, Fault, FaultKind},
     check_known,
     conformance::{
@@ -28,12 +36,14 @@ use domain::{
 
 struct Sqlite {
     folder: TempDir,
+    run_events: u64,
     opened: std::sync::Mutex<Vec<Database>>,
 }
 
 impl Sqlite {
     async fn open(&self, name: &str) -> Arc<dyn EventStore> {
-        let database = Database::open(&self.folder.path().join(name), INCARNATION).await.unwrap();
+        let path = self.folder.path().join(name);
+        let database = Database::open_with_runs(&path, INCARNATION, self.run_events).await.unwrap();
         self.opened.lock().unwrap().push(database.clone());
         Arc::new(SqliteStore::new(database))
     }
@@ -69,8 +79,11 @@ impl Factory for Memory {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sqlite_store_behaves() {
-    let folder = tempfile::tempdir().unwrap();
-    conformance::run(&Sqlite { folder, opened: std::sync::Mutex::default() }).await;
+    // Events are found in memory, or in runs that are written all the time.
+    for run_events in [super::lookups::RUN_EVENTS, 3] {
+        let folder = tempfile::tempdir().unwrap();
+        conformance::run(&Sqlite { folder, run_events, opened: std::sync::Mutex::default() }).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -85,80 +98,124 @@ async fn sample(path: &Path) -> Database {
     database
 }
 
+/// The streams of a log, as its events tell.
+async fn streams_of(log: &dyn EventStore) -> Vec<StreamRow> {
+    let batches = log.read_batches(START, 1_000).await.unwrap();
+    let mut streams = BTreeMap::new();
+    for (row, _) in log.read_rows(START, 1_000).await.unwrap() {
+        let batch = batches.iter().find(|batch| batch.last() >= row.position).unwrap();
+        let (version, last_position) = (row.version, batch.last());
+        let stream = row.stream;
+        streams.insert(stream.clone(), StreamRow { stream, version, last_position });
+    }
+    streams.into_values().collect()
+}
+
 fn fault(position: u64, kind: FaultKind) -> Option<Fault> {
     Some(Fault { position: Position(position), kind })
 }
 
+/// Something that is done to one event.
+type Change = fn(&mut Row);
+
+/// Something that somebody does to a log.
+enum Tampering {
+    Sql(&'static str),
+    Event(u64, Change),
+    Events(u64, fn(&mut Vec<(Row, Leaf)>)),
+}
+
+impl Tampering {
+    async fn run(&self, path: &Path) {
+        match self {
+            Self::Sql(statements) => change_by_hand(path, statements).await,
+            Self::Event(position, change) => change_event_by_hand(path, *position, change),
+            Self::Events(position, change) => change_events_by_hand(path, *position, change),
+        }
+    }
+}
+
+fn rename_in_payload(row: &mut Row) {
+    row.payload = String::from_utf8(row.payload.clone()).unwrap().replace("node", "mode").into();
+}
+
 #[tokio::test]
 async fn verify_names_the_first_wrong_position_and_how() {
-    let moved = FaultKind::Reordered { belongs_at: Position(7) };
-    for (tampering, expected) in [
+    use Tampering::{Event, Events, Sql};
+
+    let moved = FaultKind::Reordered { belongs_at: Position(2) };
+    for (number, (tampering, expected)) in [
+        (Event(4, rename_in_payload), fault(4, FaultKind::Altered)),
+        (Event(2, |row| row.actor_name = "me".into()), fault(2, FaultKind::Altered)),
+        (Event(8, |row| row.stream = "cell/other".into()), fault(8, FaultKind::Altered)),
+        (Event(2, |row| row.command_id = "other".into()), fault(2, FaultKind::Altered)),
+        (Event(3, |row| row.correlation.clone_from(&row.command_id)), fault(3, FaultKind::Altered)),
+        (Event(4, |row| row.stream = "nothing".into()), fault(4, FaultKind::Altered)),
+        (Event(5, |row| row.causation = Some(Position(1))), fault(5, FaultKind::Altered)),
+        (Events(5, |rows| rows[1].1 = [0; 32]), fault(5, FaultKind::Altered)),
+        (Events(1, |rows| rows.swap(0, 1)), fault(1, moved)),
+        (Events(4, |rows| drop(rows.pop())), fault(5, FaultKind::Missing)),
         (
-            "UPDATE events SET payload = CAST(replace(CAST(payload AS TEXT), 'node', 'mode') \
-             AS BLOB) WHERE position = 4",
+            Events(4, |rows| drop(rows.remove(0))),
+            fault(4, FaultKind::Reordered { belongs_at: Position(5) }),
+        ),
+        (Events(6, |rows| rows.truncate(1)), fault(7, FaultKind::CutOff)),
+        (
+            Sql("UPDATE batches SET events = x'00' WHERE first_position = 4"),
+            fault(4, FaultKind::Missing),
+        ),
+        (
+            Sql("UPDATE batches SET events = x'ffff' WHERE first_position = 4"),
             fault(4, FaultKind::Altered),
         ),
-        ("UPDATE events SET actor_name = 'me' WHERE position = 2", fault(2, FaultKind::Altered)),
-        ("UPDATE events SET owner_hash = 7 WHERE position = 8", fault(8, FaultKind::Altered)),
-        ("UPDATE events SET command_hash = 7 WHERE position = 2", fault(2, FaultKind::Altered)),
         (
-            "UPDATE events SET correlation = command_id WHERE position = 3",
-            fault(3, FaultKind::Altered),
+            Sql("UPDATE batches SET events = substr(events, 1, 200) WHERE first_position = 6"),
+            fault(6, FaultKind::Altered),
         ),
-        ("UPDATE events SET stream = 'nothing' WHERE position = 4", fault(4, FaultKind::Altered)),
-        ("UPDATE events SET causation = 1 WHERE position = 5", fault(5, FaultKind::Altered)),
-        ("UPDATE events SET leaf = zeroblob(32) WHERE position = 5", fault(5, FaultKind::Altered)),
+        (Sql("DELETE FROM batches WHERE first_position >= 6"), fault(6, FaultKind::CutOff)),
         (
-            "UPDATE events SET position = 99 WHERE position = 2;
-          UPDATE events SET position = 2 WHERE position = 7;
-          UPDATE events SET position = 7 WHERE position = 99",
-            fault(2, moved),
-        ),
-        ("DELETE FROM events WHERE position = 4", fault(4, FaultKind::Missing)),
-        ("DELETE FROM events WHERE position = 5", fault(5, FaultKind::Missing)),
-        ("DELETE FROM events WHERE position >= 7", fault(7, FaultKind::CutOff)),
-        (
-            "DELETE FROM events WHERE position >= 6; \
-             DELETE FROM batches WHERE first_position >= 6",
-            fault(6, FaultKind::CutOff),
-        ),
-        (
-            "UPDATE batches SET event_count = 3 WHERE first_position = 4",
+            Sql("UPDATE batches SET event_count = 3 WHERE first_position = 4"),
             fault(4, FaultKind::BatchAltered),
         ),
         (
-            "UPDATE batches SET event_count = 1 WHERE first_position = 4",
+            Sql("UPDATE batches SET event_count = 1 WHERE first_position = 4"),
             fault(4, FaultKind::BatchAltered),
         ),
         (
-            "UPDATE batches SET event_count = 4000000000 WHERE first_position = 4",
+            Sql("UPDATE batches SET event_count = 4000000000 WHERE first_position = 4"),
             fault(4, FaultKind::BatchAltered),
         ),
         (
-            "UPDATE batches SET recorded_at = 7 WHERE first_position = 4",
+            Sql("UPDATE batches SET recorded_at = 7 WHERE first_position = 4"),
+            fault(4, FaultKind::Altered),
+        ),
+        (
+            Sql("UPDATE batches SET batch_id = zeroblob(16) WHERE first_position = 4"),
             fault(4, FaultKind::BatchAltered),
         ),
-        ("DELETE FROM batches WHERE first_position = 4", fault(4, FaultKind::BatchAltered)),
-        ("DELETE FROM batches WHERE first_position = 6", fault(6, FaultKind::BatchAltered)),
-        ("UPDATE log_head SET link = zeroblob(32)", fault(8, FaultKind::HeadAltered)),
-        ("UPDATE log_head SET position = 5", fault(5, FaultKind::HeadAltered)),
-        ("UPDATE log_head SET position = 9", fault(9, FaultKind::CutOff)),
-        ("SELECT 1", None),
-    ] {
+        (Sql("DELETE FROM batches WHERE first_position = 4"), fault(4, FaultKind::BatchAltered)),
+        (Sql("UPDATE log_head SET link = zeroblob(32)"), fault(8, FaultKind::HeadAltered)),
+        (Sql("UPDATE log_head SET position = 5"), fault(5, FaultKind::HeadAltered)),
+        (Sql("UPDATE log_head SET position = 9"), fault(9, FaultKind::CutOff)),
+        (Sql("SELECT 1"), None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("diario.db");
         let database = sample(&path).await;
-        change_by_hand(&path, tampering).await;
+        tampering.run(&path).await;
 
         let found = chain::verify(&SqliteStore::new(database.clone())).await.unwrap();
 
-        assert_eq!(found, expected, "{tampering}");
+        assert_eq!(found, expected, "tampering {number}");
         // Damage in the last batch is seen by every open, before anything is built on it.
         let at_end = expected.filter(|fault| fault.position >= Position(6));
         database.close().await;
         match (Database::open(&path, INCARNATION).await, at_end) {
             (Err(Error::TailDamaged { fault, .. }), Some(expected)) => assert_eq!(fault, expected),
-            (Ok(_), Some(expected)) => panic!("{tampering}: opened in spite of {expected}"),
+            (Ok(_), Some(expected)) => panic!("tampering {number}: opened in spite of {expected}"),
             (_, _) => {}
         }
     }
@@ -169,12 +226,10 @@ async fn a_row_changed_together_with_its_leaf_still_breaks_its_batch() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("diario.db");
     let store = SqliteStore::new(sample(&path).await);
-    let rows = store.read_rows(Position(4), 1).await.unwrap();
-    let forged = Row { actor_name: "me".to_owned(), ..rows[0].0.clone() };
-    let leaf = hex::encode(chain::leaf(&forged));
-    let tampering =
-        format!("UPDATE events SET actor_name = 'me', leaf = x'{leaf}' WHERE position = 5");
-    change_by_hand(&path, &tampering).await;
+    change_events_by_hand(&path, 5, |rows| {
+        rows[1].0.actor_name = "me".to_owned();
+        rows[1].1 = chain::leaf(&rows[1].0);
+    });
 
     let found = chain::verify(&store).await.unwrap();
 
@@ -279,7 +334,9 @@ async fn by_library<T: std::fmt::Debug + Send + 'static>(
     database: &Database,
     work: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
 ) -> T {
-    database.transaction_by_library(work, |_| {}).await.unwrap()
+    let work =
+        |connection: &rusqlite::Connection| Ok::<_, rusqlite::Error>((work(connection)?, ()));
+    database.transaction_by_library(work, |_| {}, |()| {}).await.unwrap()
 }
 
 #[tokio::test]
@@ -391,10 +448,10 @@ async fn rows_of_an_old_version_are_read_in_the_newest_shape_by_every_path() {
     let id = first.id;
     store.append(first).await.unwrap();
     samples::fill(&store, &[1]).await;
-    let payload = hex::encode(domain::testing::version_0(7));
-    let statement =
-        format!("UPDATE events SET schema_version = 0, payload = x'{payload}' WHERE position = 1");
-    change_by_hand(&path, &statement).await;
+    change_event_by_hand(&path, 1, |row| {
+        row.schema_version = 0;
+        row.payload = domain::testing::version_0(7);
+    });
 
     let stream = samples::upserted("a").stream;
     let owner = Some(stream.owner());
@@ -429,11 +486,15 @@ async fn rows_of_an_old_version_are_read_in_the_newest_shape_by_every_path() {
 
 #[tokio::test]
 async fn a_kind_of_event_that_is_not_known_here_is_found_wherever_it_is() {
-    for (change, expected) in [
-        ("schema_version = 2", "event freshness_domain.upserted has schema version 2"),
-        ("type = 'zeppelin.landed'", "event type \"zeppelin.landed\" is unknown here"),
-        ("type = 'a'", "event type \"a\" is unknown here"),
-    ] {
+    let changes: [(Change, &str); 3] = [
+        (|row| row.schema_version = 2, "event freshness_domain.upserted has schema version 2"),
+        (
+            |row| row.type_name = "zeppelin.landed".to_owned(),
+            "event type \"zeppelin.landed\" is unknown here",
+        ),
+        (|row| row.type_name = "a".to_owned(), "event type \"a\" is unknown here"),
+    ];
+    for (change, expected) in changes {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("newer.db");
         let database = Database::open(&path, INCARNATION).await.unwrap();
@@ -443,7 +504,10 @@ async fn a_kind_of_event_that_is_not_known_here_is_found_wherever_it_is() {
         store.append(samples::batch(9, head, 9, vec![samples::upserted("a")])).await.unwrap();
         samples::fill(&store, &[2]).await;
         assert!(check_known(&store).await.is_ok());
-        change_by_hand(&path, &format!("UPDATE events SET {change} WHERE position = 3")).await;
+        database.close().await;
+        change_event_by_hand(&path, 3, change);
+        let database = Database::open(&path, INCARNATION).await.unwrap();
+        let store = SqliteStore::new(database.clone());
 
         let failure = check_known(&store).await.unwrap_err();
 
@@ -526,4 +590,35 @@ async fn pages_are_read_no_more_once_the_database_is_closed() {
     assert!(matches!(store.read_rows(START, 9).await, Err(Error::Closed)));
     let wal = path.with_extension("db-wal");
     assert!(!wal.exists(), "the last connection folded the WAL into the file");
+}
+
+#[tokio::test]
+async fn a_log_with_room_behind_its_last_frame_is_read_after_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("diario.db");
+    let wal = |path: &Path| path.with_extension("db-wal");
+    let database = Database::open(&path, INCARNATION).await.unwrap();
+    let store = SqliteStore::new(database.clone());
+    let mut lengths = BTreeSet::new();
+    for _ in 0..60 {
+        samples::fill(&store, &[40]).await;
+        // What is written at once after an answer is done before the next one begins.
+        by_library(&database, |_| Ok(())).await;
+        lengths.insert(std::fs::metadata(wal(&path)).unwrap().len());
+    }
+    // It grows in a few long steps, not with each commit.
+    let last = *lengths.last().unwrap();
+    assert!(last > 1 << 20 && lengths.range(300_000..).count() <= 4, "{lengths:?}");
+    // A process that is killed leaves both files as they are.
+    let copy = folder.path().join("copy.db");
+    std::fs::copy(&path, &copy).unwrap();
+    std::fs::copy(wal(&path), wal(&copy)).unwrap();
+
+    let after = Database::open(&copy, INCARNATION).await.unwrap();
+
+    let found = SqliteStore::new(after.clone()).read_rows(START, 5_000).await.unwrap();
+    assert_eq!(found.len(), 2_400);
+    assert_eq!(found, store.read_rows(START, 5_000).await.unwrap());
+    after.close().await;
+    database.close().await;
 }

@@ -3,7 +3,7 @@
 //! Whatever is read may be damaged: every reading function can say no.
 
 /// Adds a number of seven bits a byte, low ones first.
-pub(super) fn put(bytes: &mut Vec<u8>, mut number: u64) {
+pub(crate) fn put(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push(u8::try_from(number & 0x7f).unwrap_or(0) | 0x80);
         number >>= 7;
@@ -12,44 +12,44 @@ pub(super) fn put(bytes: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Adds a count of things in memory.
-pub(super) fn put_count(bytes: &mut Vec<u8>, count: usize) {
+pub(crate) fn put_count(bytes: &mut Vec<u8>, count: usize) {
     put(bytes, u64::try_from(count).unwrap_or(u64::MAX));
 }
 
 /// Adds a number that may be negative: small ones of either sign are short.
-pub(super) fn put_signed(bytes: &mut Vec<u8>, number: i64) {
+pub(crate) fn put_signed(bytes: &mut Vec<u8>, number: i64) {
     let folded = (number << 1) ^ (number >> 63);
     put(bytes, u64::from_ne_bytes(folded.to_ne_bytes()));
 }
 
 /// Adds a text with its length before it.
-pub(super) fn put_text(bytes: &mut Vec<u8>, text: &str) {
+pub(crate) fn put_text(bytes: &mut Vec<u8>, text: &str) {
     put_count(bytes, text.len());
     bytes.extend_from_slice(text.as_bytes());
 }
 
 /// What is left to be read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
+pub(crate) struct Bytes<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Bytes<'a> {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(super) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+    pub(crate) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         Some(taken)
     }
 
-    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (taken, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;
         Some(*taken)
     }
 
-    pub(super) fn number(&mut self) -> Option<u64> {
+    pub(crate) fn number(&mut self) -> Option<u64> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
             let (byte, rest) = self.0.split_first()?;
@@ -62,22 +62,22 @@ impl<'a> Bytes<'a> {
         None
     }
 
-    pub(super) fn count(&mut self) -> Option<usize> {
+    pub(crate) fn count(&mut self) -> Option<usize> {
         self.number().and_then(|number| usize::try_from(number).ok())
     }
 
     /// A count of things that follow, at least one byte each: never more than the bytes left.
-    pub(super) fn count_of_rest(&mut self) -> Option<usize> {
+    pub(crate) fn count_of_rest(&mut self) -> Option<usize> {
         self.count().filter(|count| *count <= self.0.len())
     }
 
-    pub(super) fn signed(&mut self) -> Option<i64> {
+    pub(crate) fn signed(&mut self) -> Option<i64> {
         let folded = self.number()?;
         let half = i64::from_ne_bytes((folded >> 1).to_ne_bytes());
         Some(half ^ -i64::from_ne_bytes((folded & 1).to_ne_bytes()))
     }
 
-    pub(super) fn text(&mut self) -> Option<&'a str> {
+    pub(crate) fn text(&mut self) -> Option<&'a str> {
         let count = self.count()?;
         std::str::from_utf8(self.take(count)?).ok()
     }

@@ -70,7 +70,8 @@ pub(crate) fn evolve(
         Event::Desired(_) => {}
         Event::Scaled(scaled) => lrp.instances = scaled.to,
         Event::RoutesChanged(changed) => lrp.routes.clone_from(&changed.routes),
-        Event::AnnotationChanged(changed) => lrp.annotation.clone_from(&changed.annotation),
+        // Not `clone_from`: whenever a text is longer than the one before, it doubles the room.
+        Event::AnnotationChanged(changed) => lrp.annotation = changed.annotation.clone(),
         Event::Removed(_) => *state = None,
     }
 }

@@ -38,11 +38,7 @@ pub async fn run(
     step: impl Fn(&World, Timestamp) -> Vec<Command> + Send + Sync,
     shutdown: CancellationToken,
 ) {
-    let actor = Actor {
-        kind: ActorKind::Loop,
-        name: name.to_owned(),
-        via: control_plane.node.as_ref().to_owned(),
-    };
+    let actor = Actor { kind: ActorKind::Loop, name: name.into(), via: control_plane.node.clone() };
     let ControlPlane { bus, now, clock, .. } = control_plane;
     let mut moved = now.moved();
     let mut lease = bus.lease().changed();

@@ -83,8 +83,7 @@ impl InMemory {
         &self,
         command: impl Into<Command>,
     ) -> Result<Accepted, command_bus::Error> {
-        let (name, via) = ("test".to_owned(), "test".to_owned());
-        let actor = Actor { kind: ActorKind::Loop, name, via };
+        let actor = Actor { kind: ActorKind::Loop, name: "test".into(), via: "test".into() };
         self.control_plane.submit(Wish { actor, command_id: None, command: command.into() }).await
     }
 

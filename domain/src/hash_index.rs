@@ -52,6 +52,12 @@ impl<K: Hash + Eq, V> HashIndex<K, V> {
         self.0.remove(key)
     }
 
+    /// Whether nothing stands under any key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What stands under a key, made first where nothing does.
     pub fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
         self.0.entry(key).or_insert_with(make)
@@ -65,6 +71,13 @@ impl<K: Hash + Ord, V> HashIndex<K, V> {
         let mut keys: Vec<&K> = passing.map(|(key, _)| key).collect();
         keys.sort_unstable();
         keys
+    }
+
+    /// The values, in the order of their keys. Looks at all of them.
+    pub fn values_in_order(&self) -> Vec<&V> {
+        let mut entries: Vec<(&K, &V)> = self.0.iter().collect();
+        entries.sort_unstable_by_key(|(key, _)| *key);
+        entries.into_iter().map(|(_, value)| value).collect()
     }
 }
 

@@ -3,7 +3,13 @@
 //! An id is checked once, where it enters; inside it is always well formed. This file never makes
 //! an id out of chance: new ids come in with the command that needs them.
 
-use std::{borrow::Borrow, fmt, sync::Arc};
+use std::{
+    borrow::Borrow,
+    cmp::Ordering,
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -140,8 +146,19 @@ id!(
 ///
 /// Reports of cells use ids of the form `report/<cell>/<cell epoch>/<sequence>`, so that the
 /// highest sequence of each cell can be read back from the log.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CommandId(Arc<str>);
+#[derive(Clone)]
+pub struct CommandId(CommandText);
+
+/// Uuids and nearly all reports are short. A replay reads two for every event: they are kept in
+/// place.
+#[derive(Clone)]
+enum CommandText {
+    Short { length: u8, bytes: [u8; SHORT_BYTES_MAX] },
+    Long(Arc<str>),
+}
+
+/// As much as fits beside the tag and the length without making the id larger.
+const SHORT_BYTES_MAX: usize = 38;
 
 serde_as_text!(CommandId);
 
@@ -154,26 +171,76 @@ impl CommandId {
         check(text, "letters, digits, '-', '_', '.', ':' and '/'", |byte| {
             is_name(byte) || matches!(byte, b':' | b'/')
         })?;
-        Ok(Self(Arc::from(text)))
+        Ok(Self::of_checked(text))
     }
 
     /// A command with an id that its sender drew at random.
     #[must_use]
     pub fn from_uuid(id: uuid::Uuid) -> Self {
         let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-        Self(Arc::from(&*id.hyphenated().encode_lower(&mut text)))
+        Self::of_checked(id.hyphenated().encode_lower(&mut text))
+    }
+
+    fn of_checked(text: &str) -> Self {
+        let mut bytes = [0; SHORT_BYTES_MAX];
+        match (u8::try_from(text.len()), bytes.get_mut(..text.len())) {
+            (Ok(length), Some(start)) => {
+                start.copy_from_slice(text.as_bytes());
+                Self(CommandText::Short { length, bytes })
+            }
+            (Ok(_) | Err(_), _) => Self(CommandText::Long(Arc::from(text))),
+        }
     }
 
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            CommandText::Short { length, bytes } => {
+                let text = bytes.get(..usize::from(*length)).unwrap_or_default();
+                // It was a text when it was put there.
+                str::from_utf8(text).unwrap_or_default()
+            }
+            CommandText::Long(text) => text,
+        }
+    }
+}
+
+impl PartialEq for CommandId {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for CommandId {}
+
+impl PartialOrd for CommandId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for CommandId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl Hash for CommandId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl fmt::Debug for CommandId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CommandId").field(&self.as_str()).finish()
     }
 }
 
 impl fmt::Display for CommandId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
@@ -215,6 +282,20 @@ mod tests {
                 "{text:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_command_id_is_its_text_however_long() {
+        let texts = ["a".repeat(37), "a".repeat(38), "a".repeat(39), "a".repeat(255), "b".into()];
+        let ids: Vec<CommandId> = texts.iter().map(|text| CommandId::new(text).unwrap()).collect();
+        for (text, id) in texts.iter().zip(&ids) {
+            assert_eq!(id.as_str(), text);
+            assert_eq!(format!("{id:?}"), format!("CommandId({text:?})"));
+        }
+        assert!(ids.is_sorted(), "as their texts");
+        let uuid = uuid::Uuid::from_u128(7);
+        assert_eq!(CommandId::from_uuid(uuid), CommandId::new(&uuid.to_string()).unwrap());
+        assert_eq!(size_of::<CommandId>(), 40);
     }
 
     #[test]

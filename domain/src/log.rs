@@ -2,7 +2,7 @@
 //!
 //! Vocabulary only. How rows are stored and hashed is the event store's business.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -189,14 +189,23 @@ pub enum Owner {
     FreshnessDomain(FreshnessDomainName),
 }
 
+impl Owner {
+    /// What its text is made of: these two with a `/` between them.
+    #[must_use]
+    pub fn parts(&self) -> (&'static str, &str) {
+        match self {
+            Self::Process(process_guid) => ("process", process_guid.as_str()),
+            Self::Task(task_guid) => ("task", task_guid.as_str()),
+            Self::Cell(cell_id) => ("cell", cell_id.as_str()),
+            Self::FreshnessDomain(name) => ("freshness", name.as_str()),
+        }
+    }
+}
+
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Process(process_guid) => write!(f, "process/{process_guid}"),
-            Self::Task(task_guid) => write!(f, "task/{task_guid}"),
-            Self::Cell(cell_id) => write!(f, "cell/{cell_id}"),
-            Self::FreshnessDomain(name) => write!(f, "freshness/{name}"),
-        }
+        let (kind, name) = self.parts();
+        write!(f, "{kind}/{name}")
     }
 }
 
@@ -242,15 +251,16 @@ pub enum ActorKind {
     Cell,
 }
 
-/// Who sent a command, and by which edge.
+/// Who sent a command, and by which edge. A clone shares the texts: all events of a loop or a cell
+/// name the same.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Actor {
     /// What sort of party.
     pub kind: ActorKind,
     /// Its name: of the token, the loop or the cell.
-    pub name: String,
+    pub name: Arc<str>,
     /// The edge it came in by (`graphql`, `gateway`, a node's name for a loop).
-    pub via: String,
+    pub via: Arc<str>,
 }
 
 /// When and where an event was recorded; with the event, all that a fold needs.

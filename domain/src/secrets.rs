@@ -150,8 +150,8 @@ mod tests {
                 recorded_at: Timestamp(5),
                 actor: crate::log::Actor {
                     kind: crate::log::ActorKind::User,
-                    name: "ann".to_owned(),
-                    via: "graphql".to_owned(),
+                    name: "ann".into(),
+                    via: "graphql".into(),
                 },
                 command_id: command_id.clone(),
                 causation: None,

@@ -3,7 +3,7 @@
 //! Beside the lists stands when each last changed, so that a cell's long poll wakes for its own
 //! list only. That is a hint and no content: after a restart every list counts as changed once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use domain::{
     aggregates::Aggregates,
@@ -23,9 +23,9 @@ use crate::view::View;
 /// The lists of all cells.
 #[derive(Debug, Clone, Default)]
 pub struct CellAssignments {
-    lists: BTreeMap<CellId, BTreeMap<InstanceGuid, Listed>>,
+    lists: HashIndex<CellId, HashIndex<InstanceGuid, Listed>>,
     placed: HashIndex<StreamId, (CellId, InstanceGuid)>,
-    changed_at: BTreeMap<CellId, Position>,
+    changed_at: HashIndex<CellId, Position>,
     changed: BTreeSet<CellId>,
 }
 
@@ -42,7 +42,8 @@ impl CellAssignments {
     #[must_use]
     pub fn of(&self, aggregates: &Aggregates, cell_id: &CellId) -> Option<Assignment> {
         let cell_epoch = aggregates.cell(cell_id)?.cell_epoch;
-        let listed = self.lists.get(cell_id).into_iter().flat_map(BTreeMap::values);
+        // By instance guid: equal lists are told alike.
+        let listed = self.lists.get(cell_id).into_iter().flat_map(HashIndex::values_in_order);
         let present = listed.filter(|listed| listed.cell_epoch == cell_epoch);
         Some(Assignment {
             position: self.changed_at(cell_id),
@@ -77,11 +78,12 @@ impl CellAssignments {
         self.changed.insert(cell_id);
     }
 
-    fn insert(&mut self, stream: &StreamId, cell_id: CellId, listed: Listed) {
+    fn insert(&mut self, stream: StreamId, cell_id: CellId, listed: Listed) {
         let instance_guid = listed.work.reference.instance_guid.clone();
-        self.placed.insert(stream.clone(), (cell_id.clone(), instance_guid.clone()));
+        self.placed.insert(stream, (cell_id.clone(), instance_guid.clone()));
         self.changed.insert(cell_id.clone());
-        self.lists.entry(cell_id).or_default().insert(instance_guid, listed);
+        let list = self.lists.get_or_insert_with(cell_id, HashIndex::default);
+        list.insert(instance_guid, listed);
     }
 
     fn known(&self, stream: &StreamId) -> Option<(&CellId, &Listed)> {
@@ -120,8 +122,8 @@ impl View for CellAssignments {
     const NAME: &'static str = "cell_assignments";
 
     fn fill(aggregates: &Aggregates) -> Self {
-        let mut lists: BTreeMap<CellId, Vec<(InstanceGuid, Listed)>> = BTreeMap::new();
-        let mut placed = HashIndex::with_capacity(aggregates.owners());
+        let placed = HashIndex::with_capacity(aggregates.owners());
+        let mut assignments = Self { placed, ..Self::default() };
         let slots = aggregates.processes_by_chance().flat_map(|(_, process)| process.slots());
         let slots = slots
             .filter_map(|slot| Some((StreamId::ActualLrp(slot.key.clone()), listed_slot(slot)?)));
@@ -129,17 +131,10 @@ impl View for CellAssignments {
             .tasks_by_chance()
             .filter_map(|task| Some((StreamId::Task(task.task_guid.clone()), listed_task(task)?)));
         for (stream, (cell_id, listed)) in slots.chain(tasks) {
-            let instance_guid = listed.work.reference.instance_guid.clone();
-            placed.insert(stream, (cell_id.clone(), instance_guid.clone()));
-            match lists.get_mut(&cell_id) {
-                Some(list) => list.push((instance_guid, listed)),
-                None => drop(lists.insert(cell_id, vec![(instance_guid, listed)])),
-            }
+            assignments.insert(stream, cell_id, listed);
         }
-        let registered = aggregates.cells().map(|cell| cell.cell_id.clone());
-        let changed = registered.chain(lists.keys().cloned()).collect();
-        let lists = lists.into_iter().map(|(id, list)| (id, list.into_iter().collect())).collect();
-        Self { lists, placed, changed_at: BTreeMap::new(), changed }
+        assignments.changed.extend(aggregates.cells().map(|cell| cell.cell_id.clone()));
+        assignments
     }
 
     fn touch(&mut self, aggregates: &Aggregates, stream: &StreamId) {
@@ -163,7 +158,7 @@ impl View for CellAssignments {
         }
         self.remove(stream);
         if let Some((cell_id, listed)) = present {
-            self.insert(stream, cell_id, listed);
+            self.insert(stream.clone(), cell_id, listed);
         }
     }
 

@@ -1,8 +1,6 @@
 //! What each cell holds, as the auction sees it: instances per process guid, tasks, containers
 //! that are starting. Free memory, disk and containers are the aggregates' own reservations.
 
-use std::collections::BTreeMap;
-
 use domain::{
     aggregates::Aggregates,
     auction::CellState,
@@ -20,7 +18,7 @@ use crate::view::View;
 /// What the cells hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CellCapacity {
-    cells: BTreeMap<CellId, Load>,
+    cells: HashIndex<CellId, Load>,
     counted: HashIndex<StreamId, (CellId, Share)>,
 }
 
@@ -29,7 +27,7 @@ pub struct CellCapacity {
 struct Load {
     starting: u32,
     tasks: u32,
-    instances: BTreeMap<ProcessGuid, u32>,
+    instances: HashIndex<ProcessGuid, u32>,
 }
 
 /// What one slot or task adds to its cell.
@@ -84,14 +82,16 @@ impl CellCapacity {
         }
     }
 
-    fn count(&mut self, stream: &StreamId, cell_id: CellId, share: Share) {
-        let load = self.cells.entry(cell_id.clone()).or_default();
+    fn count(&mut self, stream: StreamId, cell_id: CellId, share: Share) {
+        let load = self.cells.get_or_insert_with(cell_id.clone(), Load::default);
         load.starting += u32::from(share.is_starting);
         match &share.process_guid {
             None => load.tasks += 1,
-            Some(process_guid) => *load.instances.entry(process_guid.clone()).or_default() += 1,
+            Some(process_guid) => {
+                *load.instances.get_or_insert_with(process_guid.clone(), || 0) += 1;
+            }
         }
-        self.counted.insert(stream.clone(), (cell_id, share));
+        self.counted.insert(stream, (cell_id, share));
     }
 }
 
@@ -128,43 +128,12 @@ fn share_of_task(task: &Task) -> Option<(CellId, Share)> {
     Some((task.placement()?.cell_id.clone(), Share { is_starting, process_guid: None }))
 }
 
-/// What is collected of one cell while a view is filled, unordered.
-#[derive(Default)]
-struct Filling {
-    starting: u32,
-    tasks: u32,
-    instances: Vec<ProcessGuid>,
-}
-
-impl Filling {
-    fn add(&mut self, share: &Share) {
-        self.starting += u32::from(share.is_starting);
-        match &share.process_guid {
-            None => self.tasks += 1,
-            Some(process_guid) => self.instances.push(process_guid.clone()),
-        }
-    }
-
-    fn into_load(mut self) -> Load {
-        self.instances.sort_unstable();
-        let mut counts: Vec<(ProcessGuid, u32)> = Vec::with_capacity(self.instances.len());
-        for process_guid in self.instances {
-            match counts.last_mut() {
-                Some((last, count)) if *last == process_guid => *count += 1,
-                Some(_) | None => counts.push((process_guid, 1)),
-            }
-        }
-        let instances = counts.into_iter().collect();
-        Load { starting: self.starting, tasks: self.tasks, instances }
-    }
-}
-
 impl View for CellCapacity {
     const NAME: &'static str = "cell_capacity";
 
     fn fill(aggregates: &Aggregates) -> Self {
-        let mut filling: BTreeMap<CellId, Filling> = BTreeMap::new();
-        let mut counted = HashIndex::with_capacity(aggregates.owners());
+        let counted = HashIndex::with_capacity(aggregates.owners());
+        let mut capacity = Self { cells: HashIndex::default(), counted };
         let slots = aggregates.processes_by_chance().flat_map(|(_, process)| process.slots());
         let slots = slots
             .filter_map(|slot| Some((StreamId::ActualLrp(slot.key.clone()), share_of_slot(slot)?)));
@@ -172,24 +141,29 @@ impl View for CellCapacity {
             Some((StreamId::Task(task.task_guid.clone()), share_of_task(task)?))
         });
         for (stream, (cell_id, share)) in slots.chain(tasks) {
-            match filling.get_mut(&cell_id) {
-                Some(cell) => cell.add(&share),
-                None => filling.entry(cell_id.clone()).or_default().add(&share),
-            }
-            counted.insert(stream, (cell_id, share));
+            capacity.count(stream, cell_id, share);
         }
-        let cells = filling.into_iter().map(|(id, cell)| (id, cell.into_load())).collect();
-        Self { cells, counted }
+        capacity
     }
 
     fn touch(&mut self, aggregates: &Aggregates, stream: &StreamId) {
         let found = share_of(aggregates, stream);
-        if self.counted.get(stream) == found.as_ref() {
-            return;
+        match (self.counted.get_mut(stream), &found) {
+            (None, None) => return,
+            (Some((cell_id, known)), Some((found_on, share))) if cell_id == found_on => {
+                // What it counts for is the stream's; whether it is starting may have changed.
+                if let Some(load) = self.cells.get_mut(cell_id) {
+                    load.starting -= u32::from(known.is_starting);
+                    load.starting += u32::from(share.is_starting);
+                }
+                known.is_starting = share.is_starting;
+                return;
+            }
+            (Some(_) | None, Some(_) | None) => {}
         }
         self.discount(stream);
         if let Some((cell_id, share)) = found {
-            self.count(stream, cell_id, share);
+            self.count(stream.clone(), cell_id, share);
         }
     }
 

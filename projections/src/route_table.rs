@@ -4,7 +4,7 @@
 //! SIGTERM comes. Nor has one whose machine was replaced under its cell's id: the new one may give
 //! the same address to another app's container.
 
-use std::{collections::BTreeSet, hash::Hash, net::SocketAddrV4, sync::Arc};
+use std::{hash::Hash, net::SocketAddrV4, sync::Arc};
 
 use domain::{
     aggregates::Aggregates,
@@ -38,7 +38,7 @@ pub struct Endpoint {
 pub struct RouteTable {
     endpoints: HashIndex<Hostname, Vec<Arc<Endpoint>>>,
     by_slot: HashIndex<ActualLrpKey, Vec<(Hostname, Arc<Endpoint>)>>,
-    by_cell: HashIndex<CellId, BTreeSet<ActualLrpKey>>,
+    by_cell: HashIndex<CellId, HashIndex<ActualLrpKey, ()>>,
     desired: HashIndex<Hostname, Vec<ProcessGuid>>,
     by_process: HashIndex<ProcessGuid, Vec<Hostname>>,
     generation: u64,
@@ -79,9 +79,12 @@ impl RouteTable {
             return;
         }
         self.generation += 1;
-        for (hostname, endpoint) in self.by_slot.remove(key).unwrap_or_default() {
-            remove_member(&mut self.endpoints, &hostname, &endpoint);
-            self.leave_cell(&endpoint.cell_id, key);
+        let before = self.by_slot.remove(key).unwrap_or_default();
+        if let Some((_, first)) = before.first() {
+            self.leave_cell(&first.cell_id, key);
+        }
+        for (hostname, endpoint) in &before {
+            remove_member(&mut self.endpoints, hostname, endpoint);
         }
         self.insert_slot(key, routes);
     }
@@ -89,10 +92,8 @@ impl RouteTable {
     fn insert_slot(&mut self, key: &ActualLrpKey, routes: Vec<(Hostname, Arc<Endpoint>)>) {
         // All endpoints of a slot are of one container.
         let Some((_, first)) = routes.first() else { return };
-        match self.by_cell.get_mut(&first.cell_id) {
-            Some(there) => drop(there.insert(key.clone())),
-            None => drop(self.by_cell.insert(first.cell_id.clone(), BTreeSet::from([key.clone()]))),
-        }
+        let there = self.by_cell.get_or_insert_with(first.cell_id.clone(), HashIndex::default);
+        there.insert(key.clone(), ());
         for (hostname, endpoint) in &routes {
             insert_member(&mut self.endpoints, hostname, endpoint);
         }
@@ -109,8 +110,10 @@ impl RouteTable {
     }
 
     fn touch_cell(&mut self, aggregates: &Aggregates, cell_id: &CellId) {
-        for key in self.by_cell.get(cell_id).cloned().unwrap_or_default() {
-            self.touch_slot(aggregates, &key);
+        let there = self.by_cell.get(cell_id).map(|there| there.keys_where(|()| true));
+        let keys: Vec<ActualLrpKey> = there.into_iter().flatten().cloned().collect();
+        for key in &keys {
+            self.touch_slot(aggregates, key);
         }
     }
 
@@ -125,10 +128,11 @@ impl RouteTable {
     }
 
     fn replace_desired(&mut self, process_guid: &ProcessGuid, hostnames: Vec<Hostname>) {
-        let before = self.by_process.remove(process_guid).unwrap_or_default();
-        if before != hostnames {
-            self.generation += 1;
+        if self.by_process.get(process_guid).map_or(&[][..], Vec::as_slice) == hostnames {
+            return;
         }
+        self.generation += 1;
+        let before = self.by_process.remove(process_guid).unwrap_or_default();
         for hostname in before {
             remove_member(&mut self.desired, &hostname, process_guid);
         }

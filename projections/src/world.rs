@@ -124,7 +124,22 @@ impl World {
     /// Folds one event, and says which cells' assignments it changed; none while nobody has asked
     /// for assignments.
     pub fn apply(&mut self, recorded: &Recorded<Event>) -> BTreeSet<CellId> {
-        self.apply_all([recorded])
+        self.fold(recorded);
+        if self.views.is_any_filled() && is_seen_by_views(&recorded.event) {
+            self.views.touch(&self.aggregates, &recorded.stream);
+        }
+        self.settle()
+    }
+
+    fn fold(&mut self, recorded: &Recorded<Event>) {
+        self.aggregates.apply(recorded);
+        self.position = recorded.position;
+        self.recorded_at = recorded.recorded_at;
+    }
+
+    fn settle(&mut self) -> BTreeSet<CellId> {
+        let assignments = self.views.cell_assignments.get_mut();
+        assignments.map(|view| view.settle(self.position)).unwrap_or_default()
     }
 
     /// Folds events in order, as [`World::apply`] one by one would, except that the views look at
@@ -136,9 +151,7 @@ impl World {
         let has_views = self.views.is_any_filled();
         let mut touched = HashSet::new();
         for recorded in events {
-            self.aggregates.apply(recorded);
-            self.position = recorded.position;
-            self.recorded_at = recorded.recorded_at;
+            self.fold(recorded);
             if has_views && is_seen_by_views(&recorded.event) {
                 touched.insert(&recorded.stream);
             }
@@ -147,8 +160,7 @@ impl World {
         for stream in touched {
             self.views.touch(&self.aggregates, stream);
         }
-        let assignments = self.views.cell_assignments.get_mut();
-        assignments.map(|view| view.settle(self.position)).unwrap_or_default()
+        self.settle()
     }
 
     /// The last event that was folded.

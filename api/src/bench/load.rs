@@ -110,7 +110,7 @@ pub(super) fn envelope(command: Command) -> Envelope {
     Envelope {
         correlation: command_id.clone(),
         command_id,
-        actor: Actor { kind: ActorKind::User, name: "bench".to_owned(), via: "bench".to_owned() },
+        actor: Actor { kind: ActorKind::User, name: "bench".into(), via: "bench".into() },
         seen: None,
         causation: None,
         command,

@@ -91,7 +91,7 @@ impl Gateway {
     }
 
     fn actor(cell_id: &CellId) -> Actor {
-        Actor { kind: ActorKind::Cell, name: cell_id.to_string(), via: "gateway".to_owned() }
+        Actor { kind: ActorKind::Cell, name: cell_id.as_str().into(), via: "gateway".into() }
     }
 
     async fn submit(&self, cell_id: &CellId, command: cell::Command) -> Result<Position, Error> {

@@ -177,8 +177,8 @@ async fn forget_again(control_plane: &ControlPlane) -> Result<(), NotForgotten> 
     for Forgotten { owner, key_ids, forgotten_at: _ } in again {
         let actor = Actor {
             kind: ActorKind::Loop,
-            name: "keeper of forgotten keys".to_owned(),
-            via: control_plane.node.as_ref().to_owned(),
+            name: "keeper of forgotten keys".into(),
+            via: control_plane.node.clone(),
         };
         let command = secrets::Command::Forget { owner, key_ids };
         let wish = Wish { actor, command_id: None, command: command.into() };
@@ -217,8 +217,7 @@ mod tests {
         let sealed = control_plane.keyring.seal(&owner, &secret).await.unwrap();
         let command =
             secrets::Command::Forget { owner: owner.clone(), key_ids: vec![sealed.key_id] };
-        let actor =
-            Actor { kind: ActorKind::User, name: "ann".to_owned(), via: "graphql".to_owned() };
+        let actor = Actor { kind: ActorKind::User, name: "ann".into(), via: "graphql".into() };
         let wish = Wish { actor, command_id: None, command: command.into() };
         control_plane.submit(wish).await.unwrap();
         assert!(control_plane.keyring.open_sealed(&owner, &sealed).await.is_ok());

@@ -86,8 +86,7 @@ impl Offline {
         command_id: CommandId,
         via: &str,
     ) -> Result<Accepted, Error> {
-        let actor =
-            Actor { kind: ActorKind::User, name: "operator".to_owned(), via: via.to_owned() };
+        let actor = Actor { kind: ActorKind::User, name: "operator".into(), via: via.into() };
         let envelope = Envelope {
             correlation: command_id.clone(),
             command_id,

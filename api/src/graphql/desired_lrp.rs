@@ -36,7 +36,7 @@ impl DesiredLrp {
 
     /// The digest of the definition.
     async fn definition_digest(&self) -> String {
-        self.0.definition_digest.to_string()
+        self.0.definition.digest().to_string()
     }
 
     /// Which routes lead to it.

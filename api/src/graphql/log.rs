@@ -125,7 +125,11 @@ impl LogEvent {
     /// Who caused it.
     async fn actor(&self) -> Actor {
         let actor = &self.recorded.actor;
-        Actor { kind: actor.kind.into(), name: actor.name.clone(), via: actor.via.clone() }
+        Actor {
+            kind: actor.kind.into(),
+            name: actor.name.as_ref().to_owned(),
+            via: actor.via.as_ref().to_owned(),
+        }
     }
 
     /// The command that it answers.
@@ -205,8 +209,11 @@ pub(super) fn checked_filter(input: Option<LogFilter>) -> Result<Filter> {
         let problem = format!("must be one of {}", known.join(", "));
         return Err(invalid_field(&format!("filter.types[{index}]"), problem));
     }
-    let actor =
-        actor.map(|ActorInput { kind, name, via }| DomainActor { kind: kind.into(), name, via });
+    let actor = actor.map(|ActorInput { kind, name, via }| DomainActor {
+        kind: kind.into(),
+        name: name.into(),
+        via: via.into(),
+    });
     Ok(Filter { owner, types, actor, until: None })
 }
 

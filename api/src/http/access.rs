@@ -88,8 +88,8 @@ impl Access {
         match &self.0 {
             Rule::Loopback => {
                 check_loopback(headers)?;
-                let name = LOOPBACK_NAME.to_owned();
-                let actor = Actor { kind: ActorKind::User, name, via: via.to_owned() };
+                let name = LOOPBACK_NAME.into();
+                let actor = Actor { kind: ActorKind::User, name, via: via.into() };
                 Ok(Some(Caller { actor, may_write: true }))
             }
             Rule::Tokens(_) => match once(headers, &AUTHORIZATION)? {
@@ -107,8 +107,8 @@ impl Access {
         let Rule::Tokens(tokens) = &self.0 else { return Err(Denied::Unauthenticated) };
         let token = bearer(value).ok_or(Denied::Unauthenticated)?;
         let holder = tokens.find(token).ok_or(Denied::Unauthenticated)?;
-        let name = holder.name.clone();
-        let actor = Actor { kind: ActorKind::User, name, via: via.to_owned() };
+        let name = holder.name.as_str().into();
+        let actor = Actor { kind: ActorKind::User, name, via: via.into() };
         Ok(Caller { actor, may_write: holder.may_write })
     }
 }

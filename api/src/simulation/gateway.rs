@@ -230,7 +230,7 @@ impl Cluster {
 
 fn cell_envelope(cell_id: &CellId, command_id: CommandId, command: Command) -> Envelope {
     let actor =
-        Actor { kind: ActorKind::Cell, name: cell_id.to_string(), via: "gateway".to_owned() };
+        Actor { kind: ActorKind::Cell, name: cell_id.as_str().into(), via: "gateway".into() };
     let correlation = command_id.clone();
     Envelope { command_id, actor, seen: None, causation: None, correlation, command }
 }

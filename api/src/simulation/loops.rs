@@ -130,8 +130,7 @@ impl Cluster {
     fn envelopes(&mut self, which: Loop, commands: Vec<Command>) -> Vec<Envelope> {
         let world = &self.plane.world;
         let seen = Seen { position: world.position(), lease_epoch: self.plane.lease_epoch };
-        let actor =
-            Actor { kind: ActorKind::Loop, name: which.name().to_owned(), via: NODE.to_owned() };
+        let actor = Actor { kind: ActorKind::Loop, name: which.name().into(), via: NODE.into() };
         commands
             .into_iter()
             .map(|command| {

@@ -85,11 +85,7 @@ impl Users {
         Envelope {
             correlation: command_id.clone(),
             command_id,
-            actor: Actor {
-                kind: ActorKind::User,
-                name: "user".to_owned(),
-                via: "simulation".to_owned(),
-            },
+            actor: Actor { kind: ActorKind::User, name: "user".into(), via: "simulation".into() },
             seen: None,
             causation: None,
             command: drawn.unwrap_or_else(|| freshness(chance)),

@@ -225,7 +225,7 @@ fn vouch_for(name: &str) -> Envelope {
     Envelope {
         correlation: command_id.clone(),
         command_id,
-        actor: Actor { kind: ActorKind::User, name: CANARY.to_owned(), via: "test".to_owned() },
+        actor: Actor { kind: ActorKind::User, name: CANARY.into(), via: "test".into() },
         seen: None,
         causation: None,
         command: Command::FreshnessDomain(freshness_domain::Command::Upsert {

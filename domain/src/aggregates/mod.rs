@@ -71,7 +71,8 @@ impl Aggregate {
 pub struct Aggregates {
     /// [`SHARDS`] of them.
     shards: Vec<Arc<Shard>>,
-    cells: BTreeMap<CellId, Cell>,
+    /// By hash: every report looks its cell up.
+    cells: HashMap<CellId, Cell>,
     freshness_domains: BTreeMap<FreshnessDomainName, FreshnessDomain>,
     secrets: BTreeMap<Owner, Secrets>,
     reserved: HashMap<CellId, Resources>,
@@ -82,7 +83,7 @@ impl Default for Aggregates {
         let empty = Arc::new(Shard::default());
         Self {
             shards: vec![empty; usize::from(SHARDS)],
-            cells: BTreeMap::new(),
+            cells: HashMap::new(),
             freshness_domains: BTreeMap::new(),
             secrets: BTreeMap::new(),
             reserved: HashMap::new(),
@@ -93,12 +94,13 @@ impl Default for Aggregates {
 impl fmt::Debug for Aggregates {
     /// In order, so that equal aggregates print the same.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cells: BTreeMap<_, _> = self.cells.iter().collect();
         let reserved: BTreeMap<_, _> = self.reserved.iter().collect();
         f.debug_struct("Aggregates")
             .field("desired_lrps", &self.desired_lrps().collect::<Vec<_>>())
             .field("actual_lrps", &self.slots().collect::<Vec<_>>())
             .field("tasks", &self.tasks().collect::<Vec<_>>())
-            .field("cells", &self.cells)
+            .field("cells", &cells)
             .field("freshness_domains", &self.freshness_domains)
             .field("secrets", &self.secrets)
             .field("reserved", &reserved)
@@ -193,9 +195,11 @@ impl Aggregates {
         self.cells.get(cell_id)
     }
 
-    /// All cells that ever registered.
+    /// All cells that ever registered, by id. They are sorted first.
     pub fn cells(&self) -> impl Iterator<Item = &Cell> {
-        self.cells.values()
+        let mut cells: Vec<&Cell> = self.cells.values().collect();
+        cells.sort_unstable_by_key(|cell| &cell.cell_id);
+        cells.into_iter()
     }
 
     /// A freshness domain.
@@ -284,7 +288,7 @@ impl Aggregates {
     #[must_use]
     pub fn of_shard(&self, number: u16) -> Vec<Aggregate> {
         if number == CLUSTER_SHARD {
-            let cells = self.cells.values().cloned().map(Aggregate::Cell);
+            let cells = self.cells().cloned().map(Aggregate::Cell);
             let domains = self.freshness_domains.values().cloned().map(Aggregate::FreshnessDomain);
             let secrets = self.secrets.values().cloned().map(Aggregate::Secrets);
             return cells.chain(domains).chain(secrets).collect();
@@ -425,9 +429,9 @@ impl Aggregates {
                 self.change_task(stream, guid, |state| task::evolve(state, guid, event, stamp));
             }
             (StreamId::Cell(cell_id), Event::Cell(event)) => {
-                fold_one(&mut self.cells, cell_id, |state| {
-                    cell::evolve(state, cell_id, event, stamp);
-                });
+                let mut state = self.cells.remove(cell_id);
+                cell::evolve(&mut state, cell_id, event, stamp);
+                self.cells.extend(state.map(|cell| (cell_id.clone(), cell)));
             }
             (StreamId::FreshnessDomain(name), Event::FreshnessDomain(event)) => {
                 fold_one(&mut self.freshness_domains, name, |state| {

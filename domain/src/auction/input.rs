@@ -1,12 +1,13 @@
 //! What an auction is decided from: the work that waits and the cells as they are. A view fills it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::{
     bbs::{
         definition::{Definition, Rootfs},
         placement::Resources,
     },
+    hash_index::HashIndex,
     id::{CellId, ProcessGuid, Zone},
     log::CellEpoch,
     rep::WorkKind,
@@ -75,7 +76,7 @@ pub struct CellState {
     /// How many of its containers are placed and neither running nor gone yet.
     pub starting_container_count: u32,
     /// How many instances of each process it holds.
-    pub instances: BTreeMap<ProcessGuid, u32>,
+    pub instances: HashIndex<ProcessGuid, u32>,
     /// How many tasks it holds.
     pub task_count: u32,
     /// The names of its preloaded root file systems.
@@ -99,7 +100,7 @@ impl CellState {
         self.starting_container_count = self.starting_container_count.saturating_add(1);
         match work {
             WorkKind::Lrp(key) => {
-                let count = self.instances.entry(key.process_guid.clone()).or_default();
+                let count = self.instances.get_or_insert_with(key.process_guid.clone(), || 0);
                 *count = count.saturating_add(1);
             }
             WorkKind::Task(_) => self.task_count = self.task_count.saturating_add(1),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Auction, CellState, Demand, Input, Outcome, Settings, schedule};
 use crate::{
     bbs::{definition::Rootfs, placement::Resources},
+    hash_index::HashIndex,
     id::{CellId, Zone},
     log::CellEpoch,
     rep::WorkKind,
@@ -27,7 +28,7 @@ fn cells(count: u32) -> Vec<CellState> {
         total: amounts(100, 100, 100),
         free: amounts(100, 100, 100),
         starting_container_count: 0,
-        instances: BTreeMap::new(),
+        instances: HashIndex::default(),
         task_count: 0,
         preloaded_rootfses: BTreeSet::from(["linux".to_owned()]),
         placement_tags: BTreeSet::new(),

@@ -1,11 +1,12 @@
 //! Texts, filters, order and score; then a referee that knows the rules in another form and looks
 //! at every placement of some thousand seeded rounds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::{Auction, CellState, Demand, Input, Outcome, PlacementError, Settings, schedule};
 use crate::{
     bbs::{definition::Rootfs, placement::Resources},
+    hash_index::HashIndex,
     id::Zone,
     log::CellEpoch,
     rep::WorkKind,
@@ -29,7 +30,7 @@ fn cell(name: &str) -> CellState {
         total: amounts(128, 128, 16),
         free: amounts(128, 128, 16),
         starting_container_count: 0,
-        instances: BTreeMap::new(),
+        instances: HashIndex::default(),
         task_count: 0,
         preloaded_rootfses: tags(&["linux"]),
         placement_tags: BTreeSet::new(),

@@ -21,11 +21,19 @@ pub trait Pack: fmt::Debug + Send + Sync {
     fn definition(&self, place: u32) -> Definition;
 }
 
-/// A definition that is here, or that is unpacked when it is first looked at.
+/// A definition that is here, or that is unpacked when it is first looked at; with its digest, which
+/// is computed when it is first asked for: of most definitions that a replay passes it never is.
 #[derive(Clone)]
 pub struct HeldDefinition {
-    digest: Digest,
+    digest: OnceLock<Digest>,
     held: Held,
+}
+
+/// As it is written: the two stand beside each other among the fields of what holds it.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    definition: Arc<Definition>,
+    definition_digest: Digest,
 }
 
 #[derive(Clone)]
@@ -38,13 +46,14 @@ impl HeldDefinition {
     /// One in a pack, of a digest.
     #[must_use]
     pub fn packed(digest: Digest, pack: Arc<dyn Pack>, place: u32) -> Self {
-        Self { digest, held: Held::Packed { pack, place, unpacked: OnceLock::new() } }
+        let held = Held::Packed { pack, place, unpacked: OnceLock::new() };
+        Self { digest: digest.into(), held }
     }
 
     /// The definition's name: its digest.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        self.digest
+        *self.digest.get_or_init(|| self.for_once().digest())
     }
 
     /// The definition, unpacked if need be; from then on it stays unpacked.
@@ -82,7 +91,7 @@ impl HeldDefinition {
 
 impl From<Arc<Definition>> for HeldDefinition {
     fn from(definition: Arc<Definition>) -> Self {
-        Self { digest: definition.digest(), held: Held::Here(definition) }
+        Self { digest: OnceLock::new(), held: Held::Here(definition) }
     }
 }
 
@@ -103,7 +112,7 @@ impl Deref for HeldDefinition {
 impl PartialEq for HeldDefinition {
     /// By digest: nothing is unpacked.
     fn eq(&self, other: &Self) -> bool {
-        self.digest == other.digest
+        self.digest() == other.digest()
     }
 }
 
@@ -118,13 +127,15 @@ impl fmt::Debug for HeldDefinition {
 
 impl Serialize for HeldDefinition {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        self.for_once().serialize(to)
+        let (definition, definition_digest) = (self.for_once(), self.digest());
+        Written { definition, definition_digest }.serialize(to)
     }
 }
 
 impl<'de> Deserialize<'de> for HeldDefinition {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        Definition::deserialize(from).map(Self::from)
+        let Written { definition, definition_digest } = Written::deserialize(from)?;
+        Ok(Self { digest: definition_digest.into(), held: Held::Here(definition) })
     }
 }
 

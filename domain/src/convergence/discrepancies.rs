@@ -27,7 +27,7 @@ pub struct Discrepancies {
     tasks: BTreeMap<TaskGuid, TaskDiscrepancy>,
     due: BTreeSet<(Timestamp, WorkKind)>,
     cell_of: HashIndex<WorkKind, CellId>,
-    placed_on: BTreeMap<CellId, BTreeSet<WorkKind>>,
+    placed_on: HashIndex<CellId, HashIndex<WorkKind, ()>>,
     fresh_until: BTreeMap<FreshnessDomainName, Option<Timestamp>>,
 }
 
@@ -114,8 +114,10 @@ impl Discrepancies {
             StreamId::ActualLrp(key) => self.touch_slot(aggregates, key),
             StreamId::Task(task_guid) => self.touch_task(aggregates, task_guid),
             StreamId::Cell(cell_id) => {
-                for work in self.placed_on.get(cell_id).cloned().unwrap_or_default() {
-                    match &work {
+                let there = self.placed_on.get(cell_id).map(|there| there.keys_where(|()| true));
+                let there: Vec<WorkKind> = there.into_iter().flatten().cloned().collect();
+                for work in &there {
+                    match work {
                         WorkKind::Lrp(key) => self.touch_slot(aggregates, key),
                         WorkKind::Task(task_guid) => self.touch_task(aggregates, task_guid),
                     }
@@ -221,7 +223,8 @@ impl Discrepancies {
         }
         if let Some(cell_id) = cell_id {
             self.cell_of.insert(work.clone(), cell_id.clone());
-            self.placed_on.entry(cell_id.clone()).or_default().insert(work.clone());
+            let there = self.placed_on.get_or_insert_with(cell_id.clone(), HashIndex::default);
+            there.insert(work.clone(), ());
         }
     }
 }
@@ -232,7 +235,7 @@ struct Filling {
     tasks: Vec<(TaskGuid, TaskDiscrepancy)>,
     due: Vec<(Timestamp, WorkKind)>,
     cell_of: HashIndex<WorkKind, CellId>,
-    placed_on: BTreeMap<CellId, Vec<WorkKind>>,
+    placed_on: HashIndex<CellId, HashIndex<WorkKind, ()>>,
 }
 
 impl Filling {
@@ -242,7 +245,7 @@ impl Filling {
             tasks: Vec::new(),
             due: Vec::new(),
             cell_of: HashIndex::with_capacity(owners),
-            placed_on: BTreeMap::new(),
+            placed_on: HashIndex::default(),
         }
     }
 
@@ -282,22 +285,19 @@ impl Filling {
     }
 
     fn place(&mut self, work: WorkKind, placement: &Placement) {
-        match self.placed_on.get_mut(&placement.cell_id) {
-            Some(there) => there.push(work.clone()),
-            None => drop(self.placed_on.insert(placement.cell_id.clone(), vec![work.clone()])),
-        }
+        let cell_id = placement.cell_id.clone();
+        self.placed_on.get_or_insert_with(cell_id, HashIndex::default).insert(work.clone(), ());
         self.cell_of.insert(work, placement.cell_id.clone());
     }
 
     fn into_filled(self) -> Discrepancies {
         let Self { slots, tasks, due, cell_of, placed_on } = self;
-        let placed_on = placed_on.into_iter();
         Discrepancies {
             slots: slots.into_iter().collect(),
             tasks: tasks.into_iter().collect(),
             due: due.into_iter().collect(),
             cell_of,
-            placed_on: placed_on.map(|(id, there)| (id, there.into_iter().collect())).collect(),
+            placed_on,
             fresh_until: BTreeMap::new(),
         }
     }

@@ -53,13 +53,10 @@ macro_rules! events {
                 match self { $( Self::$name(payload) => serde_json::to_vec(payload), )+ }
             }
 
-            pub(crate) fn from_payload(
-                type_name: &str,
-                schema_version: u16,
-                payload: &[u8],
-            ) -> Result<Option<Self>, crate::event::UnreadableEvent> {
+            /// How stored events of a type are read; `None` when it is none of this aggregate's.
+            pub(crate) fn read<E: From<Self>>(type_name: &str) -> Option<crate::event::Read<E>> {
                 match type_name {
-                    $( $type_name => {
+                    $( $type_name => Some(|schema_version, payload| {
                         const UPCASTERS: &[crate::event::Upcaster] = &[$($($upcaster),+)?];
                         // One for every version before the newest.
                         const { assert!(UPCASTERS.len() + 1 == $schema_version) };
@@ -69,9 +66,9 @@ macro_rules! events {
                             upcasters: UPCASTERS,
                         };
                         crate::event::read(shape, schema_version, payload)
-                            .map(|event| Some(Self::$name(event)))
-                    } )+
-                    _ => Ok(None),
+                            .map(|event| Self::$name(event).into())
+                    }), )+
+                    _ => None,
                 }
             }
         }
@@ -135,6 +132,41 @@ pub enum UnreadableEvent {
         /// What the decoder said.
         source: serde_json::Error,
     },
+}
+
+/// Reads the payload of an event of one type, which has a schema version.
+pub(crate) type Read<E> = fn(u16, &[u8]) -> Result<E, UnreadableEvent>;
+
+/// How stored events of one type and schema version are read: found once by whoever reads many.
+#[derive(Debug, Clone, Copy)]
+pub struct Reader {
+    read: Read<Event>,
+    schema_version: u16,
+}
+
+impl Reader {
+    /// The reader of a type, of which any version may be stored.
+    ///
+    /// # Errors
+    /// [`UnreadableEvent::UnknownType`].
+    pub fn of(type_name: &str, schema_version: u16) -> Result<Self, UnreadableEvent> {
+        let read = desired_lrp::Event::read(type_name)
+            .or_else(|| actual_lrp::Event::read(type_name))
+            .or_else(|| task::Event::read(type_name))
+            .or_else(|| cell::Event::read(type_name))
+            .or_else(|| freshness_domain::Event::read(type_name))
+            .or_else(|| secrets::Event::read(type_name))
+            .ok_or_else(|| UnreadableEvent::UnknownType { type_name: type_name.to_owned() })?;
+        Ok(Self { read, schema_version })
+    }
+
+    /// Reads the payload of a stored event.
+    ///
+    /// # Errors
+    /// As [`Event::from_payload`].
+    pub fn event(self, payload: &[u8]) -> Result<Event, UnreadableEvent> {
+        (self.read)(self.schema_version, payload)
+    }
 }
 
 /// What is known of an event's payload.
@@ -273,25 +305,7 @@ impl Event {
         schema_version: u16,
         payload: &[u8],
     ) -> Result<Self, UnreadableEvent> {
-        if let Some(event) = desired_lrp::Event::from_payload(type_name, schema_version, payload)? {
-            return Ok(Self::DesiredLrp(event));
-        }
-        if let Some(event) = actual_lrp::Event::from_payload(type_name, schema_version, payload)? {
-            return Ok(Self::ActualLrp(event));
-        }
-        if let Some(event) = task::Event::from_payload(type_name, schema_version, payload)? {
-            return Ok(Self::Task(event));
-        }
-        if let Some(event) = cell::Event::from_payload(type_name, schema_version, payload)? {
-            return Ok(Self::Cell(event));
-        }
-        let event = freshness_domain::Event::from_payload(type_name, schema_version, payload)?;
-        if let Some(event) = event {
-            return Ok(Self::FreshnessDomain(event));
-        }
-        secrets::Event::from_payload(type_name, schema_version, payload)?
-            .map(Self::Secrets)
-            .ok_or_else(|| UnreadableEvent::UnknownType { type_name: type_name.to_owned() })
+        Reader::of(type_name, schema_version)?.event(payload)
     }
 }
 

@@ -154,7 +154,7 @@ fn command_id(head: Stamp) -> CommandId {
 }
 
 fn actor() -> Actor {
-    Actor { kind: ActorKind::User, name: "test".to_owned(), via: "test".to_owned() }
+    Actor { kind: ActorKind::User, name: "test".into(), via: "test".into() }
 }
 
 /// What a command came to.

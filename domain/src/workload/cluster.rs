@@ -419,7 +419,7 @@ impl Cluster {
     }
 
     fn by(&mut self, kind: ActorKind, name: &str, via: &str, events: Vec<StepEvent>) -> Step {
-        let actor = Actor { kind, name: name.to_owned(), via: via.to_owned() };
+        let actor = Actor { kind, name: name.into(), via: via.into() };
         let command_id = texts::command_id(&mut self.dice);
         Step { recorded_at: self.now, actor, command_id, events }
     }
@@ -428,8 +428,8 @@ impl Cluster {
         let machine = &mut self.cells[cell];
         machine.reports += 1;
         let number = ReportNumber { cell_epoch: CELL_EPOCH, sequence: machine.reports };
-        let name = machine.cell_id.to_string();
-        let actor = Actor { kind: ActorKind::Cell, name, via: "gateway".to_owned() };
+        let name = machine.cell_id.as_str().into();
+        let actor = Actor { kind: ActorKind::Cell, name, via: "gateway".into() };
         let command_id: CommandId = number
             .command_id(&machine.cell_id)
             .unwrap_or_else(|_| unreachable!("a cell's id is short here"));

@@ -6,7 +6,7 @@
 use std::{collections::HashMap, ops::Range};
 
 use domain::{
-    event::Event,
+    event::{Event, Reader, UnreadableEvent},
     id::CommandId,
     log::{Actor, Position, Recorded, StreamId, StreamVersion},
     units::Timestamp,
@@ -16,7 +16,8 @@ use uuid::Uuid;
 use crate::{
     bytes::{Bytes, put, put_count, put_signed, put_text},
     event_store::{
-        BatchId, BatchRow, EVENTS_PER_BATCH_MAX, Error, Leaf, Row, RowRef, actor_kind, chain,
+        BatchId, BatchRow, EVENTS_PER_BATCH_MAX, Error, Leaf, Row, RowRef, actor_kind,
+        actor_kind_text, chain,
     },
 };
 
@@ -228,25 +229,22 @@ fn part(bytes: &mut Bytes<'_>) -> Option<Vec<u8>> {
     (part.len() == length).then_some(part)
 }
 
+/// Where a text is among those of a block.
+type TextRange = Range<usize>;
+
 #[derive(Debug)]
 struct Stream {
-    text: String,
+    text: TextRange,
     id: StreamId,
-    owner: String,
+    owner: TextRange,
 }
 
 #[derive(Debug)]
 struct EventType {
     name: String,
     schema_version: u16,
-}
-
-#[derive(Debug)]
-struct Origin {
-    kind: String,
-    name: String,
-    via: String,
-    actor: Actor,
+    /// `None` for a type that is unknown here.
+    reader: Option<Reader>,
 }
 
 /// One event's place in the dictionaries.
@@ -269,11 +267,13 @@ pub(super) struct Block {
     first: Position,
     batches: Vec<BatchRow>,
     types: Vec<EventType>,
-    actors: Vec<Origin>,
+    actors: Vec<Actor>,
     streams: Vec<Stream>,
-    commands: Vec<String>,
+    commands: Vec<CommandId>,
     entries: Vec<Entry>,
     payloads: Vec<u8>,
+    /// The texts of streams and owners, one behind the other: a block has thousands.
+    texts: String,
 }
 
 /// Reads a block whose first event is at a position. `None` when it is not what [`encode`]
@@ -288,31 +288,47 @@ pub(super) fn decode(first: Position, bytes: &[u8]) -> Option<Block> {
     let batches = batches(first, &mut table, &mut plain)?;
     let types = list(&mut table, |table| {
         let name = table.text()?.to_owned();
-        Some(EventType { name, schema_version: u16::try_from(table.number()?).ok()? })
+        let schema_version = u16::try_from(table.number()?).ok()?;
+        let reader = Reader::of(&name, schema_version).ok();
+        Some(EventType { name, schema_version, reader })
     })?;
     let actors = list(&mut table, |table| {
-        let mut text = || table.text().map(str::to_owned);
-        let (kind, name, via) = (text()?, text()?, text()?);
-        let actor = Actor { kind: actor_kind(&kind)?, name: name.clone(), via: via.clone() };
-        Some(Origin { kind, name, via, actor })
+        let kind = actor_kind(table.text()?)?;
+        Some(Actor { kind, name: table.text()?.into(), via: table.text()?.into() })
     })?;
+    let mut texts = String::with_capacity(table.0.len());
+    let mut add = |parts: &[&str]| -> TextRange {
+        let start = texts.len();
+        parts.iter().for_each(|part| texts.push_str(part));
+        start..texts.len()
+    };
     let streams = list(&mut table, |table| {
-        let text = table.text()?.to_owned();
+        let text = table.text()?;
         let id: StreamId = text.parse().ok()?;
-        let owner = id.owner().to_string();
-        Some(Stream { text, id, owner })
+        let owner = id.owner();
+        let (kind, name) = owner.parts();
+        Some(Stream { text: add(&[text]), owner: add(&[kind, "/", name]), id })
     })?;
     let mut versions = Vec::with_capacity(streams.len());
     for _ in &streams {
         versions.push(table.number()?);
     }
     let commands = list(&mut table, |table| match table.array::<1>()? {
-        [AS_UUID] => Some(Uuid::from_bytes(plain.array()?).hyphenated().to_string()),
-        [AS_TEXT] => table.text().map(str::to_owned),
+        [AS_UUID] => Some(CommandId::from_uuid(Uuid::from_bytes(plain.array()?))),
+        [AS_TEXT] => CommandId::new(table.text()?).ok(),
         [_] => None,
     })?;
-    let mut block =
-        Block { first, batches, types, actors, streams, commands, entries: Vec::new(), payloads };
+    let mut block = Block {
+        first,
+        batches,
+        types,
+        actors,
+        streams,
+        commands,
+        entries: Vec::new(),
+        payloads,
+        texts,
+    };
     block.entries = entries(&block, versions, &mut table)?;
     (bytes.is_empty() && table.is_empty() && plain.is_empty()).then_some(block)
 }
@@ -506,18 +522,18 @@ impl Block {
         let stream = self.streams.get(entry.stream)?;
         Some(RowRef {
             position: self.position(index),
-            stream: &stream.text,
+            stream: self.texts.get(stream.text.clone())?,
             version: StreamVersion(entry.version),
-            owner: &stream.owner,
+            owner: self.texts.get(stream.owner.clone())?,
             type_name: &event_type.name,
             schema_version: event_type.schema_version,
             recorded_at: entry.recorded_at,
-            actor_kind: &actor.kind,
+            actor_kind: actor_kind_text(actor.kind),
             actor_name: &actor.name,
             actor_via: &actor.via,
-            command_id: self.commands.get(entry.command)?,
+            command_id: self.commands.get(entry.command)?.as_str(),
             causation: entry.causation,
-            correlation: self.commands.get(entry.correlation)?,
+            correlation: self.commands.get(entry.correlation)?.as_str(),
             payload: self.payloads.get(entry.payload.clone())?,
         })
     }
@@ -530,36 +546,21 @@ impl Block {
         Some(chain::leaf_of(metadata, row.payload))
     }
 
-    /// An event of this block, typed. Commands that follow each other share their id.
-    pub(super) fn event(
-        &self,
-        index: usize,
-        last_command: &mut Option<(usize, CommandId)>,
-    ) -> Result<Recorded<Event>, Error> {
+    /// An event of this block, typed.
+    pub(super) fn event(&self, index: usize) -> Result<Recorded<Event>, Error> {
         let position = self.position(index);
         let malformed = |column| Error::Malformed { position, column };
         let entry = self.entries.get(index).ok_or_else(|| malformed("position"))?;
         let event_type = self.types.get(entry.type_place).ok_or_else(|| malformed("type"))?;
         let payload =
             self.payloads.get(entry.payload.clone()).ok_or_else(|| malformed("payload"))?;
-        let event = Event::from_payload(&event_type.name, event_type.schema_version, payload)
-            .map_err(|source| Error::Unreadable { position, source })?;
+        let read = match event_type.reader {
+            Some(reader) => reader.event(payload),
+            None => Err(UnreadableEvent::UnknownType { type_name: event_type.name.clone() }),
+        };
+        let event = read.map_err(|source| Error::Unreadable { position, source })?;
         let command = |place: usize, column| {
-            let text = self.commands.get(place).ok_or_else(|| malformed(column))?;
-            CommandId::new(text).map_err(|_| malformed(column))
-        };
-        let command_id = match last_command {
-            Some((place, id)) if *place == entry.command => id.clone(),
-            Some(_) | None => {
-                let id = command(entry.command, "command_id")?;
-                *last_command = Some((entry.command, id.clone()));
-                id
-            }
-        };
-        let correlation = if entry.correlation == entry.command {
-            command_id.clone()
-        } else {
-            command(entry.correlation, "correlation")?
+            self.commands.get(place).cloned().ok_or_else(|| malformed(column))
         };
         Ok(Recorded {
             position,
@@ -567,9 +568,9 @@ impl Block {
             version: StreamVersion(entry.version),
             recorded_at: entry.recorded_at,
             actor: self.actor(index).ok_or_else(|| malformed("actor_kind"))?.clone(),
-            command_id,
+            command_id: command(entry.command, "command_id")?,
             causation: entry.causation,
-            correlation,
+            correlation: command(entry.correlation, "correlation")?,
             event,
         })
     }
@@ -579,7 +580,8 @@ impl Block {
     }
 
     pub(super) fn owner(&self, index: usize) -> Option<&str> {
-        self.streams.get(self.entries.get(index)?.stream).map(|stream| stream.owner.as_str())
+        let stream = self.streams.get(self.entries.get(index)?.stream)?;
+        self.texts.get(stream.owner.clone())
     }
 
     pub(super) fn version(&self, index: usize) -> Option<StreamVersion> {
@@ -591,10 +593,10 @@ impl Block {
     }
 
     pub(super) fn actor(&self, index: usize) -> Option<&Actor> {
-        self.actors.get(self.entries.get(index)?.actor).map(|origin| &origin.actor)
+        self.actors.get(self.entries.get(index)?.actor)
     }
 
-    pub(super) fn command(&self, index: usize) -> Option<&str> {
-        self.commands.get(self.entries.get(index)?.command).map(String::as_str)
+    pub(super) fn command(&self, index: usize) -> Option<&CommandId> {
+        self.commands.get(self.entries.get(index)?.command)
     }
 }

@@ -23,7 +23,7 @@ use crate::event_store::{self, BatchId, BatchRow, Filter, Leaf, LogIdentity, Ord
 
 /// How many footers and blocks are kept decoded.
 const FOOTERS_MAX: usize = 256;
-const BLOCKS_MAX: usize = 32;
+const BLOCKS_MAX: usize = 8;
 
 /// How much of a segment's end is read at first: most footers are shorter.
 const END_BYTES: u64 = 512 << 10;
@@ -237,17 +237,13 @@ impl Archive {
         until: Position,
         limit: usize,
     ) -> Result<Vec<Recorded<Event>>, event_store::Error> {
-        let mut events = Vec::new();
-        // Places of commands are of one block.
-        let (mut command, mut of_block) = (None, Position(0));
+        let count = usize::try_from(until.0.saturating_sub(after.0)).unwrap_or(usize::MAX);
+        let mut events = Vec::with_capacity(count.min(limit));
         self.visit(after, until, |block, index| {
             if events.len() == limit {
                 return Ok(false);
             }
-            if std::mem::replace(&mut of_block, block.first()) != block.first() {
-                command = None;
-            }
-            events.push(block.event(index, &mut command)?);
+            events.push(block.event(index)?);
             Ok(true)
         })
         .await?;
@@ -383,7 +379,7 @@ impl Archive {
         id: &CommandId,
         until: Position,
     ) -> Result<Vec<Recorded<Event>>, event_store::Error> {
-        let pick = |block: &Block, index| block.command(index) == Some(id.as_str());
+        let pick = |block: &Block, index| block.command(index) == Some(id);
         let blocks = |footer: &Footer| footer.commands.blocks_of(id.as_str().as_bytes());
         self.look_up(blocks, pick, until, usize::MAX).await
     }
@@ -426,7 +422,7 @@ impl Archive {
                         return Ok(events);
                     }
                     if pick(&block, index) {
-                        let event = block.event(index, &mut None)?;
+                        let event = block.event(index)?;
                         if event.position <= until {
                             events.push(event);
                         }
@@ -552,7 +548,7 @@ fn collect(
         if events.len() == limit {
             return Ok(());
         }
-        events.push(block.event(index, &mut None)?);
+        events.push(block.event(index)?);
     }
     Ok(())
 }

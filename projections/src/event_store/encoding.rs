@@ -45,7 +45,7 @@ pub struct Row {
     pub payload: Vec<u8>,
 }
 
-pub(super) fn actor_kind_text(kind: ActorKind) -> &'static str {
+pub(crate) fn actor_kind_text(kind: ActorKind) -> &'static str {
     match kind {
         ActorKind::User => "user",
         ActorKind::Loop => "loop",
@@ -83,8 +83,8 @@ impl Row {
             schema_version: recorded.event.schema_version(),
             recorded_at: recorded.recorded_at,
             actor_kind: actor_kind_text(recorded.actor.kind).to_owned(),
-            actor_name: recorded.actor.name.clone(),
-            actor_via: recorded.actor.via.clone(),
+            actor_name: recorded.actor.name.as_ref().to_owned(),
+            actor_via: recorded.actor.via.as_ref().to_owned(),
             command_id: recorded.command_id.as_str().to_owned(),
             causation: recorded.causation,
             correlation: recorded.correlation.as_str().to_owned(),
@@ -109,8 +109,8 @@ impl Row {
             recorded_at: self.recorded_at,
             actor: Actor {
                 kind: actor_kind(&self.actor_kind).ok_or_else(|| malformed("actor_kind"))?,
-                name: self.actor_name,
-                via: self.actor_via,
+                name: self.actor_name.into(),
+                via: self.actor_via.into(),
             },
             command_id: CommandId::new(&self.command_id).map_err(|_| malformed("command_id"))?,
             causation: self.causation,

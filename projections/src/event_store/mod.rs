@@ -42,8 +42,8 @@ pub use batch::{
     BATCH_BYTES_MAX, Batch, BatchId, EVENTS_PER_BATCH_MAX, Encoded, NewEvent, PAYLOAD_BYTES_MAX,
     Payload, Refusal,
 };
-pub(crate) use encoding::actor_kind;
 pub use encoding::{Row, RowRef};
+pub(crate) use encoding::{actor_kind, actor_kind_text};
 pub use error::{AppendError, CLOCK_DISTANCE_MAX_MS, Error};
 pub use hot_log::{Floor, HotLog, LogIdentity, StreamRow};
 pub use import::{ImportError, ImportLog, StoredBatch, readable};

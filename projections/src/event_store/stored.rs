@@ -70,8 +70,8 @@ impl Stored<'_> {
             recorded_at: Timestamp(self.recorded_at),
             actor: Actor {
                 kind: actor_kind(self.actor_kind).ok_or_else(|| malformed("actor_kind"))?,
-                name: self.actor_name.to_owned(),
-                via: self.actor_via.to_owned(),
+                name: self.actor_name.into(),
+                via: self.actor_via.into(),
             },
             command_id,
             causation: self.cause(),

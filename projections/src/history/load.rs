@@ -246,7 +246,10 @@ impl Based {
 
     fn fold(&mut self, recorded: &Recorded<Event>, base: Position, owners: &mut HashSet<Owner>) {
         if recorded.position > base {
-            note_owner(owners, recorded);
+            // Without a snapshot before it, the next one is written whole, whoever has changed.
+            if self.base.is_some() {
+                note_owner(owners, recorded);
+            }
             self.aggregates.apply(recorded);
             return;
         }

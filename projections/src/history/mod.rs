@@ -51,7 +51,7 @@ const OPEN_BYTES_MAX: usize = 1 << 30;
 const CACHE_BYTES_MAX: usize = 512 << 20;
 /// How many past worlds are loaded at a time; whoever asks for one more waits.
 const LOADS_MAX: usize = 2;
-const READ_PAGE: usize = 5000;
+const READ_PAGE: usize = 500;
 
 /// Why the past cannot be shown.
 #[derive(Debug, thiserror::Error)]

@@ -110,8 +110,7 @@ impl<'a> DesiredRecord<'a> {
             process_guid: _,
             domain,
             instances,
-            definition: _,
-            definition_digest,
+            definition,
             routes,
             annotation,
             desired_at,
@@ -120,7 +119,7 @@ impl<'a> DesiredRecord<'a> {
         Self {
             domain: Cow::Borrowed(domain),
             instances: *instances,
-            definition: *definition_digest,
+            definition: definition.digest(),
             routes: Cow::Borrowed(routes),
             annotation: Cow::Borrowed(annotation),
             desired_at: *desired_at,
@@ -134,7 +133,6 @@ impl<'a> DesiredRecord<'a> {
             domain: self.domain.into_owned(),
             instances: self.instances,
             definition: packs.held(self.definition)?,
-            definition_digest: self.definition,
             routes: self.routes.into_owned(),
             annotation: self.annotation.into_owned(),
             desired_at: self.desired_at,
@@ -449,7 +447,7 @@ pub(super) fn definitions_in(
         | Aggregate::FreshnessDomain(_)
         | Aggregate::Secrets(_) => None,
     });
-    let passing = wishes.filter(|lrp| passes(&lrp.definition_digest));
+    let passing = wishes.filter(|lrp| passes(&lrp.definition.digest()));
     passing.map(|lrp| lrp.definition.clone()).collect()
 }
 

@@ -164,7 +164,7 @@ fn encode_one(aggregates: &Aggregates, planned: Planned) -> Result<Encoded, Shar
 fn is_new_definition(aggregates: &Aggregates, owner: &Owner, packs: &Packs) -> bool {
     let Owner::Process(process_guid) = owner else { return false };
     let lrp = aggregates.desired_lrp(process_guid);
-    lrp.is_some_and(|lrp| !packs.hold(&lrp.definition_digest))
+    lrp.is_some_and(|lrp| !packs.hold(&lrp.definition.digest()))
 }
 
 /// Writes definitions that are in no pack yet: beside the first pack, or as a new first one when

@@ -98,7 +98,7 @@ fn place(
             instance_guid: instance_guid.clone(),
             cell_id: cell_id.clone(),
             cell_epoch,
-            definition: lrp.definition_digest,
+            definition: lrp.definition.digest(),
             resources,
         },
     ))

@@ -10,7 +10,6 @@ use crate::{
     id::{FreshnessDomainName, ProcessGuid},
     log::{Position, Stamp},
     routes::HttpRoute,
-    sealed::Digest,
     units::Timestamp,
 };
 
@@ -24,9 +23,8 @@ pub struct DesiredLrp {
     /// How many instances.
     pub instances: u32,
     /// What runs.
+    #[serde(flatten)]
     pub definition: HeldDefinition,
-    /// The digest of `definition`.
-    pub definition_digest: Digest,
     /// Which routes lead to it.
     pub routes: Vec<HttpRoute>,
     /// Any text of the client's.
@@ -54,13 +52,11 @@ pub(crate) fn evolve(
     stamp: Stamp,
 ) {
     if let Event::Desired(desired) = event {
-        let definition = HeldDefinition::from(Arc::clone(&desired.definition));
         *state = Some(Arc::new(DesiredLrp {
             process_guid: process_guid.clone(),
             domain: desired.domain.clone(),
             instances: desired.instances,
-            definition_digest: definition.digest(),
-            definition,
+            definition: Arc::clone(&desired.definition).into(),
             routes: desired.routes.clone(),
             annotation: desired.annotation.clone(),
             desired_at: stamp.recorded_at,
@@ -74,7 +70,8 @@ pub(crate) fn evolve(
         Event::Desired(_) => {}
         Event::Scaled(scaled) => lrp.instances = scaled.to,
         Event::RoutesChanged(changed) => lrp.routes.clone_from(&changed.routes),
-        Event::AnnotationChanged(changed) => lrp.annotation.clone_from(&changed.annotation),
+        // Not `clone_from`: whenever a text is longer than the one before, it doubles the room.
+        Event::AnnotationChanged(changed) => lrp.annotation = changed.annotation.clone(),
         Event::Removed(_) => *state = None,
     }
 }

@@ -382,13 +382,12 @@ async fn every_event_reads_back_as_it_was_written() {
         for entry in &footer.blocks {
             let packed = segment::block_bytes("a segment", &bytes, entry).unwrap();
             let block = super::reader::decode_block("a segment", entry, packed).unwrap();
-            let mut command = None;
             for index in block.behind(START) {
                 rows.push((
                     block.row(index).unwrap().to_row(),
                     block.leaf(index, &mut Vec::new()).unwrap(),
                 ));
-                events.push(block.event(index, &mut command).unwrap());
+                events.push(block.event(index).unwrap());
             }
         }
         assert_eq!(rows.len(), usize::try_from(head.position.0).unwrap());

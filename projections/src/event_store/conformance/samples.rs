@@ -21,7 +21,7 @@ pub const START: Position = Position(0);
 /// An actor of the suite.
 #[must_use]
 pub fn actor(name: &str) -> Actor {
-    Actor { kind: ActorKind::User, name: name.to_owned(), via: "suite".to_owned() }
+    Actor { kind: ActorKind::User, name: name.into(), via: "suite".into() }
 }
 
 /// A command id of the suite.

@@ -39,8 +39,8 @@ impl<'f> Wanted<'f> {
         let of_type = types.is_empty() || types.iter().any(|name| name == stored.type_name);
         let by_actor = self.filter.actor.as_ref().is_none_or(|actor| {
             stored.actor_kind == actor_kind_text(actor.kind)
-                && stored.actor_name == actor.name
-                && stored.actor_via == actor.via
+                && stored.actor_name == &*actor.name
+                && stored.actor_via == &*actor.via
         });
         of_owner && of_type && by_actor
     }

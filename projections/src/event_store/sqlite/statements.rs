@@ -110,7 +110,7 @@ pub(super) fn upsert_stream(
     let mut upsert = connection.prepare_cached(
         "INSERT INTO streams (stream, version, last_position) VALUES (?1, ?2, ?3) \
          ON CONFLICT (stream) DO UPDATE SET version = excluded.version, \
-         last_position = excluded.last_position",
+         last_position = excluded.last_position WHERE excluded.version > streams.version",
     )?;
     upsert.execute((stream, column(version.0), column(last.0))).map(drop)
 }

@@ -26,6 +26,10 @@ const ROWS: usize = 500;
 /// The same when more events come than are written so.
 const ROWS_IN_HASTE: usize = 16_384;
 
+/// How often it is tried to lead to a position: mostly once, and once more for what is being
+/// written.
+const TRIES: usize = 8;
+
 /// The one that writes runs, one after the other.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Indexer {
@@ -86,44 +90,53 @@ impl Indexer {
     }
 
     /// Makes runs of all that is in the log, for one that was not written by appends. What is left
-    /// in memory is at most a run.
+    /// in memory is at most two runs, unless another process writes runs too.
     pub(in super::super) async fn index_stored(&self) -> Result<(), Error> {
-        let operation = "look what the look-ups do not lead to yet";
-        loop {
-            let lookups = self.lookups.clone();
-            let behind = self.readers.look(operation, move |connection| {
-                let end = statements::head(connection)?.position;
-                let behind = end.0.saturating_sub(run::newest(connection)?.0);
-                if behind > lookups.0.run_events.saturating_mul(2) {
-                    lookups.freeze_stored(connection)?;
-                    return Ok(Some(behind));
-                }
-                Ok::<_, LookFailure>(None)
-            });
-            let Some(behind) = behind.await? else { return Ok(()) };
-            tracing::info!(events = behind, "The log's look-ups are written anew.");
-            let before = self.lookups.indexed();
-            self.index().await?;
-            if self.lookups.indexed() <= before {
-                let source = sqlx::Error::Protocol("the look-ups get no further".to_owned());
-                return Err(Error::Database { operation, source });
+        let mut before = None;
+        while let Some(behind) = self.freeze_stored().await? {
+            if before == Some(behind) {
+                break;
             }
+            tracing::info!(events = behind, "The log's look-ups are written anew.");
+            self.index().await?;
+            before = Some(behind);
         }
+        Ok(())
+    }
+
+    /// How many events no run leads to, when they are more than belong into memory: the first of
+    /// them become the next run.
+    async fn freeze_stored(&self) -> Result<Option<u64>, Error> {
+        let lookups = self.lookups.clone();
+        let freeze = move |connection: &Connection| {
+            let end = statements::head(connection)?.position;
+            let behind = end.0.saturating_sub(run::newest(connection)?.0);
+            if behind <= lookups.0.run_events.saturating_mul(2) {
+                return Ok(None);
+            }
+            lookups.freeze_stored(connection)?;
+            Ok::<_, LookFailure>(Some(behind))
+        };
+        self.readers.look("look what no look-up leads to yet", freeze).await
     }
 
     /// Makes runs until they lead to a position.
+    ///
+    /// # Errors
+    /// Also when they do not get there, because other processes write runs too.
     pub(in super::super) async fn index_to(&self, position: Position) -> Result<(), Error> {
-        let lookups = self.lookups.clone();
-        let catch_up = move |connection: &Connection| lookups.catch_up(connection);
-        self.readers.look("read the newest events", catch_up).await?;
-        while self.lookups.indexed() < position {
-            let before = self.lookups.indexed();
-            self.index().await?;
-            if self.lookups.indexed() <= before {
-                break;
+        let operation = "write the look-ups";
+        for _ in 0..TRIES {
+            let lookups = self.lookups.clone();
+            let catch_up = move |connection: &Connection| lookups.catch_up(connection);
+            self.readers.look(operation, catch_up).await?;
+            if self.lookups.indexed() >= position {
+                return Ok(());
             }
+            self.index().await?;
         }
-        Ok(())
+        let source = sqlx::Error::Protocol("another process writes them too".to_owned());
+        Err(Error::Database { operation, source })
     }
 
     /// Makes a run of what is remembered.

@@ -420,11 +420,14 @@ mod tests {
         let failed = node.failed();
         let bus = node.control_plane.bus.clone();
         bus.submit(vouch("a")).await.unwrap();
-        let newer = "CREATE TEMP TABLE newer AS SELECT * FROM events WHERE position = 1; \
-            UPDATE newer SET position = 2, version = 2, schema_version = 7; \
-            INSERT INTO events SELECT * FROM newer; \
-            UPDATE log_head SET position = 2";
-        change_by_hand(&folder.path().join("diario.db"), newer).await;
+        let file = folder.path().join("diario.db");
+        let newer = "INSERT INTO batches SELECT 2, event_count, recorded_at, batch_id, link, events \
+            FROM batches WHERE first_position = 1; UPDATE log_head SET position = 2";
+        change_by_hand(&file, newer).await;
+        change_event_by_hand(&file, 2, |row| {
+            row.version.0 = 2;
+            row.schema_version = 7;
+        });
 
         for name in ["b", "c"] {
             let refused = bus.submit(vouch(name)).await.unwrap_err();

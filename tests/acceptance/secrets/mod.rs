@@ -235,9 +235,12 @@ impl Machine {
             let kept = kept.iter().filter(|(path, _)| path.to_string_lossy().contains(place));
             unpacked(kept.cloned().collect()).iter().any(|(_, content)| holds(content, b"doomed"))
         };
-        let file = if matches!(self.database, Database::Sqlite) { "diario.db" } else { "base" };
+        let (file, events) = match self.database {
+            Database::Sqlite => ("diario.db", "batches"),
+            Database::Postgres { .. } => ("base", "events"),
+        };
         // An archived log's events are no longer in their table.
-        let rows = if what.ends_with("archiving") { "snapshot" } else { "events" };
+        let rows = if what.ends_with("archiving") { "snapshot" } else { events };
         for place in [file, rows] {
             assert!(is_seen(place), "{what}: nothing of the log is seen in {place}");
         }

@@ -25,7 +25,6 @@ mod rows;
 mod statements;
 mod tail;
 mod trim;
-mod wal_room;
 mod wanted;
 mod writer;
 

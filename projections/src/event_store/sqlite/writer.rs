@@ -19,7 +19,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::{super::Error, database::open_error, failure, library, wal_room::WalRoom};
+use super::{super::Error, database::open_error, failure, library};
 use crate::worker;
 
 /// How many transactions may wait.
@@ -112,7 +112,6 @@ impl Writer {
             runtime: Handle::current(),
             driver: Some(connection),
             library: None,
-            room: WalRoom::of(path),
         };
         let started = worker::spawn_thread("sqlite writer", move || worker.run(messages));
         started.map_err(|source| open_error(path, sqlx::Error::Io(source)))?;
@@ -226,7 +225,6 @@ struct Worker {
     runtime: Handle,
     driver: Option<SqliteConnection>,
     library: Option<rusqlite::Connection>,
-    room: WalRoom,
 }
 
 impl Worker {
@@ -255,9 +253,6 @@ impl Worker {
                         }
                     };
                     let state = job(&connection);
-                    if state == ConnectionState::Clean {
-                        self.room.keep(&connection);
-                    }
                     self.library = Some(connection).filter(|_| state == ConnectionState::Clean);
                 }
                 Message::Close(done) => {

@@ -3,12 +3,7 @@
 mod converted;
 mod lookups;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use rusqlite::types::Value;
@@ -590,35 +585,4 @@ async fn pages_are_read_no_more_once_the_database_is_closed() {
     assert!(matches!(store.read_rows(START, 9).await, Err(Error::Closed)));
     let wal = path.with_extension("db-wal");
     assert!(!wal.exists(), "the last connection folded the WAL into the file");
-}
-
-#[tokio::test]
-async fn a_log_with_room_behind_its_last_frame_is_read_after_a_crash() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("diario.db");
-    let wal = |path: &Path| path.with_extension("db-wal");
-    let database = Database::open(&path, INCARNATION).await.unwrap();
-    let store = SqliteStore::new(database.clone());
-    let mut lengths = BTreeSet::new();
-    for _ in 0..60 {
-        samples::fill(&store, &[40]).await;
-        // What is written at once after an answer is done before the next one begins.
-        by_library(&database, |_| Ok(())).await;
-        lengths.insert(std::fs::metadata(wal(&path)).unwrap().len());
-    }
-    // It grows in a few long steps, not with each commit.
-    let last = *lengths.last().unwrap();
-    assert!(last > 1 << 20 && lengths.range(300_000..).count() <= 4, "{lengths:?}");
-    // A process that is killed leaves both files as they are.
-    let copy = folder.path().join("copy.db");
-    std::fs::copy(&path, &copy).unwrap();
-    std::fs::copy(wal(&path), wal(&copy)).unwrap();
-
-    let after = Database::open(&copy, INCARNATION).await.unwrap();
-
-    let found = SqliteStore::new(after.clone()).read_rows(START, 5_000).await.unwrap();
-    assert_eq!(found.len(), 2_400);
-    assert_eq!(found, store.read_rows(START, 5_000).await.unwrap());
-    after.close().await;
-    database.close().await;
 }

@@ -3,8 +3,8 @@
 //! An append that is answered is on the disk. A file that is not ours, newer than us or damaged
 //! is refused at open and left as it is.
 //!
-//! A batch is one row with all its events ([`packed_batch`]), so that a commit writes few pages.
-//! By what events are found is written behind, many at a time ([`lookups`]).
+//! A batch is one row with all its events (`packed_batch`), so that a commit writes few pages.
+//! By what events are found is written behind, many at a time (`lookups`).
 
 mod append;
 mod begin;

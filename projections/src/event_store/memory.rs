@@ -3,7 +3,7 @@
 //! Same rows, versions, hashes and refusals as the durable stores; nothing survives the process.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -323,8 +323,13 @@ impl EventStore for MemoryStore {
         Ok(found)
     }
 
-    async fn find_command(&self, id: &CommandId) -> Result<Option<Vec<Recorded<Event>>>, Error> {
-        Ok(self.log().find_command(id))
+    async fn find_commands(
+        &self,
+        ids: &[CommandId],
+    ) -> Result<HashMap<CommandId, Vec<Recorded<Event>>>, Error> {
+        let log = self.log();
+        let found = ids.iter().filter_map(|id| Some((id.clone(), log.find_command(id)?)));
+        Ok(found.collect())
     }
 
     async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<Recorded<Event>>, Error> {

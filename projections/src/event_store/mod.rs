@@ -177,21 +177,16 @@ pub trait EventStore: Send + Sync + std::fmt::Debug {
     /// refused there, so an id that was asked for must not be used again.
     async fn find_batch(&self, id: BatchId) -> Result<Option<Vec<Recorded<Event>>>, Error>;
 
-    /// The events that a command caused, or `None` if the log holds none.
-    async fn find_command(&self, id: &CommandId) -> Result<Option<Vec<Recorded<Event>>>, Error>;
-
     /// Those of some commands that the log holds, each with the events that it caused.
     async fn find_commands(
         &self,
         ids: &[CommandId],
-    ) -> Result<HashMap<CommandId, Vec<Recorded<Event>>>, Error> {
-        let mut found = HashMap::new();
-        for id in ids {
-            if let Some(events) = self.find_command(id).await? {
-                found.insert(id.clone(), events);
-            }
-        }
-        Ok(found)
+    ) -> Result<HashMap<CommandId, Vec<Recorded<Event>>>, Error>;
+
+    /// The events that a command caused, or `None` if the log holds none.
+    async fn find_command(&self, id: &CommandId) -> Result<Option<Vec<Recorded<Event>>>, Error> {
+        let mut found = self.find_commands(std::slice::from_ref(id)).await?;
+        Ok(found.remove(id))
     }
 
     /// The events behind a position, in order.

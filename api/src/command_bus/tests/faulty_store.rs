@@ -1,8 +1,11 @@
 //! A memory store that can be made to fail, in each way in which a real one does.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -174,8 +177,11 @@ impl EventStore for FaultyStore {
         }
         self.inner.find_batch(id).await
     }
-    async fn find_command(&self, id: &CommandId) -> Read<Option<Vec<Recorded<Event>>>> {
-        self.inner.find_command(id).await
+    async fn find_commands(
+        &self,
+        ids: &[CommandId],
+    ) -> Read<HashMap<CommandId, Vec<Recorded<Event>>>> {
+        self.inner.find_commands(ids).await
     }
     async fn read_all(&self, after: Position, limit: usize) -> Read<Vec<Recorded<Event>>> {
         if self.is_newer.load(Ordering::Relaxed) {

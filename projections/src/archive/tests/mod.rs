@@ -3,7 +3,7 @@
 mod archivers;
 mod s3;
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use async_trait::async_trait;
 use domain::{
@@ -86,11 +86,11 @@ impl EventStore for Archiving {
     ) -> Result<Option<Vec<Recorded<Event>>>, event_store::Error> {
         self.store.find_batch(id).await
     }
-    async fn find_command(
+    async fn find_commands(
         &self,
-        id: &CommandId,
-    ) -> Result<Option<Vec<Recorded<Event>>>, event_store::Error> {
-        self.store.find_command(id).await
+        ids: &[CommandId],
+    ) -> Result<HashMap<CommandId, Vec<Recorded<Event>>>, event_store::Error> {
+        self.store.find_commands(ids).await
     }
     async fn read_all(
         &self,

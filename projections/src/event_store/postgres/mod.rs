@@ -126,10 +126,6 @@ impl EventStore for PostgresStore {
         self.appender.find(id).await
     }
 
-    async fn find_command(&self, id: &CommandId) -> Result<Option<Vec<Recorded<Event>>>, Error> {
-        read::command(&self.database, id).await
-    }
-
     async fn find_commands(
         &self,
         ids: &[CommandId],

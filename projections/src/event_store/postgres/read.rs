@@ -111,20 +111,6 @@ pub(super) async fn batches(
     batches.map_err(|source| Error::Database { operation, source })
 }
 
-pub(super) async fn command(
-    database: &Database,
-    id: &CommandId,
-) -> Result<Option<Vec<Recorded<Event>>>, Error> {
-    let query = || {
-        sqlx::query(select_events!("WHERE command_hash = $1 AND command_id = $2 ORDER BY position"))
-            .bind(packed::hash(id.as_str()))
-            .bind(packed::text(id.as_str()))
-    };
-    let operation = "look a command up";
-    let events = decoded(operation, &database.fetch(operation, query).await?)?;
-    Ok(Some(events).filter(|events| !events.is_empty()))
-}
-
 pub(super) async fn commands(
     database: &Database,
     ids: &[CommandId],

@@ -133,6 +133,15 @@ async fn checkpoints_that_were_taken_away_are_missed() {
 /// A table with its key and its columns.
 type Table = (&'static str, &'static str, &'static [&'static str]);
 
+const STREAMS: Table = ("streams", "stream", &["stream", "version", "last_position"]);
+const LOG_HEAD: Table =
+    ("log_head", "id", &["log_id", "position", "recorded_at", "incarnation", "link"]);
+const CHECKPOINTS: Table = (
+    "checkpoints",
+    "position",
+    &["position", "incarnation", "link", "signed_at", "key", "signature", "previous"],
+);
+
 /// The columns of the tables that make up the log in a file.
 const COLUMNS: &[Table] = &[
     (
@@ -140,13 +149,9 @@ const COLUMNS: &[Table] = &[
         "first_position",
         &["first_position", "event_count", "recorded_at", "batch_id", "link", "events"],
     ),
-    ("streams", "stream", &["stream", "version", "last_position"]),
-    ("log_head", "id", &["log_id", "position", "recorded_at", "incarnation", "link"]),
-    (
-        "checkpoints",
-        "position",
-        &["position", "incarnation", "link", "signed_at", "key", "signature", "previous"],
-    ),
+    STREAMS,
+    LOG_HEAD,
+    CHECKPOINTS,
     ("lookups", "run, kind, first_hash", &["run", "kind", "first_hash", "entries"]),
     ("lookup_runs", "last_position", &["last_position", "filter"]),
     ("newest_types", "type", &["type", "schema_version", "position"]),
@@ -197,13 +202,9 @@ const POSTGRES_COLUMNS: &[Table] = &[
         "first_position",
         &["first_position", "event_count", "recorded_at", "batch_id", "link"],
     ),
-    ("streams", "stream", &["stream", "version", "last_position"]),
-    ("log_head", "id", &["log_id", "position", "recorded_at", "incarnation", "link"]),
-    (
-        "checkpoints",
-        "position",
-        &["position", "incarnation", "link", "signed_at", "key", "signature", "previous"],
-    ),
+    STREAMS,
+    LOG_HEAD,
+    CHECKPOINTS,
 ];
 
 /// Another value for a column, by its type, in SQL.

@@ -109,11 +109,12 @@ async fn is_the_same(path: &Path, log: &MemoryStore, head: Head) {
     // It goes on where it ended.
     let written = samples::fill(&store, &[1]).await;
     assert_eq!(written[0].version, StreamVersion(4));
-    let tables: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM sqlite_schema WHERE name IN ('events', 'packed')")
-            .fetch_one(database.readers())
-            .await
-            .unwrap();
+    let tables: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM sqlite_schema WHERE name IN ('events', 'packed_batches')",
+    )
+    .fetch_one(database.readers())
+    .await
+    .unwrap();
     assert_eq!(tables, 0, "nothing of the old form is left");
     database.close().await;
 }

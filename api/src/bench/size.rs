@@ -27,7 +27,9 @@ pub(super) async fn hot(report: &mut Report, place: &Place, effort: Effort) -> R
         // Closing folds the WAL into the file.
         storage.close().await;
         // What the newest events are found by is in memory otherwise, and would not be counted.
-        let Location::Sqlite { file } = &location else { return Ok(()) };
+        let Location::Sqlite { file } = &location else {
+            return Err(Error::Unexpected("only SQLite indexes behind the log".to_owned()));
+        };
         sqlite::index_all(file, head, sqlite::RUN_EVENTS).await?;
         let storage = place::open(&location).await?;
         let bytes = storage.store.stored_bytes().await?.unwrap_or_default();

@@ -2,7 +2,7 @@
 //! position past their range is cut to the last one, where no event can be. Never fails: what was
 //! changed by hand is for `verify` to find.
 
-/// Begins a query for event rows in the order in which both stores read it.
+/// Begins a query for event rows as Postgres keeps them, and SQLite before it packed batches.
 macro_rules! select_events {
     ($rest:literal) => {
         concat!(

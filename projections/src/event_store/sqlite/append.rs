@@ -1,19 +1,18 @@
 //! Writing one batch: head checked, events with their boundary and head row in one transaction.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use domain::{
     event::Event,
     log::{LeaseEpoch, Recorded, StreamId, StreamVersion},
 };
 use rusqlite::Connection;
-use std::collections::BTreeMap;
 
 use super::{
     super::{AppendError, Batch, Error, commit, commit::Commit, subscription::Feed},
     Database, Failure, failure, library,
-    lookups::{Lookups, Written},
-    reader, rows, statements,
+    lookups::Written,
+    rows, statements,
 };
 use crate::failpoint::{self, Step};
 
@@ -24,15 +23,11 @@ pub(super) async fn append(
 ) -> Result<Vec<Recorded<Event>>, AppendError> {
     let id = batch.id;
     failpoint::reached(Step::AppendBegins);
-    let path = database.path().to_owned();
-    let (lookups, noting) = (database.lookups().clone(), database.clone());
+    let (writing, noting) = (database.clone(), database.clone());
     let written = database
         .transaction_by_library(
             move |connection| {
-                let look = |failure: reader::Failure| {
-                    AppendError::Failed(failure.told(&path, "read the streams' versions"))
-                };
-                let commit = write(connection, &lookups, batch, look)?;
+                let commit = write(connection, &writing, batch)?;
                 Ok((commit.events, (commit.batch, commit.rows)))
             },
             move |events: &Vec<Recorded<Event>>| {
@@ -59,9 +54,8 @@ fn failed(operation: &'static str) -> impl FnOnce(rusqlite::Error) -> AppendErro
 
 fn write(
     connection: &Connection,
-    lookups: &Lookups,
+    database: &Database,
     batch: Batch,
-    failed_look: impl FnOnce(reader::Failure) -> AppendError,
 ) -> Result<Commit, AppendError> {
     let head = statements::head(connection).map_err(failed("read the log's head"))?;
     failpoint::reached(Step::HeadLocked);
@@ -70,7 +64,7 @@ fn write(
         check_lease(connection, lease_epoch)?;
     }
     let streams = batch.events.iter().map(|event| &event.stream);
-    let versions = versions_of(connection, lookups, streams).map_err(failed_look)?;
+    let versions = versions_of(connection, database, streams).map_err(AppendError::Failed)?;
     let commit = commit::place(&head, versions, batch)?;
     statements::insert(connection, &commit).map_err(failed("write a batch"))?;
     Ok(commit)
@@ -87,12 +81,14 @@ fn check_lease(connection: &Connection, lease_epoch: LeaseEpoch) -> Result<(), A
 /// The versions of streams; one that is new is left out.
 pub(super) fn versions_of<'a>(
     connection: &Connection,
-    lookups: &Lookups,
+    database: &Database,
     streams: impl Iterator<Item = &'a StreamId>,
-) -> Result<BTreeMap<StreamId, StreamVersion>, reader::Failure> {
+) -> Result<BTreeMap<StreamId, StreamVersion>, Error> {
     let texts: BTreeMap<String, &StreamId> =
         streams.map(|stream| (stream.to_string(), stream)).collect();
-    let versions = lookups.versions(connection, texts.keys().map(String::as_str))?;
+    let versions = database.lookups().versions(connection, texts.keys().map(String::as_str));
+    let versions =
+        versions.map_err(|failure| failure.told(database.path(), "read the streams' versions"))?;
     let of = |(text, stream): (&String, &&StreamId)| {
         Some(((*stream).clone(), *versions.get(text.as_str())?))
     };

@@ -20,7 +20,7 @@ use super::{
         commit::{self, Commit},
     },
     Database, library,
-    lookups::{RUN_EVENTS, Stretches},
+    lookups::{BulkRuns, RUN_EVENTS},
     packed_batch::pack,
     statements,
 };
@@ -93,13 +93,13 @@ fn write(file: &Path, head: Head, take: &Receiver<Placed>) -> rusqlite::Result<(
     connection.execute_batch(PRAGMAS)?;
     connection.execute_batch("BEGIN")?;
     let mut end = head;
-    let mut stretches = Stretches::behind(head.position);
+    let mut runs = BulkRuns::behind(head.position);
     while let Ok(Placed { commit, events }) = take.recv() {
         statements::insert_batch(&connection, &commit.batch, &events)?;
-        stretches.add(&connection, &commit, RUN_EVENTS)?;
+        runs.add(&connection, &commit, RUN_EVENTS)?;
         end = commit.head;
     }
-    stretches.write_streams(&connection)?;
+    runs.write_streams(&connection)?;
     statements::move_head(&connection, &end)?;
     connection.execute_batch("COMMIT")?;
     connection.execute_batch("PRAGMA journal_mode = WAL")

@@ -118,16 +118,12 @@ impl Database {
             .create_if_missing(false)
             .busy_timeout(BUSY_TIMEOUT)
             .pragma("query_only", "ON");
-        let failed = |source| open_error(path, source);
-        let mut connection = options.connect().await.map_err(failed)?;
-        // One transaction: the log may grow meanwhile.
-        sqlx::query("BEGIN").execute(&mut connection).await.map_err(failed)?;
+        let mut connection = options.connect().await.map_err(|source| open_error(path, source))?;
         if !is_ours(path, &mut connection).await? {
             return Err(Error::NotADatabase { database: path.display().to_string() });
         }
         migrate::check(path, &mut connection).await?;
         tail::check(path).await?;
-        sqlx::query("COMMIT").execute(&mut connection).await.map_err(failed)?;
         Self::start(path, connection, options, Lookups::new(RUN_EVENTS), Access::Read).await
     }
 

@@ -6,8 +6,8 @@ use rusqlite::Connection;
 use super::{
     super::{Error, Head, ImportError, LogId, StoredBatch, import},
     Database, Failure, append, failure, library,
-    lookups::{Lookups, Written},
-    reader, statements,
+    lookups::Written,
+    statements,
 };
 
 pub(super) async fn import(
@@ -15,16 +15,10 @@ pub(super) async fn import(
     log_id: LogId,
     batches: Vec<StoredBatch>,
 ) -> Result<Head, ImportError> {
-    let path = database.path().to_owned();
-    let (lookups, noting) = (database.lookups().clone(), database.clone());
+    let (writing, noting) = (database.clone(), database.clone());
     let head = database
         .transaction_by_library(
-            move |connection| {
-                let look = |failure: reader::Failure| {
-                    ImportError::Failed(failure.told(&path, "read the streams' versions"))
-                };
-                write(connection, &lookups, log_id, batches, look)
-            },
+            move |connection| write(connection, &writing, log_id, batches),
             |_| {},
             move |written: Vec<Written>| noting.note(&written),
         )
@@ -49,17 +43,16 @@ fn failed(operation: &'static str) -> impl FnOnce(rusqlite::Error) -> ImportErro
 
 fn write(
     connection: &Connection,
-    lookups: &Lookups,
+    database: &Database,
     log_id: LogId,
     batches: Vec<StoredBatch>,
-    failed_look: impl FnOnce(reader::Failure) -> ImportError,
 ) -> Result<(Head, Vec<Written>), ImportError> {
     let mut head = statements::head(connection).map_err(failed("read the log's head"))?;
     let own = statements::log_id(connection).map_err(failed("read the log's id"))?;
     import::check_log(&head, own, log_id)?;
     let streams = import::streams(&batches)?;
-    let versions = append::versions_of(connection, lookups, streams.iter());
-    let mut versions = versions.map_err(failed_look)?;
+    let versions = append::versions_of(connection, database, streams.iter());
+    let mut versions = versions.map_err(ImportError::Failed)?;
     let floor = statements::floor(connection).map_err(failed("read where the log begins"))?;
     if floor > Position(0) {
         let before = import::versions_at_floor(&batches, &versions)?;

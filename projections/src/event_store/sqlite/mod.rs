@@ -151,11 +151,6 @@ impl EventStore for SqliteStore {
         Ok(found)
     }
 
-    async fn find_command(&self, id: &CommandId) -> Result<Option<Vec<Recorded<Event>>>, Error> {
-        let mut found = self.find_commands(std::slice::from_ref(id)).await?;
-        Ok(found.remove(id))
-    }
-
     async fn find_commands(
         &self,
         ids: &[CommandId],

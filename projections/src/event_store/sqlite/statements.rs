@@ -42,15 +42,14 @@ pub(super) fn set_log_id(connection: &Connection, log_id: LogId) -> Result<()> {
 
 /// The last event that has moved to an archive.
 pub(super) fn floor(connection: &Connection) -> Result<Position> {
-    let mut select = connection.prepare_cached("SELECT position FROM log_floor WHERE id = 1")?;
-    let found = select.query_row((), |row| row.get(0)).optional()?;
-    Ok(Position(found.map_or(0, number)))
+    floor_link(connection).map(|(position, _)| position)
 }
 
 /// The last event that has moved to an archive, and its batch's link.
 pub(super) fn floor_link(connection: &Connection) -> Result<(Position, [u8; 32])> {
-    let select = "SELECT position, link FROM log_floor WHERE id = 1";
-    let found = connection.query_row(select, (), |row| {
+    let mut select =
+        connection.prepare_cached("SELECT position, link FROM log_floor WHERE id = 1")?;
+    let found = select.query_row((), |row| {
         Ok((Position(number(row.get(0)?)), rows::bytes(row.get_ref(1)?.as_blob()?)))
     });
     Ok(found.optional()?.unwrap_or((Position(0), GENESIS)))

@@ -11,7 +11,7 @@ use super::{
     super::{
         super::{Error, commit::Commit},
         Failure, failure, library,
-        reader::{Failure as LookFailure, Readers},
+        reader::Readers,
         statements,
         writer::Writer,
     },
@@ -93,31 +93,18 @@ impl Indexer {
     /// in memory is at most two runs, unless another process writes runs too.
     pub(in super::super) async fn index_stored(&self) -> Result<(), Error> {
         let mut before = None;
-        while let Some(behind) = self.freeze_stored().await? {
+        loop {
+            let lookups = self.lookups.clone();
+            let freeze = move |connection: &Connection| lookups.freeze_stored(connection);
+            let look = self.readers.look("look what no look-up leads to yet", freeze);
+            let Some(behind) = look.await? else { return Ok(()) };
             if before == Some(behind) {
-                break;
+                return Ok(());
             }
             tracing::info!(events = behind, "The log's look-ups are written anew.");
             self.index().await?;
             before = Some(behind);
         }
-        Ok(())
-    }
-
-    /// How many events no run leads to, when they are more than belong into memory: the first of
-    /// them become the next run.
-    async fn freeze_stored(&self) -> Result<Option<u64>, Error> {
-        let lookups = self.lookups.clone();
-        let freeze = move |connection: &Connection| {
-            let end = statements::head(connection)?.position;
-            let behind = end.0.saturating_sub(run::newest(connection)?.0);
-            if behind <= lookups.0.run_events.saturating_mul(2) {
-                return Ok(None);
-            }
-            lookups.freeze_stored(connection)?;
-            Ok::<_, LookFailure>(Some(behind))
-        };
-        self.readers.look("look what no look-up leads to yet", freeze).await
     }
 
     /// Makes runs until they lead to a position.
@@ -246,13 +233,13 @@ fn check_turn(connection: &Connection, segment: &Segment) -> Result<(), Refused>
 
 /// Runs of a log that is filled at once.
 #[derive(Debug)]
-pub(in super::super) struct Stretches {
+pub(in super::super) struct BulkRuns {
     segment: Segment,
     /// In the order of their table, which is written at the end.
     streams: BTreeMap<String, Last>,
 }
 
-impl Stretches {
+impl BulkRuns {
     pub(in super::super) fn behind(position: Position) -> Self {
         Self { segment: Segment::behind(position), streams: BTreeMap::new() }
     }

@@ -30,7 +30,7 @@ use run::Run;
 use segment::{Last, Newest, Segment};
 
 pub(super) use check::check;
-pub(super) use indexer::{Indexer, Stretches};
+pub(super) use indexer::{BulkRuns, Indexer};
 pub(super) use segment::Kind;
 
 /// How many events a run is made of: enough that a run is written in long stretches of pages, few
@@ -275,11 +275,15 @@ impl Lookups {
         state.frozen.clone()
     }
 
-    /// Takes what is in the log behind the runs as the next run, as far as one goes. For a log that
-    /// nobody else uses yet.
-    fn freeze_stored(&self, connection: &Connection) -> Result<(), Failure> {
+    /// When more is in the log behind the runs than belongs into memory, takes the first of it as
+    /// the next run. Says how many events they are. For a log that nobody else uses yet.
+    fn freeze_stored(&self, connection: &Connection) -> Result<Option<u64>, Failure> {
         let end = statements::head(connection)?.position;
         let newest = run::newest(connection)?;
+        let behind = end.0.saturating_sub(newest.0);
+        if behind <= self.0.run_events.saturating_mul(2) {
+            return Ok(None);
+        }
         let mut segment = Segment::behind(newest);
         read_into(&mut segment, connection, end, self.0.run_events)?;
         let runs = run::behind(connection, Position(0))?;
@@ -287,7 +291,7 @@ impl Lookups {
         *state = State::default();
         state.take(runs, newest);
         state.recent = segment;
-        Ok(())
+        Ok(Some(behind))
     }
 
     /// Notes that a run is in the database.

@@ -3,11 +3,9 @@
 //! The order of the hashes never gets out: keys are given, and the index is printed, in the order
 //! of the keys. Rules must come to the same on every machine.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fmt,
-    hash::Hash,
-};
+use std::{collections::BTreeMap, fmt, hash::Hash};
+
+use foldhash::{HashMap, HashMapExt as _};
 
 /// An index by hash that prints in order.
 #[derive(Clone, PartialEq, Eq)]

@@ -4,7 +4,9 @@
 //! Which owner is in which part is stored in snapshots: never change it without a new format.
 //! Inside a part the order is by chance; whatever shows members sorts them first.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use super::Aggregate;
 use crate::{

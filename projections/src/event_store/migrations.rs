@@ -45,6 +45,7 @@ const POSTGRES_STEPS: &[Step] = &[
         "manifest checksum",
         include_str!("../../../migrations/postgres/0005_manifest_checksum.sql"),
     ),
+    (6, "times by halving", include_str!("../../../migrations/postgres/0006_times_by_halving.sql")),
 ];
 
 fn steps(steps: &'static [Step]) -> Migrator {

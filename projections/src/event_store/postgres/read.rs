@@ -227,13 +227,7 @@ fn select_filtered(
 
 pub(super) async fn position_at(database: &Database, time: Timestamp) -> Result<Position, Error> {
     let operation = "find the position of a time";
-    let query = || {
-        sqlx::query(
-            "SELECT first_position + event_count - 1 FROM batches WHERE recorded_at <= $1 \
-             ORDER BY recorded_at DESC, first_position DESC LIMIT 1",
-        )
-        .bind(time.0)
-    };
+    let query = || sqlx::query("SELECT diario_position_at($1)").bind(time.0);
     let found = database.fetch(operation, query).await?;
     let Some(row) = found.first() else { return Ok(Position(0)) };
     let last: i64 = row.try_get(0).map_err(|source| Error::Database { operation, source })?;

@@ -9,6 +9,7 @@
 mod check;
 mod filter;
 mod indexer;
+mod postings;
 mod run;
 mod segment;
 

@@ -35,7 +35,7 @@ impl Run {
         let mut commands = Vec::new();
         for kind in Kind::ALL {
             let mut hashes = Hashes::new(kind.number());
-            let mut postings = segment.postings(kind).peekable();
+            let mut postings = segment.postings(kind).into_iter().peekable();
             while let Some((hash, first)) = postings.next() {
                 let mut positions = vec![first];
                 while let Some((_, next)) = postings.next_if(|(next, _)| *next == hash) {

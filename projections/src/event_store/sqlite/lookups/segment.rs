@@ -1,12 +1,16 @@
 //! By what the events of a stretch of the log are found, in memory.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 
 use domain::log::{Position, StreamVersion};
+use foldhash::HashMap;
 
-use super::super::{
-    super::{BatchRow, Row, packed},
-    packed_batch::PackedBatch,
+use super::{
+    super::{
+        super::{BatchRow, Row, packed},
+        packed_batch::PackedBatch,
+    },
+    postings::Postings,
 };
 
 /// What a hash is of.
@@ -58,8 +62,8 @@ pub(super) struct Segment {
     pub(super) after: Position,
     /// Its last position.
     pub(super) last: Position,
-    /// Of each kind, by hash and in order.
-    postings: [BTreeSet<(i64, u64)>; Kind::ALL.len()],
+    /// Of each kind.
+    postings: [Postings; Kind::ALL.len()],
     pub(super) streams: HashMap<String, Last>,
     pub(super) types: BTreeMap<String, Newest>,
 }
@@ -119,25 +123,18 @@ impl Segment {
 
     fn post(&mut self, kind: Kind, hash: i64, position: Position) {
         if let Some(postings) = self.postings.get_mut(usize::from(kind.number())) {
-            postings.insert((hash, position.0));
+            postings.add(hash, position);
         }
     }
 
     /// All postings of a kind, by hash and in order.
-    pub(super) fn postings(&self, kind: Kind) -> impl Iterator<Item = (i64, u64)> {
-        self.postings.get(usize::from(kind.number())).into_iter().flatten().copied()
+    pub(super) fn postings(&self, kind: Kind) -> Vec<(i64, u64)> {
+        self.postings.get(usize::from(kind.number())).map(Postings::sorted).unwrap_or_default()
     }
 
     /// The positions of a hash behind a position, in order.
-    pub(super) fn positions(
-        &self,
-        kind: Kind,
-        hash: i64,
-        after: Position,
-    ) -> impl Iterator<Item = u64> {
+    pub(super) fn positions(&self, kind: Kind, hash: i64, after: Position) -> Vec<u64> {
         let of_kind = self.postings.get(usize::from(kind.number()));
-        let from = (hash, after.0.saturating_add(1));
-        let found = of_kind.into_iter().flat_map(move |it| it.range(from..=(hash, u64::MAX)));
-        found.map(|(_, position)| *position)
+        of_kind.map(|postings| postings.of(hash, after)).unwrap_or_default()
     }
 }

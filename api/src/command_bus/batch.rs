@@ -1,9 +1,9 @@
 //! Deciding in memory: commands one after another on a tentative state, to be committed as one
 //! batch or undone. Sans-IO, so that the simulator drives the same code.
 //!
-//! Nothing is decided on top of a batch that is not acknowledged.
+//! A batch may be decided on top of one that is not durable yet: undone, the later one goes first.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use domain::{
     aggregates::{Aggregate, Aggregates},
@@ -15,6 +15,7 @@ use domain::{
     rejection::Rejection,
     units::Timestamp,
 };
+use foldhash::HashMap;
 use projections::event_store::{
     BATCH_BYTES_MAX, EVENTS_PER_BATCH_MAX, Encoded, NewEvent, PAYLOAD_BYTES_MAX,
 };
@@ -59,6 +60,8 @@ pub struct Tentative {
     pub events: Vec<NewEvent>,
     /// What the first commands given came to, in their order; the rest found no room.
     pub outcomes: Vec<Outcome>,
+    /// A command found no room: no other is taken into this batch.
+    pub is_full: bool,
     bytes: usize,
     before: Stamp,
     undo: Vec<(StreamId, Option<Aggregate>)>,
@@ -123,34 +126,52 @@ impl Decider {
         envelopes: impl IntoIterator<Item = &'e Envelope>,
         clock: Timestamp,
     ) -> Tentative {
+        let mut tentative = self.begin(clock);
+        self.decide_more(&mut tentative, envelopes);
+        tentative
+    }
+
+    /// A batch without a command yet, behind all that was decided before.
+    #[must_use]
+    pub fn begin(&self, clock: Timestamp) -> Tentative {
         let before = self.head;
-        let mut tentative = Tentative {
+        Tentative {
             decided_on: before.position,
             recorded_at: clock.max(before.recorded_at),
             lease: None,
             events: Vec::new(),
             outcomes: Vec::new(),
+            is_full: false,
             bytes: 0,
             before,
             undo: Vec::new(),
             answered: Vec::new(),
-        };
+        }
+    }
+
+    /// Decides further commands into the batch that was begun last, as many as find room.
+    pub fn decide_more<'e>(
+        &mut self,
+        tentative: &mut Tentative,
+        envelopes: impl IntoIterator<Item = &'e Envelope>,
+    ) {
         for envelope in envelopes {
             match self.judge(envelope, tentative.recorded_at) {
                 Err(rejection) => tentative.outcomes.push(Err(rejection)),
                 Ok(Judged::Repeated(accepted)) => tentative.outcomes.push(Ok(accepted)),
                 Ok(Judged::Decided { events, bytes }) => {
                     let total = tentative.events.len() + events.len();
-                    tentative.bytes += bytes;
-                    let is_full = total > EVENTS_PER_BATCH_MAX || tentative.bytes > BATCH_BYTES;
+                    let total_bytes = tentative.bytes + bytes;
+                    let is_full = total > EVENTS_PER_BATCH_MAX || total_bytes > BATCH_BYTES;
                     if is_full && !tentative.outcomes.is_empty() {
-                        break;
+                        tentative.is_full = true;
+                        return;
                     }
-                    self.take(envelope, events, &mut tentative);
+                    tentative.bytes = total_bytes;
+                    self.take(envelope, events, tentative);
                 }
             }
         }
-        tentative
     }
 
     fn judge(&self, envelope: &Envelope, now: Timestamp) -> Result<Judged, Rejection> {
@@ -243,7 +264,8 @@ impl Decider {
         }
     }
 
-    /// Puts everything back to what it was before a batch that was not written.
+    /// Puts everything back to what it was before a batch that was not written, the last one that
+    /// was begun.
     pub fn undo(&mut self, tentative: Tentative) {
         for (stream, aggregate) in tentative.undo.into_iter().rev() {
             self.aggregates.put(&stream, aggregate);

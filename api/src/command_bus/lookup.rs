@@ -2,7 +2,7 @@
 //! writer, many at a time, so that no commit waits for it.
 //!
 //! Sound because whatever is committed after a look-up is in the decider's memory by the time the
-//! command is judged. Keeps the order of requests.
+//! command is judged. Keeps the order of the requests that are looked for.
 
 use std::sync::Arc;
 
@@ -26,44 +26,33 @@ pub(super) async fn run(
         }
         let failure = look_up(store.as_ref(), &mut gathered).await.err();
         for request in gathered.drain(..) {
-            match &failure {
-                Some(reason) if needs_look_up(&request) => {
-                    drop(request.answer.send(Err(NotJudged::Unavailable(reason.clone()))));
-                }
-                Some(_) | None => {
-                    if ready.send(request).await.is_err() {
-                        return;
-                    }
-                }
+            if let Some(reason) = &failure {
+                drop(request.answer.send(Err(NotJudged::Unavailable(reason.clone()))));
+            } else if ready.send(request).await.is_err() {
+                return;
             }
         }
     }
 }
 
-fn needs_look_up(request: &Request) -> bool {
-    !request.is_new && request.envelopes.iter().any(is_users)
-}
-
-fn is_users(envelope: &Envelope) -> bool {
+/// Whether a command may be in the log already, and is not known to be by other means.
+pub(super) fn is_looked_up(envelope: &Envelope) -> bool {
     envelope.actor.kind == ActorKind::User
 }
 
 async fn look_up(store: &dyn EventStore, requests: &mut [Request]) -> Result<(), String> {
-    let asked = requests.iter().filter(|request| !request.is_new);
-    let asked: Vec<CommandId> = asked
+    let asked: Vec<CommandId> = requests
+        .iter()
         .flat_map(|request| &request.envelopes)
-        .filter(|envelope| is_users(envelope))
+        .filter(|envelope| is_looked_up(envelope))
         .map(|envelope| envelope.command_id.clone())
         .collect();
-    if asked.is_empty() {
-        return Ok(());
-    }
     let found = store.find_commands(&asked).await.map_err(|failure| failure.to_string())?;
     if found.is_empty() {
         return Ok(());
     }
-    for request in requests.iter_mut().filter(|request| !request.is_new) {
-        for envelope in request.envelopes.iter().filter(|envelope| is_users(envelope)) {
+    for request in requests {
+        for envelope in request.envelopes.iter().filter(|envelope| is_looked_up(envelope)) {
             if let Some(events) = found.get(&envelope.command_id) {
                 request.known.push((envelope.clone(), events.clone()));
             }

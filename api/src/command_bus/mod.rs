@@ -84,6 +84,8 @@ pub enum Writers {
 /// A handle to the bus.
 #[derive(Debug, Clone)]
 pub struct CommandBus {
+    /// To be looked for in the log first.
+    to_look_up: mpsc::Sender<Request>,
     requests: mpsc::Sender<Request>,
     lease: Lease,
     failure: Arc<OnceLock<String>>,
@@ -94,8 +96,6 @@ struct Request {
     envelopes: Vec<Envelope>,
     /// Of its sender's trace.
     span: Span,
-    /// Its ids were drawn just now: the log cannot hold them.
-    is_new: bool,
     /// What the log holds of its commands.
     known: Vec<(Envelope, Vec<Recorded<Event>>)>,
     answer: oneshot::Sender<Answer>,
@@ -145,8 +145,8 @@ impl CommandBus {
         lease: Lease,
         writers: Writers,
     ) -> Self {
+        let (to_look_up, waiting_for_look_up) = mpsc::channel(WAITING_MAX);
         let (requests, waiting) = mpsc::channel(WAITING_MAX);
-        let (looked_up, ready) = mpsc::channel(GATHER_MAX);
         let head =
             domain::log::Stamp { position: world.position(), recorded_at: world.recorded_at() };
         let decider = Decider::new(world.aggregates().clone(), head, lease.epoch());
@@ -157,12 +157,13 @@ impl CommandBus {
             clock,
             lease: lease.clone(),
             writers,
-            waiting: ready,
+            waiting,
             failure: Arc::clone(&failure),
         });
-        drop(worker::spawn("command lookup", lookup::run(store, waiting, looked_up)));
+        let looking_up = lookup::run(store, waiting_for_look_up, requests.clone());
+        drop(worker::spawn("command lookup", looking_up));
         drop(worker::spawn("command bus", writer.run()));
-        Self { requests, lease, failure }
+        Self { to_look_up, requests, lease, failure }
     }
 
     /// The lease under which this node's loops act.
@@ -200,7 +201,7 @@ impl CommandBus {
     /// # Errors
     /// As [`CommandBus::submit`].
     pub async fn submit_new(&self, envelope: Envelope) -> Result<Accepted, Error> {
-        only(self.ask(vec![envelope], true).await?)
+        only(self.ask(vec![envelope], &self.requests).await?)
     }
 
     /// Submits commands to be decided in order, and waits until what they caused is durable.
@@ -212,10 +213,16 @@ impl CommandBus {
         if envelopes.is_empty() {
             return Ok(Vec::new());
         }
-        self.ask(envelopes, false).await
+        let needs_look_up = envelopes.iter().any(lookup::is_looked_up);
+        let queue = if needs_look_up { &self.to_look_up } else { &self.requests };
+        self.ask(envelopes, queue).await
     }
 
-    async fn ask(&self, envelopes: Vec<Envelope>, is_new: bool) -> Result<Vec<Outcome>, Error> {
+    async fn ask(
+        &self,
+        envelopes: Vec<Envelope>,
+        queue: &mpsc::Sender<Request>,
+    ) -> Result<Vec<Outcome>, Error> {
         let kinds = Kinds::of(envelopes.iter().map(|envelope| &envelope.command));
         let span = trace_span!(
             target: SPANS,
@@ -224,7 +231,7 @@ impl CommandBus {
             diario.commands = telemetry::count_attribute(kinds.count()),
             diario.position = field::Empty,
         );
-        let result = self.judge(envelopes, is_new, &span).instrument(span.clone()).await;
+        let result = judge(envelopes, queue, &span).instrument(span.clone()).await;
         kinds.count_outcomes(&result);
         let accepted = result.iter().flatten().rev().find_map(|outcome| outcome.as_ref().ok());
         if let Some(accepted) = accepted {
@@ -232,24 +239,23 @@ impl CommandBus {
         }
         result
     }
+}
 
-    async fn judge(
-        &self,
-        envelopes: Vec<Envelope>,
-        is_new: bool,
-        span: &Span,
-    ) -> Result<Vec<Outcome>, Error> {
-        let (answer, answered) = oneshot::channel();
-        let request = Request { envelopes, span: span.clone(), is_new, known: Vec::new(), answer };
-        self.requests.try_send(request).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => Error::Busy,
-            mpsc::error::TrySendError::Closed(_) => Error::Closed,
-        })?;
-        match timeout(ANSWER_MAX, answered).await {
-            Ok(Ok(answer)) => Ok(answer?),
-            // The bus goes on with it, or has died over it.
-            Err(_) | Ok(Err(_)) => Err(Error::OutcomeUnknown),
-        }
+async fn judge(
+    envelopes: Vec<Envelope>,
+    queue: &mpsc::Sender<Request>,
+    span: &Span,
+) -> Result<Vec<Outcome>, Error> {
+    let (answer, answered) = oneshot::channel();
+    let request = Request { envelopes, span: span.clone(), known: Vec::new(), answer };
+    queue.try_send(request).map_err(|refused| match refused {
+        mpsc::error::TrySendError::Full(_) => Error::Busy,
+        mpsc::error::TrySendError::Closed(_) => Error::Closed,
+    })?;
+    match timeout(ANSWER_MAX, answered).await {
+        Ok(Ok(answer)) => Ok(answer?),
+        // The bus goes on with it, or has died over it.
+        Err(_) | Ok(Err(_)) => Err(Error::OutcomeUnknown),
     }
 }
 

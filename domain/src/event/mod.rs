@@ -50,7 +50,7 @@ macro_rules! events {
             }
 
             pub(crate) fn payload(&self) -> serde_json::Result<Vec<u8>> {
-                match self { $( Self::$name(payload) => serde_json::to_vec(payload), )+ }
+                match self { $( Self::$name(payload) => crate::event::json(payload), )+ }
             }
 
             /// How stored events of a type are read; `None` when it is none of this aggregate's.
@@ -312,6 +312,16 @@ impl Event {
     ) -> Result<Self, UnreadableEvent> {
         Reader::of(type_name, schema_version)?.event(payload)
     }
+}
+
+/// Most payloads fit: one allocation for each.
+const PAYLOAD_ROOM: usize = 512;
+
+/// What the log stores of a payload.
+pub(crate) fn json(payload: &impl serde::Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(PAYLOAD_ROOM);
+    serde_json::to_writer(&mut bytes, payload)?;
+    Ok(bytes)
 }
 
 macro_rules! from_aggregate {

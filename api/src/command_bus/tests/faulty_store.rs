@@ -122,6 +122,8 @@ impl EventStore for FaultyStore {
             if lasts { *fault } else { std::mem::replace(&mut *fault, Fault::None) }
         };
         let id = batch.id;
+        // A commit takes its time.
+        tokio::task::yield_now().await;
         let _guard = self.turn.lock().await;
         match fault {
             Fault::None => {

@@ -35,6 +35,7 @@ pub mod rep;
 pub mod routes;
 pub mod sealed;
 pub mod secrets;
+mod shared_text;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod units;

@@ -72,7 +72,7 @@ fn status_of(slot: &ActualLrp) -> InstanceStatus {
 }
 
 fn crash_details(slot: &ActualLrp, restart: Restart) -> String {
-    let reason = slot.last_crash.as_ref().map_or("", |crash| crash.reason.as_str());
+    let reason = slot.last_crash.as_ref().map_or("", |crash| &*crash.reason);
     match restart {
         Restart::Immediately | Restart::NotBefore(_) => reason.to_owned(),
         Restart::Never => format!("{reason} (given up after {} crashes)", slot.crash_count),

@@ -151,7 +151,7 @@ pub(super) fn payload() -> String {
         instances: 1,
         definition: Arc::new(definition()),
         routes: Vec::new(),
-        annotation: String::new(),
+        annotation: "".into(),
     };
     let event = domain::event::Event::from(desired_lrp::Event::Desired(desired));
     let bytes = event.payload().unwrap_or_default();

@@ -247,7 +247,7 @@ fn shown(slot: &actual_lrp::ActualLrp, status: &app_status::InstanceStatus) -> A
         placement_error: slot.placement_error.clone(),
         is_stopping: slot.is_stopping,
         last_crash: slot.last_crash.as_ref().map(|crash| LastCrash {
-            reason: crash.reason.clone(),
+            reason: crash.reason.to_string(),
             at: Time(crash.at),
             position: PositionText(crash.position),
         }),

@@ -105,7 +105,7 @@ impl Discrepancies {
             (SlotDiscrepancy::Crashed(restart), Some(slot)) => report.crashed.push(CrashedSlot {
                 key,
                 crash_count: slot.crash_count,
-                reason: slot.last_crash.as_ref().map(|crash| crash.reason.clone()),
+                reason: slot.last_crash.as_ref().map(|crash| crash.reason.to_string()),
                 restart: *restart,
             }),
             (SlotDiscrepancy::Unplaced, Some(slot)) => report.unplaced.push(UnplacedWork {

@@ -89,7 +89,7 @@ fn an_extra_crashed_slot_is_not_restarted() {
     let crashed = actual_lrp::Crashed {
         instance_guid: crate::testing::instance_guid("i-1"),
         cell_id: cell_id("cell-1"),
-        reason: "x".to_owned(),
+        reason: "x".into(),
         exit: None,
         crash_count: 3,
         restart,
@@ -168,7 +168,7 @@ fn a_given_up_slot_waits_for_a_user() {
         actual_lrp::Crashed {
             instance_guid: crate::testing::instance_guid("i-1"),
             cell_id: cell_id("cell-1"),
-            reason: "x".to_owned(),
+            reason: "x".into(),
             exit: None,
             crash_count: 200,
             restart: Restart::Never,

@@ -81,13 +81,13 @@ fn desired_lrp_events() -> Vec<(StreamId, Event)> {
         instances: 2,
         definition: Arc::new(rich_definition()),
         routes: routes(),
-        annotation: "v1".to_owned(),
+        annotation: "v1".into(),
     };
     vec![
         on_desired("web", desired),
         on_desired("web", desired_lrp::Scaled { from: 2, to: 3 }),
         on_desired("web", desired_lrp::RoutesChanged { routes: routes() }),
-        on_desired("web", desired_lrp::AnnotationChanged { annotation: "v2".to_owned() }),
+        on_desired("web", desired_lrp::AnnotationChanged { annotation: "v2".into() }),
         on_desired("web", desired_lrp::Removed {}),
     ]
 }
@@ -99,7 +99,7 @@ fn actual_lrp_events() -> Vec<(StreamId, Event)> {
     let crashed = actual_lrp::Crashed {
         instance_guid: instance_guid.clone(),
         cell_id: cell_id.clone(),
-        reason: crash_report().reason,
+        reason: crash_report().reason.into(),
         exit: Some(out_of_memory()),
         crash_count: 3,
         restart: actual_lrp::Restart::NotBefore(Timestamp(1_700_000_030_000_000_000)),

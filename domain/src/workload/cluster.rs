@@ -172,7 +172,7 @@ impl Cluster {
             instances: 1,
             definition: Arc::new(definition),
             routes: texts::routes(&mut self.dice),
-            annotation: texts::annotation(&mut self.dice),
+            annotation: texts::annotation(&mut self.dice).into(),
         };
         let stream = StreamId::DesiredLrp(lrp.process_guid.clone());
         let number = match replaced {
@@ -239,7 +239,7 @@ impl Cluster {
     }
 
     fn annotate(&mut self, number: usize) -> Step {
-        let annotation = texts::annotation(&mut self.dice);
+        let annotation = texts::annotation(&mut self.dice).into();
         let event = self.of_desired(number, desired_lrp::AnnotationChanged { annotation });
         self.by_user(vec![event])
     }
@@ -313,7 +313,7 @@ impl Cluster {
         let crashed = actual_lrp::Crashed {
             instance_guid: self.instance_guid(number, index),
             cell_id: self.cells[cell].cell_id.clone(),
-            reason,
+            reason: reason.into(),
             exit: Some(ProcessExit { status: ExitStatus::Exited(1), out_of_memory: None }),
             crash_count,
             restart,

@@ -26,7 +26,7 @@ fn command(aggregates: &Aggregates, recorded: &Recorded<Event>) -> Command {
                     instances: desired.instances,
                     definition: desired.definition,
                     routes: desired.routes,
-                    annotation: desired.annotation,
+                    annotation: desired.annotation.to_string(),
                 },
                 desired_lrp::Event::Scaled(scaled) => {
                     update(desired_lrp::Update { instances: Some(scaled.to), ..none() })
@@ -35,7 +35,8 @@ fn command(aggregates: &Aggregates, recorded: &Recorded<Event>) -> Command {
                     update(desired_lrp::Update { routes: Some(changed.routes), ..none() })
                 }
                 desired_lrp::Event::AnnotationChanged(changed) => {
-                    update(desired_lrp::Update { annotation: Some(changed.annotation), ..none() })
+                    let annotation = Some(changed.annotation.to_string());
+                    update(desired_lrp::Update { annotation, ..none() })
                 }
                 desired_lrp::Event::Removed(_) => desired_lrp::Command::Remove { process_guid },
             }
@@ -85,7 +86,8 @@ fn of_slot(
             Command::Start { instance: instance(), net_info: started.net_info }
         }
         Event::Crashed(crashed) => {
-            let (reason, exit, evidence) = (crashed.reason, crashed.exit, crashed.evidence);
+            let (exit, evidence) = (crashed.exit, crashed.evidence);
+            let reason = crashed.reason.to_string();
             let report = actual_lrp::CrashReport { reason, exit, evidence };
             Command::Crash { instance: instance(), report }
         }

@@ -12,6 +12,7 @@ use domain::{
     units::Timestamp,
 };
 use uuid::Uuid;
+use zstd::bulk::Decompressor;
 
 use crate::{
     bytes::{Bytes, put, put_count, put_signed, put_text},
@@ -222,10 +223,10 @@ fn put_part(block: &mut Vec<u8>, part: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-fn part(bytes: &mut Bytes<'_>) -> Option<Vec<u8>> {
+fn part(bytes: &mut Bytes<'_>, unpacker: &mut Decompressor<'_>) -> Option<Vec<u8>> {
     let length = bytes.count().filter(|length| *length <= PART_BYTES_MAX)?;
     let packed = bytes.count()?;
-    let part = zstd::bulk::decompress(bytes.take(packed)?, length).ok()?;
+    let part = unpacker.decompress(bytes.take(packed)?, length).ok()?;
     (part.len() == length).then_some(part)
 }
 
@@ -280,10 +281,11 @@ pub(super) struct Block {
 /// writes.
 pub(super) fn decode(first: Position, bytes: &[u8]) -> Option<Block> {
     let mut bytes = Bytes(bytes);
-    let table = part(&mut bytes)?;
+    let mut unpacker = Decompressor::new().ok()?;
+    let table = part(&mut bytes, &mut unpacker)?;
     let plain_length = bytes.count()?;
     let mut plain = Bytes(bytes.take(plain_length)?);
-    let payloads = part(&mut bytes)?;
+    let payloads = part(&mut bytes, &mut unpacker)?;
     let mut table = Bytes(&table);
     let batches = batches(first, &mut table, &mut plain)?;
     let types = list(&mut table, |table| {
@@ -490,6 +492,13 @@ fn payload_ranges(types: &[usize], lengths: &[u64], block: &Block) -> Option<Vec
     Some(ranges)
 }
 
+/// The leaf of a row; `metadata` is room that is used again and again.
+pub(super) fn leaf(row: &RowRef<'_>, metadata: &mut Vec<u8>) -> Leaf {
+    metadata.clear();
+    row.metadata_into(metadata);
+    chain::leaf_of(metadata, row.payload)
+}
+
 impl Block {
     pub(super) fn batches(&self) -> &[BatchRow] {
         &self.batches
@@ -536,14 +545,6 @@ impl Block {
             correlation: self.commands.get(entry.correlation)?.as_str(),
             payload: self.payloads.get(entry.payload.clone())?,
         })
-    }
-
-    /// The leaf of a row; `metadata` is room that is used again and again.
-    pub(super) fn leaf(&self, index: usize, metadata: &mut Vec<u8>) -> Option<Leaf> {
-        let row = self.row(index)?;
-        metadata.clear();
-        row.metadata_into(metadata);
-        Some(chain::leaf_of(metadata, row.payload))
     }
 
     /// An event of this block, typed.

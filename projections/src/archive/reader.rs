@@ -266,8 +266,8 @@ impl Archive {
             if rows.len() == limit {
                 return Ok(false);
             }
-            if let (Some(row), Some(leaf)) = (block.row(index), block.leaf(index, &mut metadata)) {
-                rows.push((row.to_row(), leaf));
+            if let Some(row) = block.row(index) {
+                rows.push((row.to_row(), block::leaf(&row, &mut metadata)));
             }
             Ok(true)
         })

@@ -8,12 +8,12 @@ use domain::log::Position;
 
 use super::{
     Archive, Error, SegmentEntry,
-    block::Block,
+    block::{self, Block},
     reader::decode_block,
     segment::{self, BlockEntry, Footer},
 };
 use crate::{
-    event_store::{self, BatchRow, Leaf},
+    event_store::{self, BatchRow},
     verify::{Content, Piece, Source, stream_hash},
 };
 
@@ -82,12 +82,11 @@ pub(super) fn pieces(block: &Block) -> Vec<Piece> {
     let mut index = 0;
     let piece = |batch: &BatchRow| {
         let count = usize::try_from(batch.count).unwrap_or(0);
-        let indexes = index..index + count;
+        let rows = (index..index + count).filter_map(|at| block.row(at));
         index += count;
-        let leaves: Vec<Leaf> =
-            indexes.clone().filter_map(|at| block.leaf(at, &mut metadata)).collect();
-        let version = |at| Some((stream_hash(block.row(at)?.stream), block.version(at)?));
-        let versions = indexes.filter_map(version).collect();
+        let checked = rows
+            .map(|row| (block::leaf(&row, &mut metadata), (stream_hash(row.stream), row.version)));
+        let (leaves, versions) = checked.unzip();
         Piece { batch: batch.clone(), content: Content::Leaves(leaves, versions) }
     };
     block.batches().iter().map(piece).collect()

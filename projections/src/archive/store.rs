@@ -68,7 +68,8 @@ macro_rules! across {
             if after < floor {
                 $self.archive.reach(floor).await?;
                 $self.refuse_pruned(after)?;
-                found.extend($self.archive.$from_archive(after, floor, rest).await?);
+                let page = $self.archive.$from_archive(after, floor, rest).await?;
+                add_page(&mut found, page);
                 if found.len() >= limit {
                     return Ok(found);
                 }
@@ -78,11 +79,20 @@ macro_rules! across {
             let page = $self.hot.$from_hot(after, rest).await?;
             // What moved meanwhile may be missing in it.
             if $self.tables.floor().await?.position <= after {
-                found.extend(page);
+                add_page(&mut found, page);
                 return Ok(found);
             }
         }
     }};
+}
+
+/// Nearly every page lies on one side of the seam, and is not copied.
+fn add_page<T>(found: &mut Vec<T>, page: Vec<T>) {
+    if found.is_empty() {
+        *found = page;
+    } else {
+        found.extend(page);
+    }
 }
 
 #[async_trait]

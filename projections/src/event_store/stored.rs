@@ -3,11 +3,15 @@
 //! A replay decodes every event there is, so that nothing is copied here before it is known what it
 //! becomes. Both databases read whole pages into these.
 
+use std::sync::Arc;
+
 use domain::{
     event::Event,
-    log::{Actor, Position, Recorded, StreamVersion},
+    log::{Actor, ActorKind, Position, Recorded, StreamVersion},
     units::Timestamp,
 };
+
+use foldhash::HashMap;
 
 use super::{Error, Leaf, Row, columns, encoding::actor_kind, packed};
 
@@ -38,6 +42,24 @@ pub(super) fn malformed(position: i64, column: usize) -> Error {
     Error::Malformed { position: Position(columns::number(position)), column }
 }
 
+/// Who sent the commands of a page, by name: a few send nearly all of them, and share their texts.
+#[derive(Debug, Default)]
+pub(super) struct Actors(HashMap<Arc<str>, Actor>);
+
+impl Actors {
+    fn get(&mut self, kind: ActorKind, name: &str, via: &str) -> Actor {
+        if let Some(known) = self.0.get(name)
+            && known.kind == kind
+            && *known.via == *via
+        {
+            return known.clone();
+        }
+        let actor = Actor { kind, name: name.into(), via: via.into() };
+        self.0.insert(Arc::clone(&actor.name), actor.clone());
+        actor
+    }
+}
+
 impl Stored<'_> {
     fn place(&self) -> Position {
         Position(columns::number(self.position))
@@ -53,6 +75,11 @@ impl Stored<'_> {
 
     /// The event; as [`Row::decode`] answers it.
     pub(super) fn event(&self) -> Result<Recorded<Event>, Error> {
+        self.event_by(&mut Actors::default())
+    }
+
+    /// As [`Stored::event`], one of a page.
+    pub(super) fn event_by(&self, actors: &mut Actors) -> Result<Recorded<Event>, Error> {
         let position = self.place();
         let malformed = |column| Error::Malformed { position, column };
         let event = Event::from_payload(self.type_name, self.shape(), self.payload)
@@ -68,11 +95,11 @@ impl Stored<'_> {
             stream: self.stream.parse().map_err(|_| malformed("stream"))?,
             version: StreamVersion(columns::number(self.version)),
             recorded_at: Timestamp(self.recorded_at),
-            actor: Actor {
-                kind: actor_kind(self.actor_kind).ok_or_else(|| malformed("actor_kind"))?,
-                name: self.actor_name.into(),
-                via: self.actor_via.into(),
-            },
+            actor: actors.get(
+                actor_kind(self.actor_kind).ok_or_else(|| malformed("actor_kind"))?,
+                self.actor_name,
+                self.actor_via,
+            ),
             command_id,
             causation: self.cause(),
             correlation,

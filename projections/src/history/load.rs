@@ -26,7 +26,7 @@ use super::{
     shards::SHARD_FORMAT,
 };
 use crate::{
-    event_store::{self, EventStore},
+    event_store::{self, EventStore, ReadAhead},
     snapshot::{self, Manifest, ShardId, SnapshotStore},
     world::World,
 };
@@ -216,36 +216,54 @@ impl Based {
         position: Position,
         ahead: Vec<Recorded<Event>>,
     ) -> Result<HashSet<Owner>, Error> {
-        let base = self.stamp.position;
-        let mut at = self.oldest();
         let mut owners = HashSet::new();
-        let mut ahead = Some(ahead).filter(|ahead| !ahead.is_empty());
-        while at < position {
-            let first_ahead = ahead.as_ref().and_then(|ahead| ahead.first());
-            let page = if first_ahead.is_some_and(|first| first.position == at.next()) {
-                ahead.take().unwrap_or_default()
-            } else {
-                // Up to what was read ahead, which must not be folded twice.
-                let until = if at < base { base } else { position };
-                let page = store.read_all(at, page_limit(at, until)).await;
-                page.map_err(|source| Error::Log { position, source })?
-            };
-            let Some(last) = page.last() else {
-                return Err(Error::AheadOfHead { position, head: at });
-            };
-            at = last.position;
-            for recorded in &page {
-                self.fold(recorded, base, &mut owners);
-            }
-            if at > base {
-                self.stamp = last.stamp();
-            }
+        let failed = |source| Error::Log { position, source };
+        let (oldest, base) = (self.oldest(), self.stamp.position);
+        // Up to what was read ahead, which must not be folded twice.
+        let pages = self.fold_pages(store, oldest, base, &mut owners);
+        let mut at = pages.await.map_err(failed)?;
+        if ahead.first().is_some_and(|first| first.position == at.next()) {
+            at = self.fold_page(&ahead, &mut owners).unwrap_or(at);
         }
-        Ok(owners)
+        drop(ahead);
+        at = self.fold_pages(store, at, position, &mut owners).await.map_err(failed)?;
+        if at < position { Err(Error::AheadOfHead { position, head: at }) } else { Ok(owners) }
     }
 
-    fn fold(&mut self, recorded: &Recorded<Event>, base: Position, owners: &mut HashSet<Owner>) {
-        if recorded.position > base {
+    /// Folds the log from behind one position up to another, and says how far it goes.
+    async fn fold_pages(
+        &mut self,
+        store: &dyn EventStore,
+        after: Position,
+        until: Position,
+        owners: &mut HashSet<Owner>,
+    ) -> Result<Position, event_store::Error> {
+        let mut log = ReadAhead::new(store, after, until, READ_PAGE);
+        let mut at = after;
+        while let Some(last) = self.fold_page(&log.page().await?, owners) {
+            at = last;
+        }
+        Ok(at)
+    }
+
+    /// Folds some events, and says where the last of them is.
+    fn fold_page(
+        &mut self,
+        page: &[Recorded<Event>],
+        owners: &mut HashSet<Owner>,
+    ) -> Option<Position> {
+        let last = page.last()?.stamp();
+        for recorded in page {
+            self.fold(recorded, owners);
+        }
+        if last.position > self.stamp.position {
+            self.stamp = last;
+        }
+        Some(last.position)
+    }
+
+    fn fold(&mut self, recorded: &Recorded<Event>, owners: &mut HashSet<Owner>) {
+        if recorded.position > self.stamp.position {
             // Without a snapshot before it, the next one is written whole, whoever has changed.
             if self.base.is_some() {
                 note_owner(owners, recorded);

@@ -134,7 +134,7 @@ impl<'a> DesiredRecord<'a> {
             instances: self.instances,
             definition: packs.held(self.definition)?,
             routes: self.routes.into_owned(),
-            annotation: self.annotation.into_owned(),
+            annotation: self.annotation.into(),
             desired_at: self.desired_at,
             last_position: self.last_position,
         })

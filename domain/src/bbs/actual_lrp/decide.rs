@@ -189,7 +189,7 @@ fn crash(
         Crashed {
             instance_guid: placement.instance_guid.clone(),
             cell_id: placement.cell_id.clone(),
-            reason: cut_reason(&report.reason),
+            reason: cut_reason(&report.reason).into(),
             exit: report.exit,
             crash_count,
             restart: restart(crash_count, now),

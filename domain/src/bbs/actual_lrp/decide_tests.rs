@@ -59,7 +59,7 @@ fn crashed(crash_count: u32, restart: Restart) -> Crashed {
     Crashed {
         instance_guid: instance_guid("i-1"),
         cell_id: cell_id("cell-1"),
-        reason,
+        reason: reason.into(),
         exit,
         crash_count,
         restart,

@@ -1,5 +1,7 @@
 //! What happened to a slot. An append-only list.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{NetInfo, Restart, UnclaimReason};
@@ -100,7 +102,8 @@ pub struct Crashed {
     /// On which cell.
     pub cell_id: CellId,
     /// In words, at most 1024 bytes.
-    pub reason: String,
+    #[serde(with = "crate::shared_text")]
+    pub reason: Arc<str>,
     /// Its main process's end; absent when none ran.
     pub exit: Option<ProcessExit>,
     /// The how-manyth crash in a row.

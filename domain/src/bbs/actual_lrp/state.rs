@@ -75,7 +75,8 @@ pub struct NetInfo {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastCrash {
     /// In words.
-    pub reason: String,
+    #[serde(with = "crate::shared_text")]
+    pub reason: Arc<str>,
     /// When it was recorded.
     pub at: Timestamp,
     /// Its event.
@@ -188,7 +189,7 @@ fn note(slot: &mut ActualLrp, event: &Event, stamp: Stamp) {
         Event::Crashed(crashed) => {
             slot.crash_count = crashed.crash_count;
             slot.last_crash = Some(LastCrash {
-                reason: crashed.reason.clone(),
+                reason: Arc::clone(&crashed.reason),
                 at: stamp.recorded_at,
                 position: stamp.position,
             });

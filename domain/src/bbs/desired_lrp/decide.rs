@@ -29,7 +29,7 @@ pub(crate) fn decide(aggregates: &Aggregates, command: &Command) -> Result<Decis
                 instances: *instances,
                 definition: definition.clone(),
                 routes: routes.clone(),
-                annotation: annotation.clone(),
+                annotation: annotation.as_str().into(),
             };
             Ok(one(process_guid, desired))
         }
@@ -54,8 +54,9 @@ fn update(
     if let Some(routes) = update.routes.as_ref().filter(|routes| **routes != lrp.routes) {
         decision.push(stream.clone(), Event::from(RoutesChanged { routes: routes.clone() }));
     }
-    if let Some(annotation) = update.annotation.as_ref().filter(|text| **text != lrp.annotation) {
-        let changed = AnnotationChanged { annotation: annotation.clone() };
+    let annotation = update.annotation.as_deref();
+    if let Some(annotation) = annotation.filter(|text| **text != *lrp.annotation) {
+        let changed = AnnotationChanged { annotation: annotation.into() };
         decision.push(stream.clone(), Event::from(changed));
     }
     if let Some(instances) = update.instances.filter(|instances| *instances != lrp.instances) {

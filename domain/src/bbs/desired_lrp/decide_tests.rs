@@ -34,6 +34,7 @@ fn a_wish_is_made_once() {
     else {
         unreachable!("a wish")
     };
+    let annotation = annotation.into();
     let desired = Desired { domain, instances, definition, routes, annotation };
 
     given([])
@@ -61,7 +62,7 @@ fn only_what_changes_is_an_event() {
         .when(change())
         .then([
             on_desired("web", RoutesChanged { routes: routes.clone() }),
-            on_desired("web", AnnotationChanged { annotation: "new".to_owned() }),
+            on_desired("web", AnnotationChanged { annotation: "new".into() }),
             on_desired("web", Scaled { from: 2, to: 3 }),
         ])
         .when(change())

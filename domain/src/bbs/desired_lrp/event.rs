@@ -34,7 +34,8 @@ pub struct Desired {
     /// Which routes lead to it.
     pub routes: Vec<HttpRoute>,
     /// Any text of the client's.
-    pub annotation: String,
+    #[serde(with = "crate::shared_text")]
+    pub annotation: Arc<str>,
 }
 
 /// Its number of instances changed.
@@ -57,7 +58,8 @@ pub struct RoutesChanged {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnnotationChanged {
     /// The client's text from now on.
-    pub annotation: String,
+    #[serde(with = "crate::shared_text")]
+    pub annotation: Arc<str>,
 }
 
 /// It is desired no longer.

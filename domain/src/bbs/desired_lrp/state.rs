@@ -28,7 +28,8 @@ pub struct DesiredLrp {
     /// Which routes lead to it.
     pub routes: Vec<HttpRoute>,
     /// Any text of the client's.
-    pub annotation: String,
+    #[serde(with = "crate::shared_text")]
+    pub annotation: Arc<str>,
     /// When it was desired.
     pub desired_at: Timestamp,
     /// Its last event.
@@ -58,7 +59,7 @@ pub(crate) fn evolve(
             instances: desired.instances,
             definition: Arc::clone(&desired.definition).into(),
             routes: desired.routes.clone(),
-            annotation: desired.annotation.clone(),
+            annotation: Arc::clone(&desired.annotation),
             desired_at: stamp.recorded_at,
             last_position: stamp.position,
         }));
@@ -70,8 +71,7 @@ pub(crate) fn evolve(
         Event::Desired(_) => {}
         Event::Scaled(scaled) => lrp.instances = scaled.to,
         Event::RoutesChanged(changed) => lrp.routes.clone_from(&changed.routes),
-        // Not `clone_from`: whenever a text is longer than the one before, it doubles the room.
-        Event::AnnotationChanged(changed) => lrp.annotation = changed.annotation.clone(),
+        Event::AnnotationChanged(changed) => lrp.annotation = Arc::clone(&changed.annotation),
         Event::Removed(_) => *state = None,
     }
 }

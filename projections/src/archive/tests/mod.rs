@@ -383,10 +383,8 @@ async fn every_event_reads_back_as_it_was_written() {
             let packed = segment::block_bytes("a segment", &bytes, entry).unwrap();
             let block = super::reader::decode_block("a segment", entry, packed).unwrap();
             for index in block.behind(START) {
-                rows.push((
-                    block.row(index).unwrap().to_row(),
-                    block.leaf(index, &mut Vec::new()).unwrap(),
-                ));
+                let row = block.row(index).unwrap();
+                rows.push((row.to_row(), super::block::leaf(&row, &mut Vec::new())));
                 events.push(block.event(index).unwrap());
             }
         }

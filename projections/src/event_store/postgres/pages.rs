@@ -26,7 +26,7 @@ pub(super) async fn behind<T: Send>(
     operation: &'static str,
     after: Position,
     limit: i64,
-    decode: fn(&Stored<'_>) -> Result<T, Error>,
+    mut decode: impl FnMut(&Stored<'_>) -> Result<T, Error> + Send,
 ) -> Result<Vec<T>, Error> {
     // COPY takes no parameters; these are numbers.
     let statement = format!(
@@ -41,7 +41,7 @@ pub(super) async fn behind<T: Send>(
     let mut stale = 0;
     loop {
         let mut reader = Reader(Some(database.reader(operation).await?));
-        let copied = timeout(READ_MAX, copy(reader.connection(), &statement, decode));
+        let copied = timeout(READ_MAX, copy(reader.connection(), &statement, &mut decode));
         let source = match copied.await {
             Ok(Ok(page)) => {
                 reader.give_back();
@@ -98,7 +98,7 @@ impl From<sqlx::Error> for Failure {
 async fn copy<T>(
     connection: Option<&mut PgConnection>,
     statement: &str,
-    decode: fn(&Stored<'_>) -> Result<T, Error>,
+    mut decode: impl FnMut(&Stored<'_>) -> Result<T, Error>,
 ) -> Result<Vec<T>, Failure> {
     let connection = connection.ok_or(sqlx::Error::WorkerCrashed)?;
     let mut messages = connection.copy_out_raw(statement).await?;

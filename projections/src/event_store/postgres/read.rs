@@ -18,7 +18,9 @@ use sqlx::{
 use super::{
     super::{
         BatchRow, Error, Filter, Head, Leaf, Order, READ_EVENTS_MAX, Row,
-        encoding::actor_kind_text, packed, stored::Stored,
+        encoding::actor_kind_text,
+        packed,
+        stored::{Actors, Stored},
     },
     database::Database,
     pages,
@@ -59,7 +61,9 @@ pub(super) async fn all(
     after: Position,
     limit: usize,
 ) -> Result<Vec<Recorded<Event>>, Error> {
-    pages::behind(database, "read the log", after, limited(limit), |stored| stored.event()).await
+    let mut actors = Actors::default();
+    let decode = |stored: &Stored<'_>| stored.event_by(&mut actors);
+    pages::behind(database, "read the log", after, limited(limit), decode).await
 }
 
 /// As [`all`], on a connection that holds a turn.

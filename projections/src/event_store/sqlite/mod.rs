@@ -19,6 +19,7 @@ mod import;
 mod library;
 mod lookups;
 mod packed_batch;
+mod pages;
 mod read;
 mod reader;
 mod rows;
@@ -55,6 +56,7 @@ pub use by_hand::{change_by_hand, change_event_by_hand, change_events_by_hand};
 pub use database::Database;
 pub(super) use database::open_error;
 pub use lookups::RUN_EVENTS;
+use pages::Kept;
 pub(crate) use writer::Failure;
 
 /// The log in a [`Database`].
@@ -65,23 +67,33 @@ pub(crate) use writer::Failure;
 pub struct SqliteStore {
     database: Database,
     feed: Arc<Feed>,
+    kept: Kept,
 }
 
 impl SqliteStore {
     /// The log in an open database.
     #[must_use]
     pub fn new(database: Database) -> Self {
-        Self { database, feed: Arc::new(Feed::new()) }
+        Self { database, feed: Arc::new(Feed::new()), kept: Kept::default() }
     }
 }
 
 #[derive(Debug)]
-struct SqliteSource(Database);
+struct SqliteSource {
+    database: Database,
+    kept: Kept,
+}
+
+impl SqliteSource {
+    fn of(database: Database) -> Self {
+        Self { database, kept: Kept::default() }
+    }
+}
 
 #[async_trait]
 impl Source for SqliteSource {
     async fn page(&self, after: Position, limit: usize) -> Result<Vec<Recorded<Event>>, Error> {
-        all(&self.0, after, limit).await
+        all(&self.database, &self.kept, after, limit).await
     }
 
     async fn page_of(
@@ -91,20 +103,23 @@ impl Source for SqliteSource {
         limit: usize,
     ) -> Result<Vec<Recorded<Event>>, Error> {
         let (filter, order) = filter_of(owner);
-        filtered(&self.0, filter, after, limit, order).await
+        filtered(&self.database, filter, after, limit, order).await
     }
 
     async fn end(&self) -> Result<Position, Error> {
-        read::head(self.0.readers()).await.map(|head| head.position)
+        read::head(self.database.readers()).await.map(|head| head.position)
     }
 }
 
 async fn all(
     database: &Database,
+    kept: &Kept,
     after: Position,
     limit: usize,
 ) -> Result<Vec<Recorded<Event>>, Error> {
-    database.look("read the log", move |connection| read::all(connection, after, limit)).await
+    let kept = kept.clone();
+    let look = move |connection: &Connection| pages::all(connection, &kept, after, limit);
+    database.look("read the log", look).await
 }
 
 async fn filtered(
@@ -163,7 +178,7 @@ impl EventStore for SqliteStore {
     }
 
     async fn read_all(&self, after: Position, limit: usize) -> Result<Vec<Recorded<Event>>, Error> {
-        all(&self.database, after, limit).await
+        all(&self.database, &self.kept, after, limit).await
     }
 
     async fn read_stream(
@@ -201,7 +216,7 @@ impl EventStore for SqliteStore {
     }
 
     async fn read_rows(&self, after: Position, limit: usize) -> Result<Vec<(Row, Leaf)>, Error> {
-        let look = move |connection: &Connection| read::rows(connection, after, limit);
+        let look = move |connection: &Connection| pages::rows(connection, after, limit);
         self.database.look("read the log's rows", look).await
     }
 
@@ -215,12 +230,12 @@ impl EventStore for SqliteStore {
     }
 
     fn subscribe(&self, after: Position) -> Subscription {
-        let source = SqliteSource(self.database.clone());
+        let source = SqliteSource::of(self.database.clone());
         self.feed.subscribe(Arc::new(source), after)
     }
 
     fn subscribe_to(&self, owner: &Owner, after: Position) -> OwnerSubscription {
-        let source = SqliteSource(self.database.clone());
+        let source = SqliteSource::of(self.database.clone());
         self.feed.subscribe_to(Arc::new(source), owner, after)
     }
 }

@@ -1,4 +1,4 @@
-//! Reading the log: every question is answered from one consistent look.
+//! Looking things up in the log: every question is answered from one consistent look.
 
 use domain::{
     event::Event,
@@ -12,11 +12,12 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        BatchId, BatchRow, Error, Filter, Head, Leaf, LogId, Order, READ_EVENTS_MAX, Row, packed,
+        BatchId, BatchRow, Error, Filter, Head, LogId, Order, READ_EVENTS_MAX, packed,
         stored::Stored,
     },
     lookups::{Kind, Lookups, Stretch},
     packed_batch::PackedBatch,
+    pages::{self, Held, Kept, SELECT_FROM},
     reader::Failure,
     rows, statements,
     wanted::Wanted,
@@ -51,57 +52,6 @@ pub(super) async fn log_id(readers: &SqlitePool) -> Result<LogId, Error> {
     Ok(LogId(Uuid::from_slice(&bytes).unwrap_or_default()))
 }
 
-/// The batches from the one on that holds a position: it may begin before it.
-const SELECT_FROM: &str = "SELECT first_position, event_count, recorded_at, events FROM batches \
-     WHERE first_position >= coalesce( \
-     (SELECT max(first_position) FROM batches WHERE first_position <= ?1), 0) \
-     ORDER BY first_position";
-
-/// The events behind a position, each as `decode` makes it.
-fn behind<T>(
-    connection: &Connection,
-    after: Position,
-    limit: usize,
-    decode: impl Fn(&PackedBatch<'_>, usize) -> Option<Result<T, Error>>,
-) -> Result<Vec<T>, Failure> {
-    let limit = limit.min(READ_EVENTS_MAX);
-    let mut page = Vec::new();
-    let mut select = connection.prepare_cached(SELECT_FROM)?;
-    let mut found = select.query([rows::column(after.next().0)])?;
-    while page.len() < limit
-        && let Some(row) = found.next()?
-    {
-        let first = Position(rows::number(row.get(0)?));
-        let events = row.get_ref(3)?.as_blob()?;
-        let packed = PackedBatch::of(first, row.get(2)?, row.get(1)?, events);
-        let skipped = packed.index(after.next().max(first)).min(packed.len());
-        for index in (skipped..packed.len()).take(limit - page.len()) {
-            page.extend(decode(&packed, index).transpose()?);
-        }
-    }
-    Ok(page)
-}
-
-fn event(packed: &PackedBatch<'_>, index: usize) -> Option<Result<Recorded<Event>, Error>> {
-    packed.get(index).map(|stored| stored?.event())
-}
-
-pub(super) fn all(
-    connection: &Connection,
-    after: Position,
-    limit: usize,
-) -> Result<Vec<Recorded<Event>>, Failure> {
-    behind(connection, after, limit, event)
-}
-
-pub(super) fn rows(
-    connection: &Connection,
-    after: Position,
-    limit: usize,
-) -> Result<Vec<(Row, Leaf)>, Failure> {
-    behind(connection, after, limit, |packed, index| packed.row(index).map(Ok))
-}
-
 pub(super) fn batches(
     connection: &Connection,
     after: Position,
@@ -117,24 +67,6 @@ pub(super) fn batches(
 struct Batches<'c> {
     connection: &'c Connection,
     held: Option<Held>,
-}
-
-struct Held {
-    first: Position,
-    recorded_at: i64,
-    count: i64,
-    events: Vec<u8>,
-}
-
-impl Held {
-    fn packed(&self) -> PackedBatch<'_> {
-        PackedBatch::of(self.first, self.recorded_at, self.count, &self.events)
-    }
-
-    fn has(&self, position: Position) -> bool {
-        let packed = self.packed();
-        packed.index(position) < packed.len()
-    }
 }
 
 impl<'c> Batches<'c> {
@@ -187,7 +119,7 @@ pub(super) fn batch(
             if let Some(count) = count {
                 let count = usize::try_from(count).unwrap_or(0);
                 let before = Position(first.saturating_sub(1));
-                return all(connection, before, count).map(Some);
+                return pages::all(connection, &Kept::default(), before, count).map(Some);
             }
         }
     }

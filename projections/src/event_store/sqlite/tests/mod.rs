@@ -2,6 +2,7 @@
 
 mod converted;
 mod lookups;
+mod paged;
 mod tampered;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};

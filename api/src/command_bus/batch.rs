@@ -270,8 +270,8 @@ impl Decider {
         for (stream, aggregate) in tentative.undo.into_iter().rev() {
             self.aggregates.put(&stream, aggregate);
         }
-        for command_id in tentative.answered {
-            self.answers.by_id.remove(&command_id);
+        for command_id in tentative.answered.iter().rev() {
+            self.answers.remove_late(command_id);
         }
         self.head = tentative.before;
     }
@@ -357,6 +357,14 @@ impl Answers {
         }
         if self.by_id.insert(command_id.clone(), answer).is_none() {
             self.oldest_first.push_back(command_id);
+        }
+    }
+
+    /// Takes one away that was inserted lately.
+    fn remove_late(&mut self, command_id: &CommandId) {
+        self.by_id.remove(command_id);
+        if let Some(index) = self.oldest_first.iter().rposition(|id| id == command_id) {
+            self.oldest_first.remove(index);
         }
     }
 }

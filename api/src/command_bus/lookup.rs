@@ -21,17 +21,27 @@ pub(super) async fn run(
     let mut gathered = Vec::new();
     loop {
         tokio::select! {
-            () = ready.closed() => return,
+            () = ready.closed() => break,
             count = waiting.recv_many(&mut gathered, GATHER_MAX) => if count == 0 { return },
         }
-        let failure = look_up(store.as_ref(), &mut gathered).await.err();
+        if let Err(reason) = look_up(store.as_ref(), &mut gathered).await {
+            refuse(&mut gathered, &NotJudged::Unavailable(reason));
+        }
         for request in gathered.drain(..) {
-            if let Some(reason) = &failure {
-                drop(request.answer.send(Err(NotJudged::Unavailable(reason.clone()))));
-            } else if ready.send(request).await.is_err() {
-                return;
+            if let Err(mpsc::error::SendError(request)) = ready.send(request).await {
+                refuse(&mut vec![request], &NotJudged::Closed);
             }
         }
+    }
+    waiting.close();
+    while waiting.recv_many(&mut gathered, GATHER_MAX).await > 0 {
+        refuse(&mut gathered, &NotJudged::Closed);
+    }
+}
+
+fn refuse(requests: &mut Vec<Request>, reason: &NotJudged) {
+    for request in requests.drain(..) {
+        drop(request.answer.send(Err(reason.clone())));
     }
 }
 

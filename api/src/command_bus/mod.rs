@@ -40,7 +40,8 @@ use crate::{
     telemetry::{self, SPANS, commands::Kinds},
 };
 
-/// How many requests may wait; beyond that callers are told to come again.
+/// How many requests may wait for the writer, and as many to be looked for in the log; beyond that
+/// callers are told to come again.
 const WAITING_MAX: usize = 4096;
 /// How many requests are decided together.
 const GATHER_MAX: usize = 1000;
@@ -175,7 +176,10 @@ impl CommandBus {
     /// Waits until the bus has ended: it panicked, or its store is closed. Nothing can be changed
     /// by this node any more.
     pub async fn ended(&self) {
-        self.requests.closed().await;
+        tokio::select! {
+            () = self.requests.closed() => {}
+            () = self.to_look_up.closed() => {}
+        }
     }
 
     /// Why the bus has ended, when starting anew is no remedy by itself: an event of a newer

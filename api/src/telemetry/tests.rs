@@ -203,7 +203,18 @@ async fn wait_for(received: &Received, trace_id: &str, names: &[&str]) -> Vec<Ex
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(deadline, arrived).await.expect("the spans did not arrive")
+    tokio::time::timeout(deadline, arrived).await.unwrap_or_else(|_| {
+        let requests = received.lock().unwrap().clone();
+        let spans: Vec<Exported> = requests.iter().flat_map(|body| spans_of(body)).collect();
+        panic!("of {names:?} only these arrived: {spans:#?}")
+    })
+}
+
+/// While there is only one, `tracing` asks the thread that meets a span first whether it is wanted,
+/// and keeps that answer for all threads: another test's thread, which has no subscriber, would
+/// switch the span off.
+fn another_dispatch() -> tracing::Dispatch {
+    tracing::Dispatch::new(tracing_subscriber::registry())
 }
 
 fn named<'s>(spans: &'s [Exported], name: &str) -> &'s Exported {
@@ -253,6 +264,7 @@ async fn a_trace_goes_from_the_caller_to_the_commit_and_carries_its_position() {
     let harness = Harness::start(Access::loopback()).await;
     let traces = Traces::start(&endpoint, "test", tokio::runtime::Handle::current()).unwrap();
     let subscriber = tracing_subscriber::registry().with(traces.layer());
+    let _another = another_dispatch();
     let subscribed = tracing::subscriber::set_default(subscriber);
 
     let answer = harness.vouch(&format!("00-{TRACE_ID}-{CALLER_SPAN}-01")).await;
@@ -336,6 +348,7 @@ async fn an_operation_on_a_websocket_is_a_part_of_its_upgrades_trace() {
     let harness = Harness::start(Access::loopback()).await;
     let traces = Traces::start(&endpoint, "test", tokio::runtime::Handle::current()).unwrap();
     let subscriber = tracing_subscriber::registry().with(traces.layer());
+    let _another = another_dispatch();
     let subscribed = tracing::subscriber::set_default(subscriber);
 
     let query = "mutation { upsertFreshnessDomain(name: \"ws\", ttlSeconds: 0) { position } }";

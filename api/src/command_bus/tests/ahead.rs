@@ -101,6 +101,62 @@ async fn a_repeated_command_is_not_answered_before_the_first_one_is_durable() {
 }
 
 #[tokio::test]
+async fn what_was_decided_and_undone_hides_nothing_that_another_node_writes_there() {
+    let store = FaultyStore::new();
+    let (one, two) = (node(&store).0, node(&store).0);
+    store.fail_next(Fault::Failed);
+    let undone = (0..3).map(|n| user(&format!("u{n}"), testing::desire(&format!("u{n}"), 1)));
+    assert!(one.submit_all(undone.collect()).await.is_err());
+
+    two.submit(user("c1", testing::desire("web", 1))).await.unwrap();
+    for instances in 2..5 {
+        two.submit(user(&format!("s{instances}"), scale("web", instances))).await.unwrap();
+    }
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+
+    let again = one.submit(user("c2", testing::desire("web", 1))).await;
+    assert_eq!(rejection(again), "ALREADY_EXISTS");
+}
+
+#[tokio::test]
+async fn what_changed_nothing_and_was_not_confirmed_is_judged_anew() {
+    let store = FaultyStore::new();
+    let (one, two) = (node(&store).0, node(&store).0);
+    one.submit(user("c1", testing::desire("web", 1))).await.unwrap();
+    store.lost_heads.store(1, Ordering::Relaxed);
+    let unconfirmed = one.submit(user("c2", scale("web", 1))).await;
+    assert!(matches!(unconfirmed, Err(Error::Unavailable { .. })), "{unconfirmed:?}");
+
+    two.submit(user("c3", scale("web", 5))).await.unwrap();
+
+    assert_eq!(one.submit(user("c2", scale("web", 1))).await.unwrap().events, 1);
+}
+
+#[tokio::test]
+async fn an_answer_that_was_undone_takes_no_later_one_with_it() {
+    let store = FaultyStore::new();
+    bus(&store).submit(user("c0", testing::desire("other", 1))).await.unwrap();
+    let events = log(&store).await;
+    let head = Stamp { position: Position(0), recorded_at: Timestamp(0) };
+    let mut decider = Decider::new(Aggregates::default(), head, None);
+    let wish = user("c1", testing::desire("web", 1));
+    let undone = decider.decide([&wish], Timestamp(1));
+    decider.undo(undone);
+    for number in 0..65_000 {
+        decider.remember(&user(&format!("before{number}"), scale("web", 1)), &events);
+    }
+
+    decider.decide([&wish], Timestamp(2));
+    for number in 0..600 {
+        decider.remember(&user(&format!("after{number}"), scale("web", 1)), &events);
+    }
+
+    assert!(decider.remembers(&wish.command_id));
+}
+
+#[tokio::test]
 async fn whatever_fails_in_between_everyone_is_told_the_truth() {
     for seed in 0..40 {
         let store = FaultyStore::new();

@@ -50,6 +50,8 @@ pub(super) struct FaultyStore {
     pub(super) moved: Arc<[AtomicUsize; 2]>,
     /// How many look-ups of batches fail from now on.
     pub(super) lost_finds: AtomicUsize,
+    /// How often the head cannot be read from now on.
+    pub(super) lost_heads: AtomicUsize,
     /// Held by a turn: nobody else appends.
     pub(super) turn: Arc<Mutex<()>>,
 }
@@ -95,6 +97,7 @@ impl FaultyStore {
             is_newer: AtomicBool::new(false),
             moved: Default::default(),
             lost_finds: AtomicUsize::new(0),
+            lost_heads: AtomicUsize::new(0),
             turn: Arc::default(),
         })
     }
@@ -109,6 +112,11 @@ type Read<T> = Result<T, event_store::Error>;
 #[async_trait]
 impl EventStore for FaultyStore {
     async fn head(&self) -> Read<Head> {
+        let left = self.lost_heads.load(Ordering::Relaxed);
+        if left > 0 {
+            self.lost_heads.store(left - 1, Ordering::Relaxed);
+            return Err(LOST);
+        }
         self.inner.head().await
     }
     async fn log_id(&self) -> Read<event_store::LogId> {

@@ -200,6 +200,9 @@ impl Writer {
 
     /// Decides what waits behind all that is decided, as much as finds room in the batch.
     fn decide(&mut self, next: &mut Option<Decided>) {
+        if next.as_ref().is_some_and(|next| next.tentative.is_full) {
+            return;
+        }
         let room = if self.alone == 0 { usize::MAX } else { 1 };
         let Some(first) = self.queue.next_requests(1).next() else { return };
         let decided = next.get_or_insert_with(|| Decided {
@@ -212,9 +215,6 @@ impl Writer {
             ),
         });
         let Decided { tentative, span } = decided;
-        if tentative.is_full {
-            return;
-        }
         let before = tentative.outcomes.len();
         self.decider.set_lease(self.lease.epoch());
         trace_span!(target: SPANS, parent: &*span, "bus.decide").in_scope(|| {
@@ -237,7 +237,11 @@ impl Writer {
     /// Commits what is decided, or what waits; the next batch, decided meanwhile, comes back.
     async fn serve(&mut self, decided: Option<Decided>) -> Option<Decided> {
         if let Some(feed) = &mut self.feed {
-            feed.skip_to(self.decider.head().position);
+            // What is only decided is not in the log yet, or never will be.
+            let committed = decided
+                .as_ref()
+                .map_or(self.decider.head().position, |next| next.tentative.decided_on);
+            feed.skip_to(committed);
         }
         if let Some(decided) = decided {
             return self.commit(decided, None).await;
@@ -248,6 +252,7 @@ impl Writer {
                 Ok(begun) => turn = Some(begun),
                 Err(failure) => {
                     let reason = self.unavailable(&failure);
+                    self.alone = 0;
                     self.queue.refuse_all(&reason);
                     return None;
                 }
@@ -347,6 +352,7 @@ impl Writer {
                 vec![Err(NotJudged::Unavailable(refusal.to_string()))]
             }
             Attempt::NotJudged { commands, reason } => {
+                self.alone = 0;
                 self.queue.refuse_first(commands, &reason);
                 return;
             }

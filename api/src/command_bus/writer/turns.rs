@@ -77,7 +77,11 @@ pub(super) async fn follow(
     let mut events = feed.next_batch(READ_PAGE).await?;
     loop {
         for recorded in &events {
-            if recorded.position > decider.head().position {
+            let next = decider.head().position.next();
+            if recorded.position > next {
+                return Err(event_store::Error::Gap(next));
+            }
+            if recorded.position == next {
                 decider.fold(recorded);
             }
         }

@@ -76,12 +76,16 @@ impl Writer {
         let commands = tentative.outcomes.len();
         let head = match self.store.head().await {
             Ok(head) => head.position,
-            Err(failure) => return self.not_judged(commands, &failure),
+            Err(failure) => {
+                self.undo(tentative);
+                return self.not_judged(commands, &failure);
+            }
         };
         if head <= self.decider.head().position {
             return Attempt::Judged(tentative.outcomes);
         }
         self.undo(tentative);
+        self.contention.note_moved();
         match self.catch_up().await {
             Ok(()) => Attempt::Again,
             Err(failure) => self.not_judged(commands, &failure),
@@ -129,8 +133,11 @@ impl Writer {
                 Err(failure) if self.ends_with(&failure) => return None,
                 Err(failure) => {
                     warn!(batch = %id, error = %failure, "The batch's outcome is still unknown.");
-                    self.take_waiting();
-                    self.queue.refuse_undecided(&NotJudged::Unavailable(failure.to_string()));
+                    let reason = NotJudged::Unavailable(failure.to_string());
+                    self.queue.refuse_undecided(&reason);
+                    while let Ok(request) = self.waiting.try_recv() {
+                        drop(request.answer.send(Err(reason.clone())));
+                    }
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }

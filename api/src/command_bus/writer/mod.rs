@@ -240,7 +240,7 @@ impl Writer {
             // What is only decided is not in the log yet, or never will be.
             let committed = decided
                 .as_ref()
-                .map_or(self.decider.head().position, |next| next.tentative.decided_on);
+                .map_or_else(|| self.decider.head().position, |next| next.tentative.decided_on);
             feed.skip_to(committed);
         }
         if let Some(decided) = decided {

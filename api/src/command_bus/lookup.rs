@@ -25,23 +25,18 @@ pub(super) async fn run(
             count = waiting.recv_many(&mut gathered, GATHER_MAX) => if count == 0 { return },
         }
         if let Err(reason) = look_up(store.as_ref(), &mut gathered).await {
-            refuse(&mut gathered, &NotJudged::Unavailable(reason));
+            let reason = NotJudged::Unavailable(reason);
+            gathered.drain(..).for_each(|request: Request| request.refuse(&reason));
         }
         for request in gathered.drain(..) {
             if let Err(mpsc::error::SendError(request)) = ready.send(request).await {
-                refuse(&mut vec![request], &NotJudged::Closed);
+                request.refuse(&NotJudged::Closed);
             }
         }
     }
     waiting.close();
     while waiting.recv_many(&mut gathered, GATHER_MAX).await > 0 {
-        refuse(&mut gathered, &NotJudged::Closed);
-    }
-}
-
-fn refuse(requests: &mut Vec<Request>, reason: &NotJudged) {
-    for request in requests.drain(..) {
-        drop(request.answer.send(Err(reason.clone())));
+        gathered.drain(..).for_each(|request| request.refuse(&NotJudged::Closed));
     }
 }
 

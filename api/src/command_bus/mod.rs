@@ -102,6 +102,13 @@ struct Request {
     answer: oneshot::Sender<Answer>,
 }
 
+impl Request {
+    /// Tells its sender why none of it is judged. One that went away is not told.
+    fn refuse(self, reason: &NotJudged) {
+        drop(self.answer.send(Err(reason.clone())));
+    }
+}
+
 /// What became of a request: of each of its commands, or why not of all.
 type Answer = Result<Vec<Outcome>, NotJudged>;
 

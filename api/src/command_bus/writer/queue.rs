@@ -37,10 +37,6 @@ impl Judging {
         // A caller that went away is not told; what it asked for is durable all the same.
         drop(self.request.answer.send(self.outcomes.into_iter().collect()));
     }
-
-    fn refuse(self, reason: &NotJudged) {
-        drop(self.request.answer.send(Err(reason.clone())));
-    }
 }
 
 impl Queue {
@@ -113,7 +109,7 @@ impl Queue {
             && let Some(first) = self.requests.pop_front()
         {
             refused += first.left().len();
-            first.refuse(reason);
+            first.request.refuse(reason);
         }
         self.decided = 0;
     }
@@ -130,7 +126,7 @@ impl Queue {
             kept += 1;
         }
         for judging in self.requests.drain(kept..) {
-            judging.refuse(reason);
+            judging.request.refuse(reason);
         }
     }
 

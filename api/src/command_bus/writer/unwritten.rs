@@ -136,7 +136,7 @@ impl Writer {
                     let reason = NotJudged::Unavailable(failure.to_string());
                     self.queue.refuse_undecided(&reason);
                     while let Ok(request) = self.waiting.try_recv() {
-                        drop(request.answer.send(Err(reason.clone())));
+                        request.refuse(&reason);
                     }
                     tokio::time::sleep(RETRY_PAUSE).await;
                 }

@@ -70,6 +70,26 @@ pub async fn run(
     policy: Policy,
 ) -> Result<Moved, Error> {
     archive.refresh().await?;
+    let floor = tables.floor().await?.position;
+    let failure = match move_all(store, tables, archive, policy).await {
+        Err(failure @ (Error::LogDamaged { .. } | Error::Hole { .. })) => failure,
+        ended => return ended,
+    };
+    // Also what another archiver deletes under our eyes looks like that.
+    let listed = Manifest::read(archive.place()).await?;
+    let is_ours = listed.is_none_or(|listed| listed == *archive.manifest());
+    if is_ours && tables.floor().await?.position == floor {
+        return Err(failure);
+    }
+    Err(Error::Concurrent { location: archive.place().to_string() })
+}
+
+async fn move_all(
+    store: Arc<dyn EventStore>,
+    tables: &dyn HotLog,
+    archive: &Archive,
+    policy: Policy,
+) -> Result<Moved, Error> {
     let mut moved = Moved::default();
     let until = boundary(store.as_ref(), policy).await?;
     check_joint(store.as_ref(), tables, archive).await?;

@@ -13,6 +13,7 @@ use domain::{
         actual_lrp::{self, CrashReport, InstanceReference, NetInfo},
         cell::{self, Registration},
         placement::Resources,
+        rootfs::RootfsProviders,
         task::{self, TaskReference},
     },
     command::Command,
@@ -98,7 +99,8 @@ impl InMemory {
             },
             zone: Zone::new("z1").unwrap(),
             address: Ipv4Addr::LOCALHOST.into(),
-            preloaded_rootfses: BTreeSet::from(["diario".to_owned()]),
+            rootfs_providers: RootfsProviders::preloaded(["diario"]),
+            volume_drivers: BTreeSet::new(),
             placement_tags: BTreeSet::new(),
             optional_placement_tags: BTreeSet::new(),
         };
@@ -124,6 +126,7 @@ impl InMemory {
                 instance_guid: instance_guid.clone(),
                 cell_id: cell_id.clone(),
                 cell_epoch: CellEpoch(1),
+                candidates: None,
             })
             .await;
         let placement_epoch = PlacementEpoch(accepted.position);
@@ -160,6 +163,7 @@ impl InMemory {
                 instance_guid: instance_guid.clone(),
                 cell_id: cell_id.clone(),
                 cell_epoch,
+                candidates: None,
             })
             .await;
         let placement_epoch = PlacementEpoch(accepted.position);

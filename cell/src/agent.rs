@@ -3,12 +3,14 @@
 //! Prepares the cell's folder, registers, and runs one session after another until it is asked to
 //! end. Holds no rule: what should run here is decided elsewhere.
 
+use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
 
 use domain::bbs::cell::Registration;
 use domain::bbs::placement::Resources;
+use domain::bbs::rootfs::RootfsProviders;
 use domain::id::MachineId;
 use domain::rep::{PROTOCOL_VERSION, RegisterAnswer, RegisterRequest};
 use domain::units::Mebibytes;
@@ -174,7 +176,8 @@ fn registration(config: &Config, machine_id: MachineId, capacity: Resources) -> 
         capacity,
         zone: config.zone.clone(),
         address: config.address,
-        preloaded_rootfses: config.preloaded_rootfses.clone(),
+        rootfs_providers: RootfsProviders::preloaded(config.preloaded_rootfses.clone()),
+        volume_drivers: BTreeSet::new(),
         placement_tags: config.placement_tags.clone(),
         optional_placement_tags: config.optional_placement_tags.clone(),
     }

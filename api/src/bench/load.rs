@@ -141,6 +141,7 @@ fn definition() -> Definition {
         ports: vec![8080],
         log_source: "APP".to_owned(),
         placement_tags: Vec::new(),
+        volume_drivers: Vec::new(),
     }
 }
 

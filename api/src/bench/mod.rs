@@ -1,8 +1,9 @@
 //! `diario bench log`: how fast the log is, beside peers in the same run, on the user's machine.
+//! `diario bench rules`: how fast the rules decide.
 //!
 //! - `measure`: rows, goals, medians; `load`: clients and their latencies; `place`: logs to bench;
 //!   `large`: the large one
-//! - the other files each fill some rows
+//! - `rules`: the rows of `diario bench rules`; the other files each fill some rows of the log's
 //!
 //! Works only in a temporary folder of its own, which it removes. Every figure is of the product's
 //! own parts: the command bus, the stores, the views, a real node.
@@ -15,6 +16,7 @@ mod measure;
 mod past;
 mod place;
 mod replay;
+mod rules;
 mod several_nodes;
 mod size;
 mod start;
@@ -37,7 +39,17 @@ pub enum Command {
     /// How fast the log is, beside pgbench and SQLite's library, in about 20 minutes.
     #[command(after_help = EXAMPLES)]
     Log(Options),
+    /// How fast the rules decide, in about a minute.
+    #[command(after_help = RULES_EXAMPLES)]
+    Rules(rules::Options),
 }
+
+const RULES_EXAMPLES: &str = "Examples:
+  diario bench rules
+  diario bench rules --only place/250000 --json
+Rows: decision/empty, decision/running, decision/alike (the second against the first), place/8200,
+place/20000, place/50000, place/250000.
+Use a release build. Times are of the processor, so that other load on the machine counts little.";
 
 const EXAMPLES: &str = "Examples:
   diario bench log
@@ -156,7 +168,10 @@ const SMOKE: Effort = Effort {
 /// # Errors
 /// Why a row could not be measured.
 pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
-    let Command::Log(options) = command;
+    let options = match command {
+        Command::Log(options) => options,
+        Command::Rules(options) => return run_rules(&options),
+    };
     let mut report = Report::new(options.json, &options.only);
     let events = [options.events / 100, options.events / 10, options.events];
     let effort = if options.smoke { SMOKE } else { Effort { events, ..WHOLE } };
@@ -168,18 +183,33 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
             anyhow::bail!("the bench was interrupted")
         }
     }
+    finish(&report, &options.only, options.smoke)
+}
+
+fn run_rules(options: &rules::Options) -> anyhow::Result<ExitCode> {
+    let mut report = Report::new(options.json, &options.only);
+    warn_of_debug_build();
+    rules::all(&mut report, if options.smoke { rules::SMOKE } else { rules::WHOLE })?;
+    finish(&report, &options.only, options.smoke)
+}
+
+fn finish(report: &Report, only: &str, is_smoke: bool) -> anyhow::Result<ExitCode> {
     if report.rows() == 0 {
-        anyhow::bail!("no row's name begins with {:?}; see --help for the names", options.only);
+        anyhow::bail!("no row's name begins with {only:?}; see --help for the names");
     }
     report.finish();
-    let is_met = options.smoke || report.is_met();
+    let is_met = is_smoke || report.is_met();
     Ok(if is_met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn log(report: &mut Report, effort: Effort) -> Result<(), Error> {
+fn warn_of_debug_build() {
     if cfg!(debug_assertions) {
         output::progress("This is not a release build: its figures say little.");
     }
+}
+
+async fn log(report: &mut Report, effort: Effort) -> Result<(), Error> {
+    warn_of_debug_build();
     let place = Place::new()?;
     durable::sqlite(report, &place, effort).await?;
     durable::postgres(report, &place, effort).await?;

@@ -29,6 +29,13 @@ fn a_row_takes_the_median_of_its_rounds_and_counts_a_missed_goal() {
     assert_eq!(p99_ms((1..=200).map(|n| n * 1000).collect()), 199.0);
 }
 
+#[test]
+fn every_row_of_the_rules_can_be_measured() {
+    let mut report = Report::new(true, "");
+    rules::all(&mut report, rules::SMOKE).unwrap();
+    assert_eq!(report.rows(), 13);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_row_in_this_process_can_be_measured() {
     drop(rustls::crypto::ring::default_provider().install_default());

@@ -150,6 +150,7 @@ impl DefinitionOptions {
             ports: Vec::new(),
             log_source: "APP".to_owned(),
             placement_tags: self.placement_tags,
+            volume_drivers: Vec::new(),
         })
     }
 }

@@ -116,7 +116,7 @@ fn shown(cell: &cell::Cell, free: Resources, instances: u32, tasks: u32) -> Cell
         since: Time(since),
         capacity: registration.capacity.into(),
         free: free.into(),
-        rootfses: registration.preloaded_rootfses.iter().cloned().collect(),
+        rootfses: registration.rootfs_providers.preloaded_names(),
         placement_tags: registration.placement_tags.iter().cloned().collect(),
         optional_placement_tags: registration.optional_placement_tags.iter().cloned().collect(),
         instances,

@@ -40,6 +40,8 @@ pub(super) struct Definition {
     log_source: String,
     /// The tags that a cell must carry to hold it.
     placement_tags: Vec<String>,
+    /// The drivers of the volumes that are mounted in it: a cell must have all of them.
+    volume_drivers: Vec<String>,
 }
 
 impl From<&definition::Definition> for Definition {
@@ -58,6 +60,7 @@ impl From<&definition::Definition> for Definition {
             ports: definition.ports.clone(),
             log_source: definition.log_source.clone(),
             placement_tags: definition.placement_tags.clone(),
+            volume_drivers: definition.volume_drivers.clone(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use domain::{
-    bbs::{cell::Registration, placement::Resources},
+    bbs::{cell::Registration, placement::Resources, rootfs::RootfsProviders},
     id::{CellId, MachineId, Zone},
     units::{Mebibytes, Milliseconds},
 };
@@ -72,7 +72,8 @@ impl Cluster {
             },
             zone: Zone::new(zone).unwrap_or_else(|_| unreachable!("a constant, well formed")),
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            preloaded_rootfses: BTreeSet::from(["diario".to_owned()]),
+            rootfs_providers: RootfsProviders::preloaded(["diario"]),
+            volume_drivers: BTreeSet::new(),
             placement_tags: BTreeSet::new(),
             optional_placement_tags: tags,
         }

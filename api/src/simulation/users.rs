@@ -237,6 +237,7 @@ fn definition(chance: &mut Chance) -> Option<Definition> {
         ports: vec![8080],
         log_source: "APP".to_owned(),
         placement_tags,
+        volume_drivers: Vec::new(),
     })
 }
 

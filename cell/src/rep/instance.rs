@@ -173,7 +173,7 @@ impl Instance {
         definition: Arc<Definition<PlainText>>,
     ) -> Result<Arc<Definition<PlainText>>, String> {
         let name = definition.rootfs.preloaded_name();
-        if self.session.preloaded_rootfses.contains(name) {
+        if name.is_some_and(|name| self.session.preloaded_rootfses.contains(name)) {
             return Ok(definition);
         }
         Err(format!("rootfs {} does not exist on this cell", definition.rootfs))

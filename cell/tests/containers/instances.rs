@@ -95,6 +95,7 @@ fn app(path: &str, argument: &str) -> Definition<PlainText> {
         ports: vec![8080],
         log_source: "APP".to_owned(),
         placement_tags: Vec::new(),
+        volume_drivers: Vec::new(),
     }
 }
 

@@ -77,6 +77,8 @@ impl fmt::Display for Score {
 pub enum Refusal {
     /// It does not have the root file system.
     Rootfs,
+    /// It does not have all volume drivers.
+    VolumeDrivers,
     /// Its tags do not fit.
     PlacementTags,
     /// It has not enough left of some amounts.
@@ -155,6 +157,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rootfs => f.write_str("rootfs"),
+            Self::VolumeDrivers => f.write_str("volume drivers"),
             Self::PlacementTags => f.write_str("placement tags"),
             Self::Lacks(lacking) => write!(f, "{LACKS}{lacking}"),
             Self::FullerZone => f.write_str("fuller zone"),
@@ -168,12 +171,22 @@ impl fmt::Display for Refusal {
 #[error("is not a reason for which a cell is refused")]
 pub struct InvalidRefusal;
 
+impl Refusal {
+    /// Those that are of no amount.
+    pub(super) const PLAIN: [Self; 5] = [
+        Self::Rootfs,
+        Self::VolumeDrivers,
+        Self::PlacementTags,
+        Self::FullerZone,
+        Self::HigherScore,
+    ];
+}
+
 impl FromStr for Refusal {
     type Err = InvalidRefusal;
 
     fn from_str(text: &str) -> Result<Self, InvalidRefusal> {
-        let plain = [Self::Rootfs, Self::PlacementTags, Self::FullerZone, Self::HigherScore];
-        if let Some(refusal) = plain.into_iter().find(|refusal| refusal.to_string() == text) {
+        if let Some(refusal) = Self::PLAIN.into_iter().find(|refusal| refusal.to_string() == text) {
             return Ok(refusal);
         }
         let names = text.strip_prefix(LACKS).ok_or(InvalidRefusal)?;

@@ -1,19 +1,25 @@
-//! What a cell takes at all: its root file systems first, then its placement tags.
+//! What a cell takes at all: its root file systems first, then its volume drivers, then its
+//! placement tags.
 //!
 //! Never looks at amounts: those change while a round goes on, these do not.
 
 use std::collections::BTreeSet;
 
 use super::{Constraint, PlacementError, Refusal};
-use crate::{bbs::cell::Registration, id::Zone};
+use crate::{
+    bbs::{cell::Registration, rootfs::RootfsProviders},
+    id::Zone,
+};
 
 /// What a cell takes, and where it is. Many cells offer the same.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Offer {
     /// Its availability zone.
     pub zone: Zone,
-    /// The names of its preloaded root file systems.
-    pub preloaded_rootfses: BTreeSet<String>,
+    /// The root file systems that it has.
+    pub rootfs_providers: RootfsProviders,
+    /// The volume drivers that it has.
+    pub volume_drivers: BTreeSet<String>,
     /// Tags that a definition must carry to be placed here.
     pub placement_tags: BTreeSet<String>,
     /// Tags that a definition may carry to be placed here.
@@ -24,6 +30,7 @@ pub struct Offer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Mismatch {
     Rootfs,
+    VolumeDrivers,
     PlacementTags,
 }
 
@@ -33,7 +40,8 @@ impl Offer {
     pub fn of(registration: &Registration) -> Self {
         Self {
             zone: registration.zone.clone(),
-            preloaded_rootfses: registration.preloaded_rootfses.clone(),
+            rootfs_providers: registration.rootfs_providers.clone(),
+            volume_drivers: registration.volume_drivers.clone(),
             placement_tags: registration.placement_tags.clone(),
             optional_placement_tags: registration.optional_placement_tags.clone(),
         }
@@ -41,8 +49,11 @@ impl Offer {
 
     /// Why something cannot be placed on such a cell; none when it can.
     pub(super) fn mismatch(&self, constraint: &Constraint) -> Option<Mismatch> {
-        if !self.preloaded_rootfses.contains(constraint.rootfs.preloaded_name()) {
+        if !self.rootfs_providers.provide(&constraint.rootfs) {
             return Some(Mismatch::Rootfs);
+        }
+        if !constraint.volume_drivers.is_subset(&self.volume_drivers) {
+            return Some(Mismatch::VolumeDrivers);
         }
         (!self.fits_tags(&constraint.placement_tags)).then_some(Mismatch::PlacementTags)
     }
@@ -61,6 +72,7 @@ impl Mismatch {
     pub(super) fn refusal(self) -> Refusal {
         match self {
             Self::Rootfs => Refusal::Rootfs,
+            Self::VolumeDrivers => Refusal::VolumeDrivers,
             Self::PlacementTags => Refusal::PlacementTags,
         }
     }
@@ -69,6 +81,7 @@ impl Mismatch {
     pub(super) fn error(self, constraint: &Constraint) -> PlacementError {
         match self {
             Self::Rootfs => PlacementError::Rootfs,
+            Self::VolumeDrivers => PlacementError::VolumeDrivers,
             Self::PlacementTags => PlacementError::PlacementTags(constraint.placement_tags.clone()),
         }
     }

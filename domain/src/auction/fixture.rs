@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::{Auction, Cells, Change, Constraint, Demand, Offer, Outcome, PresentCell, Settings};
 use crate::{
-    bbs::{definition::Rootfs, placement::Resources},
+    bbs::{
+        placement::Resources,
+        rootfs::{Rootfs, RootfsProviders},
+    },
     id::{CellId, ProcessGuid, Zone},
     log::{CellEpoch, Position},
     rep::WorkKind,
@@ -22,7 +25,8 @@ pub(super) struct CellState {
     pub(super) starting_container_count: u32,
     pub(super) instances: Vec<(ProcessGuid, u32)>,
     pub(super) task_count: u32,
-    pub(super) preloaded_rootfses: BTreeSet<String>,
+    pub(super) rootfs_providers: RootfsProviders,
+    pub(super) volume_drivers: BTreeSet<String>,
     pub(super) placement_tags: BTreeSet<String>,
     pub(super) optional_placement_tags: BTreeSet<String>,
 }
@@ -60,7 +64,8 @@ pub(super) fn kept(states: &[CellState]) -> Cells {
         let number = cells.number(&state.cell_id);
         let offer = Arc::new(Offer {
             zone: state.zone.clone(),
-            preloaded_rootfses: state.preloaded_rootfses.clone(),
+            rootfs_providers: state.rootfs_providers.clone(),
+            volume_drivers: state.volume_drivers.clone(),
             placement_tags: state.placement_tags.clone(),
             optional_placement_tags: state.optional_placement_tags.clone(),
         });
@@ -99,7 +104,7 @@ pub(super) fn tags(tags: &[&str]) -> BTreeSet<String> {
 pub(super) fn app_demand(memory_mb: u32) -> Demand {
     let rootfs = Rootfs::new("preloaded:linux").unwrap();
     Demand {
-        constraint: Constraint { rootfs, placement_tags: BTreeSet::new() },
+        constraint: Constraint { rootfs, volume_drivers: tags(&[]), placement_tags: tags(&[]) },
         resources: amounts(memory_mb, 1, 1),
     }
 }

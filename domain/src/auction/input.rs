@@ -48,6 +48,8 @@ pub struct Demand {
 pub struct Constraint {
     /// The root file system.
     pub rootfs: Rootfs,
+    /// The volume drivers.
+    pub volume_drivers: BTreeSet<String>,
     /// The placement tags.
     pub placement_tags: BTreeSet<String>,
 }
@@ -59,6 +61,7 @@ impl Demand {
         Self {
             constraint: Constraint {
                 rootfs: definition.rootfs.clone(),
+                volume_drivers: definition.volume_drivers.iter().cloned().collect(),
                 placement_tags: definition.placement_tags.iter().cloned().collect(),
             },
             resources: Resources {

@@ -7,6 +7,12 @@
 //! - `filter`, `score`: what a cell takes, and how good it is for something
 //! - [`Candidates`]: why a cell was chosen, or none
 //!
+//! Of Diego's quirks these are mended on purpose: a cell takes as many containers as it says, none is
+//! kept back for a health check of its own (Diego: one less); what is scored is what is reserved
+//! (Diego scores the proxy's memory and does not reserve it; there are no proxies here); first
+//! instances come before tasks whatever else is in the batch; a cell's refusal is recorded with its
+//! reason (Diego's is lost on the way). What lacks what is told cell by cell beside Diego's text.
+//!
 //! Nothing is remembered between two rounds and nothing is drawn at random: the same input gives
 //! the same placements, so that any past round can be computed again. The cost of a placement is
 //! that of a few cells, whatever runs on all of them; only what the process itself already has is

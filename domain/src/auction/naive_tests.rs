@@ -8,7 +8,7 @@ use super::{
     fixture::{self, CellState, Input, amounts, app_demand, tags},
 };
 use crate::{
-    bbs::definition::Rootfs,
+    bbs::rootfs::{Rootfs, RootfsProvider, RootfsProviders},
     id::Zone,
     log::{CellEpoch, Position},
     rep::WorkKind,
@@ -73,13 +73,21 @@ fn naive_cells(
     let wanted = &auction.demand.constraint;
     let rootfs = wanted.rootfs.to_string();
     let has_rootfs = |at: &usize| {
-        let names = &cells[*at].preloaded_rootfses;
-        names.iter().any(|name| format!("preloaded:{name}") == rootfs)
+        let texts = cells[*at].rootfs_providers.texts();
+        let takes_images = texts.contains(&"docker:*".to_owned());
+        texts.contains(&rootfs) || (takes_images && rootfs.starts_with("docker:"))
     };
     let all: Vec<usize> = (0..cells.len()).collect();
     let with_rootfs: Vec<usize> = all.iter().copied().filter(has_rootfs).collect();
     if with_rootfs.is_empty() {
         return Err("found no compatible cell for required rootfs".to_owned());
+    }
+    let has_drivers = |at: &usize| {
+        wanted.volume_drivers.iter().all(|driver| cells[*at].volume_drivers.contains(driver))
+    };
+    let with_drivers: Vec<usize> = with_rootfs.into_iter().filter(has_drivers).collect();
+    if with_drivers.is_empty() {
+        return Err("found no compatible cell with required volume drivers".to_owned());
     }
     let tagged = |at: &usize| {
         let (required, optional) =
@@ -87,7 +95,7 @@ fn naive_cells(
         required.iter().all(|tag| wanted.placement_tags.contains(tag))
             && wanted.placement_tags.iter().all(|t| required.contains(t) || optional.contains(t))
     };
-    let compatible: Vec<usize> = with_rootfs.into_iter().filter(tagged).collect();
+    let compatible: Vec<usize> = with_drivers.into_iter().filter(tagged).collect();
     if compatible.is_empty() {
         return Err(naive_tags(&wanted.placement_tags));
     }
@@ -216,8 +224,11 @@ fn random_input(dice: &mut Dice) -> Input {
             tags(&["x", "y", "z"]),
         ]);
         if dice.one_in(9) {
-            demand.constraint.rootfs =
-                Rootfs::new(dice.pick(&["preloaded:other", "preloaded:none"])).unwrap();
+            let texts = ["preloaded:other", "preloaded:none", "docker:///a"];
+            demand.constraint.rootfs = Rootfs::new(dice.pick(&texts)).unwrap();
+        }
+        if dice.one_in(9) {
+            demand.constraint.volume_drivers = dice.pick(&[tags(&["nfs"]), tags(&["nfs", "smb"])]);
         }
         let work = if dice.one_in(5) {
             WorkKind::Task(task_guid(&format!("task-{number}")))
@@ -267,11 +278,13 @@ fn random_cell(dice: &mut Dice, number: u32, is_uniform: bool) -> CellState {
     let rarely = |dice: &mut Dice, some: &[&str]| {
         if dice.one_in(5) { tags(some) } else { tags(&[]) }
     };
-    let preloaded = dice.pick(&[
-        tags(&["linux"]),
-        tags(&["linux"]),
-        tags(&["linux", "other"]),
-        tags(&["other"]),
+    let linux = RootfsProviders::preloaded(["linux"]);
+    let rootfs_providers = dice.pick(&[
+        linux.clone(),
+        linux.clone(),
+        linux.and("docker", RootfsProvider::Arbitrary),
+        RootfsProviders::preloaded(["linux", "other"]),
+        RootfsProviders::preloaded(["other"]),
     ]);
     CellState {
         // By number the ids are not in order: "cell-10" is before "cell-9".
@@ -283,7 +296,8 @@ fn random_cell(dice: &mut Dice, number: u32, is_uniform: bool) -> CellState {
         starting_container_count: if is_uniform { 0 } else { dice.below(3) },
         instances,
         task_count: if is_uniform { 0 } else { dice.below(3) },
-        preloaded_rootfses: preloaded,
+        rootfs_providers,
+        volume_drivers: rarely(dice, &["nfs"]),
         placement_tags: rarely(dice, &["x"]),
         optional_placement_tags: rarely(dice, &["x", "y"]),
     }
@@ -385,9 +399,7 @@ fn change_one(cells: &mut Cells, input: &mut Input, dice: &mut Dice) {
 fn a_refusal_is_read_as_it_was_written() {
     for number in 0..8 {
         let lacks = Refusal::Lacks(super::Lacking::of_number(number));
-        for refusal in
-            [Refusal::Rootfs, Refusal::PlacementTags, Refusal::FullerZone, Refusal::HigherScore]
-        {
+        for refusal in Refusal::PLAIN {
             assert_eq!(refusal.to_string().parse(), Ok(refusal));
         }
         if number > 0 {

@@ -11,7 +11,9 @@ pub enum PlacementError {
     NoCells,
     /// No cell has the root file system.
     Rootfs,
-    /// Cells have the root file system, and none fits these placement tags.
+    /// Cells have the root file system, and none has all volume drivers.
+    VolumeDrivers,
+    /// Cells have the root file system and the volume drivers, and none fits these placement tags.
     PlacementTags(BTreeSet<String>),
     /// As many containers are starting as may.
     InFlightLimit,
@@ -26,6 +28,9 @@ impl fmt::Display for PlacementError {
         match self {
             Self::NoCells => f.write_str("unable to communicate to compatible cells"),
             Self::Rootfs => f.write_str("found no compatible cell for required rootfs"),
+            Self::VolumeDrivers => {
+                f.write_str("found no compatible cell with required volume drivers")
+            }
             Self::PlacementTags(tags) => {
                 write!(f, "found no compatible cell with {}", Tags(tags))
             }

@@ -42,13 +42,16 @@ impl Placement {
     /// The command that places it, as the container with this guid.
     #[must_use]
     pub fn into_command(self, instance_guid: InstanceGuid) -> Command {
-        let Self { work, cell_id, cell_epoch, candidates: _ } = self;
+        let Self { work, cell_id, cell_epoch, candidates } = self;
+        let candidates = Some(candidates);
         match work {
             WorkKind::Lrp(key) => {
-                actual_lrp::Command::Place { key, instance_guid, cell_id, cell_epoch }.into()
+                actual_lrp::Command::Place { key, instance_guid, cell_id, cell_epoch, candidates }
+                    .into()
             }
             WorkKind::Task(task_guid) => {
-                task::Command::Place { task_guid, instance_guid, cell_id, cell_epoch }.into()
+                task::Command::Place { task_guid, instance_guid, cell_id, cell_epoch, candidates }
+                    .into()
             }
         }
     }
@@ -73,18 +76,20 @@ impl Failure {
     #[must_use]
     pub fn into_command(self) -> Option<Command> {
         let error = self.error.to_string();
+        let candidates = self.candidates;
         match (self.work, self.error) {
             (WorkKind::Lrp(key), _) => {
-                Some(actual_lrp::Command::FailPlacement { key, error }.into())
+                Some(actual_lrp::Command::FailPlacement { key, error, candidates }.into())
             }
             (WorkKind::Task(_), PlacementError::NoCells) => None,
             (
                 WorkKind::Task(task_guid),
                 PlacementError::Rootfs
+                | PlacementError::VolumeDrivers
                 | PlacementError::PlacementTags(_)
                 | PlacementError::InFlightLimit
                 | PlacementError::InsufficientResources(_),
-            ) => Some(task::Command::FailPlacement { task_guid, error }.into()),
+            ) => Some(task::Command::FailPlacement { task_guid, error, candidates }.into()),
         }
     }
 }

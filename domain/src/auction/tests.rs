@@ -4,11 +4,11 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Auction, Demand, Outcome, PlacementError, Settings,
+    Auction, Demand, Lacking, Outcome, PlacementError, Refusal, Score, Settings,
     fixture::{CellState, Input, amounts, app_demand, schedule, tags},
 };
 use crate::{
-    bbs::definition::Rootfs,
+    bbs::rootfs::{Rootfs, RootfsProvider, RootfsProviders},
     id::Zone,
     log::CellEpoch,
     rep::WorkKind,
@@ -26,7 +26,8 @@ fn cell(name: &str) -> CellState {
         starting_container_count: 0,
         instances: Vec::new(),
         task_count: 0,
-        preloaded_rootfses: tags(&["linux"]),
+        rootfs_providers: RootfsProviders::preloaded(["linux"]),
+        volume_drivers: tags(&["my-driver"]),
         placement_tags: BTreeSet::new(),
         optional_placement_tags: BTreeSet::new(),
     }
@@ -75,10 +76,83 @@ fn a_missing_rootfs_is_told_before_missing_tags() {
 }
 
 #[test]
+fn missing_volume_drivers_are_told_after_a_missing_rootfs_and_before_missing_tags() {
+    let mut wants_volumes = tagged(&["x"]);
+    wants_volumes.demand.constraint.volume_drivers = tags(&["my-driver", "nfs"]);
+    let text = "found no compatible cell with required volume drivers";
+
+    assert_eq!(error(&wants_volumes, &[cell("a")]), text);
+    let with_both = CellState { volume_drivers: tags(&["my-driver", "nfs"]), ..cell("b") };
+    let told = error(&wants_volumes, &[cell("a"), with_both]);
+    assert_eq!(told, "found no compatible cell with placement tag \"x\"");
+}
+
+#[test]
+fn an_image_needs_a_cell_that_takes_images() {
+    let mut image = lrp("a", 0, 1);
+    image.demand.constraint.rootfs = Rootfs::new("docker:///library/busybox").unwrap();
+    let takes_images = CellState {
+        rootfs_providers: RootfsProviders::default().and("docker", RootfsProvider::Arbitrary),
+        ..cell("b")
+    };
+
+    assert_eq!(error(&image, &[cell("a")]), "found no compatible cell for required rootfs");
+    assert_eq!(winner(image, vec![cell("a"), takes_images]), "b");
+}
+
+#[test]
+fn a_cell_takes_as_many_containers_as_it_says_and_none_is_kept_back() {
+    let small = CellState { free: amounts(128, 128, 1), total: amounts(128, 128, 1), ..cell("a") };
+
+    let outcome = round(vec![lrp("a", 0, 1), lrp("a", 1, 1)], vec![small]);
+
+    assert_eq!(outcome.placements.len(), 1);
+    assert_eq!(outcome.failures[0].error.to_string(), "insufficient resources: containers");
+}
+
+#[test]
+fn what_is_scored_is_what_is_reserved() {
+    let outcome = round(vec![lrp("a", 0, 64), lrp("b", 0, 64), lrp("c", 0, 1)], vec![cell("a")]);
+
+    assert_eq!(outcome.placements.len(), 2);
+    // All of the memory, two of 128 MiB of disk and two of 16 containers, one container starting.
+    let after = (1.0 + 2.0 / 128.0 + 2.0 / 16.0) / 3.0 + 0.25;
+    assert_eq!(outcome.placements[1].candidates.best[0].1, Score::of(after));
+    assert_eq!(outcome.failures[0].error.to_string(), "insufficient resources: memory");
+}
+
+#[test]
+fn a_failure_tells_each_of_few_cells_its_reason_and_counts_many_by_reason() {
+    let tagged_cell = CellState { placement_tags: tags(&["iso"]), ..cell("b") };
+    let full = CellState { free: amounts(0, 128, 0), ..cell("c") };
+    let other = CellState { rootfs_providers: RootfsProviders::default(), ..cell("a") };
+    let few = vec![other.clone(), tagged_cell, full.clone()];
+    let candidates = |cells: Vec<CellState>| {
+        let failure = round(vec![lrp("web", 0, 1)], cells).failures.remove(0);
+        *failure.candidates.unwrap()
+    };
+
+    let lacks = Refusal::Lacks(Lacking { containers: true, disk: false, memory: true });
+    let refused = [("a", Refusal::Rootfs), ("b", Refusal::PlacementTags), ("c", lacks)];
+    assert_eq!(
+        candidates(few).refused,
+        refused.map(|(name, refusal)| (cell_id(name), refusal)).to_vec()
+    );
+    let named = |state: &CellState, number| CellState {
+        cell_id: cell_id(&format!("cell-{number}")),
+        ..state.clone()
+    };
+    let many = (0..30).map(|n| named(if n < 10 { &other } else { &full }, n)).collect();
+    let told = candidates(many);
+    assert_eq!(told.counts, [(Refusal::Rootfs, 10), (lacks, 20)]);
+    assert_eq!((told.best.len(), told.refused.len()), (0, 0));
+}
+
+#[test]
 fn the_error_that_got_furthest_in_any_zone_is_told() {
     let without_rootfs = CellState {
         zone: Zone::new("z2").unwrap(),
-        preloaded_rootfses: BTreeSet::new(),
+        rootfs_providers: RootfsProviders::default(),
         ..cell("b")
     };
     let text = "found no compatible cell with placement tag \"x\"";
@@ -113,7 +187,7 @@ fn only_what_every_compatible_cell_lacks_is_told_as_lacking() {
     let full = CellState { free: amounts(0, 0, 0), ..cell("full") };
     let without = |name, free| CellState { free, ..cell(name) };
     let other_rootfs = CellState {
-        preloaded_rootfses: BTreeSet::new(),
+        rootfs_providers: RootfsProviders::default(),
         ..without("other", amounts(128, 128, 16))
     };
 
@@ -262,7 +336,7 @@ fn random_cell(dice: &mut Dice, number: u32) -> CellState {
         random.optional_placement_tags = tags(&["x", "y"]);
     }
     if dice.one_in(5) {
-        random.preloaded_rootfses = tags(&["other", "linux"]);
+        random.rootfs_providers = RootfsProviders::preloaded(["other", "linux"]);
     }
     random
 }
@@ -313,7 +387,7 @@ fn may_take(cell: &CellState, demand: &Demand) -> bool {
     let known: BTreeSet<String> =
         cell.placement_tags.union(&cell.optional_placement_tags).cloned().collect();
     let wanted = &demand.constraint.placement_tags;
-    cell.preloaded_rootfses.contains(demand.constraint.rootfs.preloaded_name())
+    cell.rootfs_providers.provide(&demand.constraint.rootfs)
         && wanted.difference(&known).next().is_none()
         && cell.placement_tags.difference(wanted).next().is_none()
         && cell.free.memory_mb >= demand.resources.memory_mb

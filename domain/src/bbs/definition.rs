@@ -3,8 +3,6 @@
 //! Immutable once desired: a changed definition is a new process guid. `V` is how secret values
 //! are held, as in [`crate::action`].
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -17,64 +15,12 @@ use crate::{
     units::{Mebibytes, Milliseconds},
 };
 
+pub use super::rootfs::{InvalidRootfs, Rootfs};
+
 /// The most memory or disk that one container may ask for: 4 TiB.
 pub const AMOUNT_MAX: Mebibytes = Mebibytes(4 << 20);
 /// The longest start timeout: a day.
 const START_TIMEOUT_MAX_MS: u64 = 86_400_000;
-
-/// Where a container's root file system comes from: `preloaded:<name>`, a folder on every cell.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Rootfs(String);
-
-/// Why a text is not a root file system.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "must be preloaded:<name>, the name of letters, digits, '-', '_' and '.'; images come later"
-)]
-pub struct InvalidRootfs;
-
-const PRELOADED: &str = "preloaded:";
-
-impl Rootfs {
-    /// Checks a text from outside.
-    ///
-    /// # Errors
-    /// [`InvalidRootfs`] when it does not name a preloaded root file system.
-    pub fn new(text: &str) -> Result<Self, InvalidRootfs> {
-        let name = text.strip_prefix(PRELOADED).ok_or(InvalidRootfs)?;
-        let is_name = !name.is_empty()
-            && name.len() <= 100
-            && !name.starts_with('.')
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-        if is_name { Ok(Self(text.to_owned())) } else { Err(InvalidRootfs) }
-    }
-
-    /// The name behind `preloaded:`.
-    #[must_use]
-    pub fn preloaded_name(&self) -> &str {
-        self.0.strip_prefix(PRELOADED).unwrap_or(&self.0)
-    }
-}
-
-impl fmt::Display for Rootfs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for Rootfs {
-    type Error = InvalidRootfs;
-    fn try_from(text: String) -> Result<Self, InvalidRootfs> {
-        Self::new(&text)
-    }
-}
-
-impl From<Rootfs> for String {
-    fn from(rootfs: Rootfs) -> Self {
-        rootfs.0
-    }
-}
 
 /// What a container is made of and runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +61,9 @@ pub struct Definition<V = Sealed> {
     /// The tags that a cell must carry to hold it.
     #[serde(default)]
     pub placement_tags: Vec<String>,
+    /// The drivers of the volumes that are mounted in it: a cell must have all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volume_drivers: Vec<String>,
 }
 
 fn no_setup<V>() -> Option<Action<V>> {
@@ -156,6 +105,7 @@ impl<V> Definition<V> {
             ports: self.ports.clone(),
             log_source: self.log_source.clone(),
             placement_tags: self.placement_tags.clone(),
+            volume_drivers: self.volume_drivers.clone(),
         })
     }
 }
@@ -188,9 +138,13 @@ impl Definition<PlainText> {
             invalid.push(InvalidField::new("ports", "must each be from 1 to 65535"));
         }
         invalid.text("log_source", &self.log_source, LOG_SOURCE_BYTES_MAX);
-        invalid.at_most("placement_tags", self.placement_tags.len(), 100);
-        for (index, tag) in self.placement_tags.iter().enumerate() {
-            invalid.text(&format!("placement_tags[{index}]"), tag, 255);
+        for (name, texts) in
+            [("placement_tags", &self.placement_tags), ("volume_drivers", &self.volume_drivers)]
+        {
+            invalid.at_most(name, texts.len(), 100);
+            for (index, text) in texts.iter().enumerate() {
+                invalid.text(&format!("{name}[{index}]"), text, 255);
+            }
         }
     }
 }

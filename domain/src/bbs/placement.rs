@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    auction::Candidates,
     id::{CellId, InstanceGuid},
     log::{CellEpoch, PlacementEpoch},
     sealed::Digest,
@@ -62,6 +63,19 @@ impl Resources {
         }
         lacking
     }
+}
+
+/// Where the auction puts a slot or a task.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Destination<'a> {
+    /// The new container's guid.
+    pub(crate) instance_guid: &'a InstanceGuid,
+    /// The cell.
+    pub(crate) cell_id: &'a CellId,
+    /// Which registration of the cell was looked at.
+    pub(crate) cell_epoch: CellEpoch,
+    /// Among which cells it was chosen.
+    pub(crate) candidates: &'a Option<Box<Candidates>>,
 }
 
 /// One placement of a slot or a task.

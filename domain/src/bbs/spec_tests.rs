@@ -178,7 +178,7 @@ fn values_that_are_not_of_their_type_are_refused_while_reading() {
         ("/instances", json!(-1), "invalid value: integer `-1`"),
         ("/routes/0/hostnames", json!(["a b"]), "must be a host name"),
         ("/routes/0/port", json!(70_000), "invalid value: integer `70000`"),
-        ("/definition/rootfs", json!("docker:///busybox"), "must be preloaded:<name>"),
+        ("/definition/rootfs", json!("docker:busybox"), "must be preloaded:<name>"),
         ("/definition/rootfs", json!("preloaded:../etc"), "must be preloaded:<name>"),
         ("/definition/memory_mb", json!(-64), "invalid value: integer `-64`"),
         ("/definition/action", json!({ "walk": {} }), "unknown variant `walk`"),

@@ -15,6 +15,7 @@ use crate::{
         definition::{Definition, Rootfs},
         desired_lrp, freshness_domain,
         placement::Resources,
+        rootfs::RootfsProviders,
         task,
     },
     check::CheckDefinition,
@@ -129,6 +130,7 @@ pub fn plain_definition() -> Definition<PlainText> {
         ports: vec![8080],
         log_source: "APP".to_owned(),
         placement_tags: Vec::new(),
+        volume_drivers: Vec::new(),
     }
 }
 
@@ -184,7 +186,8 @@ pub fn registration(machine_number: u128) -> Registration {
         },
         zone: Zone::new("z1").expect("well formed"),
         address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        preloaded_rootfses: BTreeSet::from(["diario".to_owned()]),
+        rootfs_providers: RootfsProviders::preloaded(["diario"]),
+        volume_drivers: BTreeSet::new(),
         placement_tags: BTreeSet::new(),
         optional_placement_tags: BTreeSet::new(),
     }
@@ -205,6 +208,7 @@ pub fn place(key: &ActualLrpKey, instance: &str, cell: &str) -> actual_lrp::Comm
         instance_guid: instance_guid(instance),
         cell_id: cell_id(cell),
         cell_epoch: CellEpoch(1),
+        candidates: None,
     }
 }
 
@@ -216,6 +220,7 @@ pub fn place_task(task: &str, instance: &str, cell: &str) -> task::Command {
         instance_guid: instance_guid(instance),
         cell_id: cell_id(cell),
         cell_epoch: CellEpoch(1),
+        candidates: None,
     }
 }
 

@@ -8,6 +8,7 @@ use super::build::{
 };
 use crate::{
     action::{Action, Run, Serial, Timeout},
+    auction::{Candidates, Lacking, Refusal, Score},
     bbs::{
         actual_lrp, cell, definition::Definition, desired_lrp, freshness_domain,
         placement::Resources, task,
@@ -15,7 +16,7 @@ use crate::{
     check::{Check, CheckDefinition, HttpCheck, TcpCheck},
     event::Event,
     exit::{ExitStatus, OutOfMemory, ProcessExit},
-    log::{CellEpoch, Owner, StreamId},
+    log::{CellEpoch, Owner, Position, StreamId},
     routes::{Hostname, HttpRoute},
     sealed::Digest,
     secrets,
@@ -71,6 +72,7 @@ fn rich_definition() -> Definition {
         setup: Some(Action::Serial(setup)),
         check: CheckDefinition { checks: vec![Check::Tcp(tcp), Check::Http(http)] },
         placement_tags: vec!["iso".to_owned()],
+        volume_drivers: vec!["nfs".to_owned()],
         ..plain
     }
 }
@@ -92,6 +94,24 @@ fn desired_lrp_events() -> Vec<(StreamId, Event)> {
     ]
 }
 
+/// The best of many cells.
+fn chosen() -> Box<Candidates> {
+    let best = [("cell-1", 8_333), ("cell-2", 8_334)];
+    Box::new(Candidates {
+        seen: Position(41),
+        best: best.map(|(name, score)| (cell_id(name), Score(score))).to_vec(),
+        refused: Vec::new(),
+        counts: vec![(Refusal::VolumeDrivers, 3), (Refusal::HigherScore, 95)],
+    })
+}
+
+/// None of a few cells.
+fn all_refused() -> Box<Candidates> {
+    let lacks = Refusal::Lacks(Lacking { containers: false, disk: true, memory: true });
+    let refused = vec![(cell_id("cell-1"), Refusal::PlacementTags), (cell_id("cell-2"), lacks)];
+    Box::new(Candidates { seen: Position(41), best: Vec::new(), refused, counts: Vec::new() })
+}
+
 fn actual_lrp_events() -> Vec<(StreamId, Event)> {
     let slot = key("web", 0);
     let instance_guid = instance_guid("i-1");
@@ -111,6 +131,7 @@ fn actual_lrp_events() -> Vec<(StreamId, Event)> {
         cell_epoch: CellEpoch(1),
         definition: definition().digest(),
         resources: resources(),
+        candidates: Some(chosen()),
     };
     let refused = actual_lrp::Refused {
         instance_guid: instance_guid.clone(),
@@ -119,7 +140,10 @@ fn actual_lrp_events() -> Vec<(StreamId, Event)> {
     };
     let started =
         actual_lrp::Started { instance_guid: instance_guid.clone(), net_info: net_info() };
-    let failed = actual_lrp::PlacementFailed { error: "insufficient resources".to_owned() };
+    let failed = actual_lrp::PlacementFailed {
+        error: "insufficient resources".to_owned(),
+        candidates: Some(all_refused()),
+    };
     vec![
         on_slot(&slot, actual_lrp::Created { domain: domain() }),
         on_slot(&slot, placed),
@@ -146,10 +170,12 @@ fn task_events() -> Vec<(StreamId, Event)> {
         cell_epoch: CellEpoch(1),
         definition: definition().digest(),
         resources: resources(),
+        candidates: Some(chosen()),
     };
     let failed = task::PlacementFailed {
         error: "insufficient resources: memory".to_owned(),
         rejection_count: 1,
+        candidates: Some(all_refused()),
     };
     let refused = task::Refused {
         cell_id: cell_id("cell-1"),

@@ -135,12 +135,16 @@ fn of_slot(dice: &mut Dice, story: &Story) -> actual_lrp::Command {
     let key = key(dice.pick(&PROCESSES), dice.below(INDEX_BOUND));
     match dice.below(8) {
         0 => actual_lrp::Command::Create { key },
-        1 => actual_lrp::Command::FailPlacement { key, error: "no cell".to_owned() },
+        1 => actual_lrp::Command::FailPlacement {
+            key,
+            error: "no cell".to_owned(),
+            candidates: None,
+        },
         2 => actual_lrp::Command::Retire { key },
         _ => {
             let (cell_id, cell_epoch) = random_cell(dice, story);
             let instance_guid = instance_guid(&format!("i-{:x}", dice.next_number()));
-            actual_lrp::Command::Place { key, instance_guid, cell_id, cell_epoch }
+            actual_lrp::Command::Place { key, instance_guid, cell_id, cell_epoch, candidates: None }
         }
     }
 }
@@ -165,11 +169,15 @@ fn report_of_slot(dice: &mut Dice, story: &Story) -> Option<actual_lrp::Command>
 fn place_task(dice: &mut Dice, story: &Story) -> task::Command {
     let task_guid = task_guid(dice.pick(&TASKS));
     if dice.one_in(6) {
-        return task::Command::FailPlacement { task_guid, error: "no cell".to_owned() };
+        return task::Command::FailPlacement {
+            task_guid,
+            error: "no cell".to_owned(),
+            candidates: None,
+        };
     }
     let (cell_id, cell_epoch) = random_cell(dice, story);
     let instance_guid = instance_guid(&format!("i-{:x}", dice.next_number()));
-    task::Command::Place { task_guid, instance_guid, cell_id, cell_epoch }
+    task::Command::Place { task_guid, instance_guid, cell_id, cell_epoch, candidates: None }
 }
 
 fn report_of_task(dice: &mut Dice, story: &Story) -> Option<task::Command> {

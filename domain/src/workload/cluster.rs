@@ -384,6 +384,7 @@ impl Cluster {
             cell_epoch: CELL_EPOCH,
             definition: lrp.digest,
             resources: lrp.resources,
+            candidates: None,
         };
         let event = self.of_slot(number, index, placed);
         self.by_loop("auctioneer", vec![event])

@@ -80,6 +80,7 @@ fn of_slot(
             instance_guid: placed.instance_guid,
             cell_id: placed.cell_id,
             cell_epoch: placed.cell_epoch,
+            candidates: None,
         },
         Event::Claimed(_) => Command::Claim { instance: instance() },
         Event::Started(started) => {

@@ -12,6 +12,7 @@ use crate::{
         cell::Registration,
         definition::{Definition, Rootfs},
         placement::Resources,
+        rootfs::RootfsProviders,
     },
     check::{Check, CheckDefinition, HttpCheck},
     id::{CellId, CommandId, FreshnessDomainName, InstanceGuid, MachineId, ProcessGuid, Zone},
@@ -59,7 +60,8 @@ pub(super) fn registration(number: u32) -> Registration {
         capacity: Resources { memory_mb: amount, disk_mb: amount, containers: 1 << 20 },
         zone: constant!(Zone::new(&format!("z{}", number % 3 + 1))),
         address: IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 | number)),
-        preloaded_rootfses: BTreeSet::from(["cflinuxfs4".to_owned()]),
+        rootfs_providers: RootfsProviders::preloaded(["cflinuxfs4"]),
+        volume_drivers: BTreeSet::new(),
         placement_tags: BTreeSet::new(),
         optional_placement_tags: BTreeSet::new(),
     }
@@ -140,6 +142,7 @@ pub(super) fn definition(dice: &mut Dice) -> Definition {
         ports: vec![8080],
         log_source: "APP".to_owned(),
         placement_tags: Vec::new(),
+        volume_drivers: Vec::new(),
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) struct TaskInput {
 /// What a container is made of and runs.
 #[derive(InputObject)]
 pub(super) struct DefinitionInput {
-    /// Its root file system: `preloaded:<name>`.
+    /// Its root file system, such as `preloaded:<name>`.
     rootfs: String,
     /// Variables of every process in it.
     #[graphql(default)]
@@ -92,6 +92,9 @@ pub(super) struct DefinitionInput {
     /// The tags that a cell must carry to hold it.
     #[graphql(default)]
     placement_tags: Vec<String>,
+    /// The drivers of the volumes that are mounted in it: a cell must have all of them.
+    #[graphql(default)]
+    volume_drivers: Vec<String>,
 }
 
 /// One variable of a process's environment.
@@ -281,6 +284,7 @@ impl DefinitionInput {
             ports: ports?,
             log_source: self.log_source,
             placement_tags: self.placement_tags,
+            volume_drivers: self.volume_drivers,
         })
     }
 }

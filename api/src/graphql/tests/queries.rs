@@ -73,7 +73,9 @@ async fn eventful() -> Harness {
     inner.crash(&inner.place(&crashed, "cell-1").await, crash_report(&harness).await).await;
     let unplaced = inner.create("web", 2).await;
     let error = "insufficient resources: memory".to_owned();
-    inner.command(actual_lrp::Command::FailPlacement { key: unplaced, error }).await;
+    inner
+        .command(actual_lrp::Command::FailPlacement { key: unplaced, error, candidates: None })
+        .await;
     for task_guid in ["job", "waiting"] {
         let spec = json!({ "taskGuid": task_guid, "definition": definition() });
         harness.ask_with(RUN_TASK, json!({ "spec": spec })).await;

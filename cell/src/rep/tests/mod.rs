@@ -227,6 +227,7 @@ fn app() -> Definition<PlainText> {
         ports: vec![8080],
         log_source: "APP".to_owned(),
         placement_tags: Vec::new(),
+        volume_drivers: Vec::new(),
     }
 }
 

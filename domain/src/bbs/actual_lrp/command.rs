@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::NetInfo;
 use crate::{
+    auction::Candidates,
     exit::ProcessExit,
     id::{ActualLrpKey, CellId, InstanceGuid},
     log::{CellEpoch, PlacementEpoch},
@@ -29,6 +30,8 @@ pub enum Command {
         cell_id: CellId,
         /// Which registration of the cell was looked at.
         cell_epoch: CellEpoch,
+        /// Among which cells it was chosen, and why; none where that was not judged.
+        candidates: Option<Box<Candidates>>,
     },
     /// Note why no cell can take it. The auctioneer's.
     FailPlacement {
@@ -36,6 +39,8 @@ pub enum Command {
         key: ActualLrpKey,
         /// Diego's text.
         error: String,
+        /// Why each cell does not take it; none where no cell was looked at.
+        candidates: Option<Box<Candidates>>,
     },
     /// The cell will not take it. A cell's report.
     Refuse {

@@ -11,11 +11,15 @@ use super::{
 };
 use crate::{
     aggregates::Aggregates,
-    bbs::{cell, placement::Placement},
+    auction::Candidates,
+    bbs::{
+        cell,
+        placement::{Destination, Placement},
+    },
     decide::Decision,
     exit::cut_reason,
-    id::{ActualLrpKey, CellId, InstanceGuid},
-    log::{CellEpoch, StreamId},
+    id::ActualLrpKey,
+    log::StreamId,
     rejection::Rejection,
     units::Timestamp,
 };
@@ -28,10 +32,14 @@ pub(crate) fn decide(
 ) -> Result<Decision, Rejection> {
     match command {
         Command::Create { key } => create(aggregates, key),
-        Command::Place { key, instance_guid, cell_id, cell_epoch } => {
-            place(aggregates, key, instance_guid, cell_id, *cell_epoch)
+        Command::Place { key, instance_guid, cell_id, cell_epoch, candidates } => {
+            let cell_epoch = *cell_epoch;
+            let to = Destination { instance_guid, cell_id, cell_epoch, candidates };
+            place(aggregates, key, to)
         }
-        Command::FailPlacement { key, error } => fail_placement(aggregates, key, error),
+        Command::FailPlacement { key, error, candidates } => {
+            fail_placement(aggregates, key, error, candidates)
+        }
         Command::Refuse { instance, reason } => refuse(aggregates, instance, reason),
         Command::Claim { instance } => claim(aggregates, instance),
         Command::Start { instance, net_info } => start(aggregates, instance, net_info),
@@ -74,10 +82,9 @@ fn create(aggregates: &Aggregates, key: &ActualLrpKey) -> Result<Decision, Rejec
 fn place(
     aggregates: &Aggregates,
     key: &ActualLrpKey,
-    instance_guid: &InstanceGuid,
-    cell_id: &CellId,
-    cell_epoch: CellEpoch,
+    to: Destination<'_>,
 ) -> Result<Decision, Rejection> {
+    let Destination { instance_guid, cell_id, cell_epoch, candidates } = to;
     let slot = existing(aggregates, key)?;
     let repeated = slot.placement().is_some_and(|p| p.instance_guid == *instance_guid);
     if repeated {
@@ -100,6 +107,7 @@ fn place(
             cell_epoch,
             definition: lrp.definition.digest(),
             resources,
+            candidates: candidates.clone(),
         },
     ))
 }
@@ -108,6 +116,7 @@ fn fail_placement(
     aggregates: &Aggregates,
     key: &ActualLrpKey,
     error: &str,
+    candidates: &Option<Box<Candidates>>,
 ) -> Result<Decision, Rejection> {
     let slot = existing(aggregates, key)?;
     if slot.state != State::Unclaimed {
@@ -117,7 +126,7 @@ fn fail_placement(
     if slot.placement_error.as_ref() == Some(&error) {
         return Ok(Decision::default());
     }
-    Ok(one(key, PlacementFailed { error }))
+    Ok(one(key, PlacementFailed { error, candidates: candidates.clone() }))
 }
 
 fn refuse(

@@ -5,6 +5,7 @@ use super::{
     Refused, Removed, Restart, Retired, Started, State, UnclaimReason, Unclaimed,
 };
 use crate::{
+    auction::{Candidates, Refusal, Score},
     bbs::{cell, desired_lrp, placement::RETRY_AFTER},
     id::ActualLrpKey,
     log::{CellEpoch, PlacementEpoch, Position},
@@ -121,6 +122,7 @@ fn a_placed_slot_is_not_placed_again() {
         cell_epoch: CellEpoch(1),
         definition: definition().digest(),
         resources,
+        candidates: None,
     };
 
     created()
@@ -133,14 +135,53 @@ fn a_placed_slot_is_not_placed_again() {
 }
 
 #[test]
+fn a_placement_and_its_failure_keep_what_each_cell_came_to() {
+    let refused = vec![(cell_id("cell-2"), Refusal::FullerZone)];
+    let candidates = Some(Box::new(Candidates {
+        seen: Position(3),
+        best: vec![(cell_id("cell-1"), Score(1))],
+        refused,
+        counts: Vec::new(),
+    }));
+    let fail = Command::FailPlacement {
+        key: web(),
+        error: "no cell".to_owned(),
+        candidates: candidates.clone(),
+    };
+    let failed = PlacementFailed { error: "no cell".to_owned(), candidates: candidates.clone() };
+    let place = Command::Place {
+        key: web(),
+        instance_guid: instance_guid("i-1"),
+        cell_id: cell_id("cell-1"),
+        cell_epoch: CellEpoch(1),
+        candidates: candidates.clone(),
+    };
+    let placed = Placed {
+        instance_guid: instance_guid("i-1"),
+        cell_id: cell_id("cell-1"),
+        cell_epoch: CellEpoch(1),
+        definition: definition().digest(),
+        resources: placed_story().aggregates.reserved_on(&cell_id("cell-1")),
+        candidates,
+    };
+
+    created()
+        .when(fail)
+        .then([on_slot(&web(), failed)])
+        .when(place)
+        .then([on_slot(&web(), placed)]);
+}
+
+#[test]
 fn a_placement_error_is_noted_once_and_only_while_unclaimed() {
-    let fail = || Command::FailPlacement { key: web(), error: "no cell".to_owned() };
+    let fail =
+        || Command::FailPlacement { key: web(), error: "no cell".to_owned(), candidates: None };
     given([]).when(fail()).then_rejected("NOT_FOUND");
     placed_story().when(fail()).then_rejected("INVALID_TRANSITION");
 
     let story = created()
         .when(fail())
-        .then([on_slot(&web(), PlacementFailed { error: "no cell".to_owned() })])
+        .then([on_slot(&web(), PlacementFailed { error: "no cell".to_owned(), candidates: None })])
         .when(fail())
         .then_nothing()
         .after(place(&web(), "i-1", "cell-1"));
@@ -254,6 +295,7 @@ fn a_crash_restarts_at_once_twice_and_then_waits_its_back_off() {
                 cell_epoch: CellEpoch(1),
                 definition: definition().digest(),
                 resources: placed_story().aggregates.reserved_on(&cell_id("cell-1")),
+                candidates: None,
             },
         )]);
 }

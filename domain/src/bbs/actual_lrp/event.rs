@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{NetInfo, Restart, UnclaimReason};
 use crate::{
+    auction::Candidates,
     bbs::placement::Resources,
     event::events,
     exit::ProcessExit,
@@ -58,6 +59,9 @@ pub struct Placed {
     pub definition: Digest,
     /// What is reserved.
     pub resources: Resources,
+    /// Among which cells it was chosen, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidates: Option<Box<Candidates>>,
 }
 
 /// No cell can take it. Told first, and when the text changes.
@@ -65,6 +69,9 @@ pub struct Placed {
 pub struct PlacementFailed {
     /// Diego's text.
     pub error: String,
+    /// Why each cell does not take it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidates: Option<Box<Candidates>>,
 }
 
 /// The cell would not take it.

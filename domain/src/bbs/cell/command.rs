@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bbs::placement::Resources,
+    bbs::{placement::Resources, rootfs::RootfsProviders},
     id::{CellId, MachineId, Zone},
     log::CellEpoch,
     units::Timestamp,
@@ -50,8 +50,11 @@ pub struct Registration {
     pub zone: Zone,
     /// Its address as the router sees it.
     pub address: IpAddr,
-    /// The names of its preloaded root file systems.
-    pub preloaded_rootfses: BTreeSet<String>,
+    /// The root file systems that it has.
+    pub rootfs_providers: RootfsProviders,
+    /// The volume drivers that it has.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub volume_drivers: BTreeSet<String>,
     /// Tags that a definition must carry to be placed here.
     pub placement_tags: BTreeSet<String>,
     /// Tags that a definition may carry to be placed here.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    auction::Candidates,
     bbs::definition::Definition,
     exit::ProcessExit,
     id::{CellId, FreshnessDomainName, InstanceGuid, TaskGuid},
@@ -42,6 +43,8 @@ pub enum Command {
         cell_id: CellId,
         /// Which registration of the cell was looked at.
         cell_epoch: CellEpoch,
+        /// Among which cells it was chosen, and why; none where that was not judged.
+        candidates: Option<Box<Candidates>>,
     },
     /// Note that no cell can take it. The auctioneer's.
     FailPlacement {
@@ -49,6 +52,8 @@ pub enum Command {
         task_guid: TaskGuid,
         /// Diego's text.
         error: String,
+        /// Why each cell does not take it; none where no cell was looked at.
+        candidates: Option<Box<Candidates>>,
     },
     /// The cell will not take it. A cell's report.
     Refuse {

@@ -7,11 +7,15 @@ use super::{
 };
 use crate::{
     aggregates::Aggregates,
-    bbs::{cell, placement::Placement},
+    auction::Candidates,
+    bbs::{
+        cell,
+        placement::{Destination, Placement},
+    },
     decide::Decision,
     exit::cut_reason,
-    id::{CellId, InstanceGuid, TaskGuid},
-    log::{CellEpoch, Owner, StreamId},
+    id::TaskGuid,
+    log::{Owner, StreamId},
     rejection::Rejection,
     secrets,
     units::Timestamp,
@@ -42,11 +46,13 @@ pub(crate) fn decide(
             Ok(one(task_guid, desired))
         }
         Command::Cancel { task_guid } => cancel(existing(aggregates, task_guid)?),
-        Command::Place { task_guid, instance_guid, cell_id, cell_epoch } => {
-            place(aggregates, task_guid, instance_guid, cell_id, *cell_epoch)
+        Command::Place { task_guid, instance_guid, cell_id, cell_epoch, candidates } => {
+            let cell_epoch = *cell_epoch;
+            let to = Destination { instance_guid, cell_id, cell_epoch, candidates };
+            place(aggregates, task_guid, to)
         }
-        Command::FailPlacement { task_guid, error } => {
-            fail_placement(existing(aggregates, task_guid)?, error)
+        Command::FailPlacement { task_guid, error, candidates } => {
+            fail_placement(existing(aggregates, task_guid)?, error, candidates)
         }
         Command::Refuse { task, reason } => refuse(aggregates, task, reason),
         Command::Start { task } => start(aggregates, task),
@@ -70,10 +76,9 @@ fn cancel(task: &Task) -> Result<Decision, Rejection> {
 fn place(
     aggregates: &Aggregates,
     task_guid: &TaskGuid,
-    instance_guid: &InstanceGuid,
-    cell_id: &CellId,
-    cell_epoch: CellEpoch,
+    to: Destination<'_>,
 ) -> Result<Decision, Rejection> {
+    let Destination { instance_guid, cell_id, cell_epoch, candidates } = to;
     let task = existing(aggregates, task_guid)?;
     let repeated = task.placement().is_some_and(|p| p.instance_guid == *instance_guid);
     if repeated {
@@ -90,18 +95,24 @@ fn place(
         cell_epoch,
         definition: task.definition_digest,
         resources,
+        candidates: candidates.clone(),
     };
     Ok(one(task_guid, placed))
 }
 
-fn fail_placement(task: &Task, error: &str) -> Result<Decision, Rejection> {
+fn fail_placement(
+    task: &Task,
+    error: &str,
+    candidates: &Option<Box<Candidates>>,
+) -> Result<Decision, Rejection> {
     if task.state != State::Pending {
         return Err(wrong_state(task, "rejected"));
     }
     let rejection_count = task.rejection_count.saturating_add(1);
     let error = cut_reason(error);
-    let mut decision =
-        one(&task.task_guid, PlacementFailed { error: error.clone(), rejection_count });
+    let failed =
+        PlacementFailed { error: error.clone(), rejection_count, candidates: candidates.clone() };
+    let mut decision = one(&task.task_guid, failed);
     fail_when_out_of_retries(task, error, &mut decision);
     Ok(decision)
 }

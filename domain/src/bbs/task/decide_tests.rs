@@ -47,7 +47,11 @@ fn lose_cell() -> Command {
 }
 
 fn fail_placement() -> Command {
-    Command::FailPlacement { task_guid: task_guid("t"), error: "no cell".to_owned() }
+    Command::FailPlacement {
+        task_guid: task_guid("t"),
+        error: "no cell".to_owned(),
+        candidates: None,
+    }
 }
 
 fn lose(cell: &str) -> cell::Command {
@@ -194,7 +198,10 @@ fn whatever_is_said_in_whatever_order_a_task_is_started_at_most_once() {
 #[test]
 fn the_fourth_rejection_fails_a_task_with_its_reason() {
     let noted = |rejection_count| {
-        on_task("t", PlacementFailed { error: "no cell".to_owned(), rejection_count })
+        on_task(
+            "t",
+            PlacementFailed { error: "no cell".to_owned(), rejection_count, candidates: None },
+        )
     };
     let mut story = pending();
     let may_be_auctioned = |story: &Story, pause| {

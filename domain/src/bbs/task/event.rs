@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    auction::Candidates,
     bbs::{definition::Definition, placement::Resources},
     event::events,
     exit::ProcessExit,
@@ -59,6 +60,9 @@ pub struct Placed {
     pub definition: Digest,
     /// What is reserved.
     pub resources: Resources,
+    /// Among which cells it was chosen, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidates: Option<Box<Candidates>>,
 }
 
 /// No cell could take it, once more.
@@ -68,6 +72,9 @@ pub struct PlacementFailed {
     pub error: String,
     /// How often by now.
     pub rejection_count: u32,
+    /// Why each cell does not take it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidates: Option<Box<Candidates>>,
 }
 
 /// The cell would not take it.

@@ -293,11 +293,12 @@ fn typical(events: usize, seed: u64) -> MemoryLog {
                     cell_epoch,
                     definition: digest,
                     resources,
+                    candidates: None,
                 }
                 .into(),
                 actual_lrp::Claimed { instance_guid: instance_guid.clone() }.into(),
                 actual_lrp::Started { instance_guid: instance_guid.clone(), net_info }.into(),
-                actual_lrp::PlacementFailed { error: reason.clone() }.into(),
+                actual_lrp::PlacementFailed { error: reason.clone(), candidates: None }.into(),
                 actual_lrp::Refused { instance_guid, cell_id, reason: reason.repeat(3) }.into(),
             ];
             for event in happened {

@@ -15,6 +15,7 @@ use domain::{
 use projections::event_store::{EventStore, Filter, Order};
 
 use super::{
+    candidates::{self, Candidates},
     error::{self, coded, invalid_field},
     scalars::{CursorText, PositionText, Time},
 };
@@ -145,6 +146,12 @@ impl LogEvent {
     /// The first command of the chain that led here.
     async fn correlation(&self) -> &str {
         self.recorded.correlation.as_str()
+    }
+
+    /// Among which cells something was placed, and why it is where it is, or nowhere. Of other
+    /// events there are none.
+    async fn candidates(&self) -> Option<Candidates> {
+        candidates::of_event(&self.recorded.event)
     }
 
     /// What happened, as JSON; secrets in it are sealed.

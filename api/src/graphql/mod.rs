@@ -11,6 +11,7 @@
 
 mod actual_lrp;
 mod at_least;
+mod candidates;
 mod cell;
 mod convergence;
 mod crash;

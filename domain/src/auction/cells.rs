@@ -94,6 +94,16 @@ impl Cells {
         self.get(number).map(|cell| &cell.cell_id)
     }
 
+    /// The number of a cell that has one.
+    pub(super) fn known(&self, cell_id: &CellId) -> Option<CellNumber> {
+        self.numbers.get(cell_id).copied()
+    }
+
+    /// What is left of a cell; none when it is not there.
+    pub(super) fn free(&self, number: CellNumber) -> Option<Resources> {
+        self.get(number)?.present.as_ref().map(|present| present.free)
+    }
+
     /// Says what a cell is and offers now; none when it is not there.
     pub fn put(&mut self, number: CellNumber, present: Option<PresentCell>) {
         let Some(cell) = self.cells.get_mut(place(number)) else { return };

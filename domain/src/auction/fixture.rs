@@ -11,6 +11,7 @@ use crate::{
     id::{CellId, ProcessGuid, Zone},
     log::{CellEpoch, Position},
     rep::WorkKind,
+    testing::cell_id,
     units::Mebibytes,
 };
 
@@ -46,6 +47,24 @@ impl CellState {
             WorkKind::Lrp(key) => self.instances.push((key.process_guid.clone(), 1)),
             WorkKind::Task(_) => self.task_count += 1,
         }
+    }
+}
+
+/// A cell of 128 MiB, 128 MiB and 16 containers in the zone `z1`, with nothing on it.
+pub(super) fn plain_cell(name: &str) -> CellState {
+    CellState {
+        cell_id: cell_id(name),
+        cell_epoch: CellEpoch(1),
+        zone: Zone::new("z1").unwrap(),
+        total: amounts(128, 128, 16),
+        free: amounts(128, 128, 16),
+        starting_container_count: 0,
+        instances: Vec::new(),
+        task_count: 0,
+        rootfs_providers: RootfsProviders::preloaded(["linux"]),
+        volume_drivers: tags(&["my-driver"]),
+        placement_tags: BTreeSet::new(),
+        optional_placement_tags: BTreeSet::new(),
     }
 }
 

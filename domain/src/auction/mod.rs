@@ -6,6 +6,7 @@
 //! - `round`, `siblings`: what a round has reserved, beside what it borrows
 //! - `filter`, `score`: what a cell takes, and how good it is for something
 //! - [`Candidates`]: why a cell was chosen, or none
+//! - [`rebalance()`]: what would be better elsewhere; a plan, never applied unasked
 //!
 //! Of Diego's quirks these are mended on purpose: a cell takes as many containers as it says, none is
 //! kept back for a health check of its own (Diego: one less); what is scored is what is reserved
@@ -24,6 +25,7 @@ mod filter;
 mod input;
 mod order;
 mod placement_error;
+mod rebalance;
 mod round;
 mod schedule;
 mod score;
@@ -35,6 +37,7 @@ pub use cells::{CellNumber, Cells, Change, PresentCell};
 pub use filter::Offer;
 pub use input::{Auction, Constraint, Demand, Input, Settings};
 pub use placement_error::PlacementError;
+pub use rebalance::{Bounds, Movable, Move, Plan, rebalance};
 pub use schedule::{Failure, Outcome, Placement, schedule};
 
 #[cfg(test)]

@@ -5,33 +5,15 @@ use std::collections::BTreeSet;
 
 use super::{
     Auction, Demand, Lacking, Outcome, PlacementError, Refusal, Score, Settings,
-    fixture::{CellState, Input, amounts, app_demand, schedule, tags},
+    fixture::{CellState, Input, amounts, app_demand, plain_cell as cell, schedule, tags},
 };
 use crate::{
     bbs::rootfs::{Rootfs, RootfsProvider, RootfsProviders},
     id::Zone,
-    log::CellEpoch,
     rep::WorkKind,
     testing::{Dice, cell_id, key, task_guid},
     units::Mebibytes,
 };
-
-fn cell(name: &str) -> CellState {
-    CellState {
-        cell_id: cell_id(name),
-        cell_epoch: CellEpoch(1),
-        zone: Zone::new("z1").unwrap(),
-        total: amounts(128, 128, 16),
-        free: amounts(128, 128, 16),
-        starting_container_count: 0,
-        instances: Vec::new(),
-        task_count: 0,
-        rootfs_providers: RootfsProviders::preloaded(["linux"]),
-        volume_drivers: tags(&["my-driver"]),
-        placement_tags: BTreeSet::new(),
-        optional_placement_tags: BTreeSet::new(),
-    }
-}
 
 fn lrp(process: &str, index: u32, memory_mb: u32) -> Auction {
     Auction { work: WorkKind::Lrp(key(process, index)), demand: app_demand(memory_mb) }

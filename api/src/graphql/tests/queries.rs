@@ -1,6 +1,7 @@
 //! What can be asked of the present, the past and the log.
 
 use domain::{
+    auction,
     bbs::{
         actual_lrp::{self, CrashReport},
         cell,
@@ -8,7 +9,7 @@ use domain::{
     },
     exit::{ExitStatus, OutOfMemory, ProcessExit},
     id::{CellId, ProcessGuid},
-    log::{CellEpoch, Owner},
+    log::{CellEpoch, Owner, Position},
     observation::{LogLine, MetricsSample, Observation, ObservationRecord, OutputStream},
     rep::Evidence,
     units::Timestamp,
@@ -245,6 +246,46 @@ async fn questions_about_no_instant_and_malformed_ones_are_refused() {
 }
 
 #[tokio::test]
+async fn what_each_candidate_came_to_is_told_with_the_event() {
+    let harness = eventful().await;
+    let slot = harness.inner.create("web", 3).await;
+    let lacks = auction::Lacking { containers: false, disk: true, memory: true };
+    let candidates = auction::Candidates {
+        seen: Position(2),
+        best: vec![(CellId::new("cell-9").unwrap(), auction::Score(1_250_000))],
+        refused: vec![(CellId::new("cell-1").unwrap(), auction::Refusal::Lacks(lacks))],
+        counts: vec![(auction::Refusal::HigherScore, 40)],
+    };
+    let error = "insufficient resources".to_owned();
+    let candidates = Some(Box::new(candidates));
+    let command = actual_lrp::Command::FailPlacement { key: slot, error, candidates };
+    harness.inner.command(command).await;
+
+    let told = harness
+        .ask(
+            r#"{ log(last: 2, filter: { types: ["actual_lrp.placement_failed"] }) { events {
+                candidates {
+                    seen best { cellId score } refused { cellId reason } counts { reason cells }
+                }
+            } } }"#,
+        )
+        .await;
+
+    assert_eq!(
+        told["log"]["events"],
+        json!([
+            { "candidates": null },
+            { "candidates": {
+                "seen": "2",
+                "best": [{ "cellId": "cell-9", "score": "1.250000" }],
+                "refused": [{ "cellId": "cell-1", "reason": "lacks disk, memory" }],
+                "counts": [{ "reason": "higher score", "cells": 40 }],
+            } },
+        ])
+    );
+}
+
+#[tokio::test]
 async fn the_log_is_read_page_by_page_and_by_owner_type_and_actor() {
     let harness = eventful().await;
     let page = "events { position cursor stream version owner type schemaVersion recordedAt
@@ -369,7 +410,7 @@ pub(super) async fn push_lines(harness: &Harness, first_sequence: u64, texts: &[
         owner: Owner::Process(ProcessGuid::new("web").unwrap()),
         index: Some(0),
         instance_guid: "instance".parse().unwrap(),
-        log_position: domain::log::Position(0),
+        log_position: Position(0),
         record: ObservationRecord::Line(line(text)),
     });
     let push = Push {

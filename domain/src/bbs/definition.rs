@@ -62,7 +62,7 @@ pub struct Definition<V = Sealed> {
     #[serde(default)]
     pub placement_tags: Vec<String>,
     /// The drivers of the volumes that are mounted in it: a cell must have all of them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub volume_drivers: Vec<String>,
 }
 

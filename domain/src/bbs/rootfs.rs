@@ -103,7 +103,7 @@ pub struct RootfsProviders(BTreeMap<String, RootfsProvider>);
 
 /// What a cell provides of one scheme.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(tag = "type", content = "set", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum RootfsProvider {
     /// Any.
     Arbitrary,

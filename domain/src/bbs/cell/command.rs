@@ -53,7 +53,6 @@ pub struct Registration {
     /// The root file systems that it has.
     pub rootfs_providers: RootfsProviders,
     /// The volume drivers that it has.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub volume_drivers: BTreeSet<String>,
     /// Tags that a definition must carry to be placed here.
     pub placement_tags: BTreeSet<String>,

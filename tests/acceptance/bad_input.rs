@@ -47,7 +47,7 @@ fn malformed_wishes_are_refused_by_field_and_leave_no_event() {
             good.replace("memory_mb: 64", "memory_mb: 99999999"),
             "memoryMb must be from 1",
         ),
-        ("rootfs.yml", good.replace("preloaded:diario", "docker:///busybox"), "preloaded"),
+        ("rootfs.yml", good.replace("preloaded:diario", "docker:busybox"), "preloaded"),
         ("broken.yml", good.replace("definition:", "definition"), "line 2"),
     ] {
         refused(&server.run(&["lrp", "desire", &write(name, &text)]), 1, &[says]);

@@ -38,6 +38,7 @@ The file, in YAML or JSON (- is standard input); only the fields marked * must b
     max_pids: 0                      # 0 is the cell's default
     setup:                           # an action that runs first
     placement_tags: []
+    volume_drivers: []               # that a cell must have
     log_source: APP";
 
 /// The form of a task's file, for help texts.

@@ -1,7 +1,7 @@
 //! Why a command is refused, in its sender's terms. Nothing was changed.
 
 use crate::{
-    id::{CellId, CommandId, InstanceGuid},
+    id::{CellId, CommandId, InstanceGuid, ProcessGuid},
     log::{LeaseEpoch, Owner, StreamId},
 };
 
@@ -59,6 +59,21 @@ pub enum Rejection {
     CellLost {
         /// The cell.
         cell_id: CellId,
+    },
+    /// The cell is being evacuated.
+    #[error("cell {cell_id} is being evacuated and takes nothing more")]
+    CellEvacuating {
+        /// The cell.
+        cell_id: CellId,
+    },
+    /// As many instances of a process are away from RUNNING as an evacuation may keep away.
+    #[error(
+        "other instances of {process_guid} are not running; the evacuation waits for them, and \
+         goes on without at its end"
+    )]
+    EvacuationBudget {
+        /// Whose.
+        process_guid: ProcessGuid,
     },
     /// The cell has not enough left.
     #[error("cell {cell_id} has not enough {lacking}")]
@@ -119,6 +134,8 @@ impl Rejection {
             Self::CellIdInUse { .. } => "CELL_ID_IN_USE",
             Self::CellEpochPassed { .. } => "CELL_EPOCH_PASSED",
             Self::CellLost { .. } => "CELL_LOST",
+            Self::CellEvacuating { .. } => "CELL_EVACUATING",
+            Self::EvacuationBudget { .. } => "EVACUATION_BUDGET",
             Self::NoRoom { .. } => "NO_ROOM",
             Self::Moved { .. } => "MOVED",
             Self::LeasePassed { .. } => "LEASE_PASSED",

@@ -38,10 +38,10 @@ struct Share {
 }
 
 impl CellCapacity {
-    /// The cells that are there, with what is left of each.
+    /// The cells that take work, with what is left of each.
     #[must_use]
     pub fn cell_states(&self, aggregates: &Aggregates) -> Vec<CellState> {
-        let present = aggregates.cells().filter(|cell| cell.is_present());
+        let present = aggregates.cells().filter(|cell| cell.takes_work());
         present
             .map(|cell| {
                 let load = self.cells.get(&cell.cell_id).cloned().unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Every command that the README shows is run, in its order.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, process::Command};
 
 use projections::testing::postgres::{Cluster, Settings};
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use domain::{
     action::{Action, Run},
     bbs::{
-        definition::{Definition, Rootfs},
+        definition::{Definition, Rootfs, UpdateStrategy},
         desired_lrp,
     },
     check::CheckDefinition,
@@ -141,6 +141,7 @@ fn definition() -> Definition {
         ports: vec![8080],
         log_source: "APP".to_owned(),
         placement_tags: Vec::new(),
+        update_strategy: UpdateStrategy::default(),
     }
 }
 

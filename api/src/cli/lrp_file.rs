@@ -38,6 +38,7 @@ The file, in YAML or JSON (- is standard input); only the fields marked * must b
     max_pids: 0                      # 0 is the cell's default
     setup:                           # an action that runs first
     placement_tags: []
+    update_strategy: rolling         # or recreate: an evacuated instance is stopped first
     log_source: APP";
 
 /// The form of a task's file, for help texts.
@@ -144,6 +145,12 @@ fn member((name, mut value): (String, Value)) -> (String, Value) {
     // The schema has a definition's checks without the object around them.
     if name == "check" {
         return ("checks".to_owned(), in_camel_case(value["checks"].take()));
+    }
+    // And names the values of an enumeration in capitals.
+    if name == "update_strategy"
+        && let Some(text) = value.as_str()
+    {
+        value = Value::String(text.to_ascii_uppercase());
     }
     (camel_case(&name), in_camel_case(value))
 }

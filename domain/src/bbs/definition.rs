@@ -115,6 +115,20 @@ pub struct Definition<V = Sealed> {
     /// The tags that a cell must carry to hold it.
     #[serde(default)]
     pub placement_tags: Vec<String>,
+    /// How an instance leaves a cell that is being evacuated. A task has no use for it.
+    #[serde(default)]
+    pub update_strategy: UpdateStrategy,
+}
+
+/// How an instance is replaced by its next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateStrategy {
+    /// It runs on until the next one is healthy.
+    #[default]
+    Rolling,
+    /// It is stopped first: never two at once.
+    Recreate,
 }
 
 fn no_setup<V>() -> Option<Action<V>> {
@@ -156,6 +170,7 @@ impl<V> Definition<V> {
             ports: self.ports.clone(),
             log_source: self.log_source.clone(),
             placement_tags: self.placement_tags.clone(),
+            update_strategy: self.update_strategy,
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     bbs::{
         actual_lrp::{self, CrashReport, NetInfo},
         cell::{self, Registration},
-        definition::{Definition, Rootfs},
+        definition::{Definition, Rootfs, UpdateStrategy},
         desired_lrp, freshness_domain,
         placement::Resources,
         task,
@@ -129,6 +129,7 @@ pub fn plain_definition() -> Definition<PlainText> {
         ports: vec![8080],
         log_source: "APP".to_owned(),
         placement_tags: Vec::new(),
+        update_strategy: UpdateStrategy::Rolling,
     }
 }
 
@@ -142,11 +143,21 @@ pub fn definition() -> Definition {
 /// Wishes for instances of [`definition`], in the domain `cf-apps`.
 #[must_use]
 pub fn desire(process: &str, instances: u32) -> desired_lrp::Command {
+    desire_of(process, instances, Arc::new(definition()))
+}
+
+/// Wishes for instances of a definition, in the domain `cf-apps`.
+#[must_use]
+pub fn desire_of(
+    process: &str,
+    instances: u32,
+    definition: Arc<Definition>,
+) -> desired_lrp::Command {
     desired_lrp::Command::Desire {
         process_guid: process_guid(process),
         domain: domain(),
         instances,
-        definition: Arc::new(definition()),
+        definition,
         routes: Vec::new(),
         annotation: String::new(),
     }

@@ -15,6 +15,7 @@ use crate::{
     check::{Check, CheckDefinition, HttpCheck, TcpCheck},
     event::Event,
     exit::{ExitStatus, OutOfMemory, ProcessExit},
+    id::{CellId, InstanceGuid},
     log::{CellEpoch, Owner, StreamId},
     routes::{Hostname, HttpRoute},
     sealed::Digest,
@@ -114,23 +115,53 @@ fn actual_lrp_events() -> Vec<(StreamId, Event)> {
     };
     let refused = actual_lrp::Refused {
         instance_guid: instance_guid.clone(),
-        cell_id,
+        cell_id: cell_id.clone(),
         reason: "no room".to_owned(),
     };
     let started =
         actual_lrp::Started { instance_guid: instance_guid.clone(), net_info: net_info() };
     let failed = actual_lrp::PlacementFailed { error: "insufficient resources".to_owned() };
-    vec![
+    let mut events = vec![
         on_slot(&slot, actual_lrp::Created { domain: domain() }),
         on_slot(&slot, placed),
         on_slot(&slot, failed),
         on_slot(&slot, refused),
-        on_slot(&slot, actual_lrp::Claimed { instance_guid }),
+        on_slot(&slot, actual_lrp::Claimed { instance_guid: instance_guid.clone() }),
         on_slot(&slot, started),
         on_slot(&slot, crashed),
         on_slot(&slot, actual_lrp::Unclaimed { reason: actual_lrp::UnclaimReason::CellLost }),
         on_slot(&slot, actual_lrp::Retired {}),
         on_slot(&slot, actual_lrp::Removed {}),
+    ];
+    events.extend(twin_events(instance_guid, cell_id));
+    events
+}
+
+fn twin_events(instance_guid: InstanceGuid, cell_id: CellId) -> [(StreamId, Event); 6] {
+    let of = || (instance_guid.clone(), cell_id.clone());
+    let (instance_guid, cell_id) = of();
+    let suspected = actual_lrp::Suspected { instance_guid, cell_id };
+    let (instance_guid, cell_id) = of();
+    let in_stead = Some(super::build::instance_guid("i-2"));
+    let restored = actual_lrp::SuspectRestored { instance_guid, cell_id, in_stead };
+    let (instance_guid, cell_id) = of();
+    let cause = actual_lrp::TwinEnd::Replaced { by: super::build::instance_guid("i-2") };
+    let removed = actual_lrp::SuspectRemoved { instance_guid, cell_id, cause };
+    let (instance_guid, cell_id) = of();
+    let started = actual_lrp::EvacuationStarted { instance_guid, cell_id };
+    let (instance_guid, cell_id) = of();
+    let cause = actual_lrp::TwinEnd::Crashed(crash_report());
+    let ended = actual_lrp::EvacuationEnded { instance_guid, cell_id, cause };
+    let (instance_guid, _) = of();
+    let readiness = actual_lrp::ReadinessChanged { instance_guid, is_ready: false };
+    let slot = key("web", 0);
+    [
+        on_slot(&slot, suspected),
+        on_slot(&slot, restored),
+        on_slot(&slot, removed),
+        on_slot(&slot, started),
+        on_slot(&slot, ended),
+        on_slot(&slot, readiness),
     ]
 }
 
@@ -181,10 +212,18 @@ fn cell_events() -> Vec<(StreamId, Event)> {
         last_heard_at: Timestamp(1_700_000_000_000_000_000),
         heard_by: "node-1".to_owned(),
     };
+    let evacuation = cell::EvacuationStarted {
+        ends_at: Timestamp(1_700_000_600_000_000_000),
+        instances_away_max: 1,
+        containers: 12,
+    };
     vec![
         on_cell("cell-1", registered),
         on_cell("cell-1", lost),
         on_cell("cell-1", cell::Returned {}),
+        on_cell("cell-1", evacuation),
+        on_cell("cell-1", cell::EvacuationCancelled {}),
+        on_cell("cell-1", cell::Evacuated {}),
     ]
 }
 

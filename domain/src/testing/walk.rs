@@ -81,13 +81,19 @@ fn of_wish(dice: &mut Dice) -> desired_lrp::Command {
 
 fn of_cell(dice: &mut Dice, story: &Story) -> cell::Command {
     let (cell_id, cell_epoch) = random_cell(dice, story);
-    match dice.below(4) {
-        0 => cell::Command::Lose {
+    match dice.below(8) {
+        0 => cell::Command::Evacuate {
+            cell_id,
+            timeout: Milliseconds(u64::from(dice.below(60_000))),
+            instances_away_max: 1 + dice.below(2),
+        },
+        1 => cell::Command::CancelEvacuation { cell_id },
+        2 | 3 => cell::Command::Lose {
             cell_id,
             last_heard_at: Timestamp(0),
             heard_by: "node-1".to_owned(),
         },
-        1 => cell::Command::Return { cell_id, cell_epoch },
+        4 | 5 => cell::Command::Return { cell_id, cell_epoch },
         _ => {
             let registration = Box::new(registration(u128::from(dice.below(2))));
             cell::Command::Register { cell_id, registration }
@@ -127,13 +133,14 @@ fn forget(dice: &mut Dice) -> secrets::Command {
 
 fn planned(dice: &mut Dice, story: &Story) -> Option<Command> {
     let discrepancies = convergence::Discrepancies::of(&story.aggregates);
-    let plan = convergence::plan(&discrepancies, story.now);
+    let plan = convergence::plan(&discrepancies, &story.aggregates, story.now);
     (!plan.is_empty()).then(|| dice.pick(&plan))
 }
 
 fn of_slot(dice: &mut Dice, story: &Story) -> actual_lrp::Command {
     let key = key(dice.pick(&PROCESSES), dice.below(INDEX_BOUND));
-    match dice.below(8) {
+    match dice.below(9) {
+        8 => actual_lrp::Command::SettleTwins { key },
         0 => actual_lrp::Command::Create { key },
         1 => actual_lrp::Command::FailPlacement { key, error: "no cell".to_owned() },
         2 => actual_lrp::Command::Retire { key },
@@ -146,14 +153,15 @@ fn of_slot(dice: &mut Dice, story: &Story) -> actual_lrp::Command {
 }
 
 fn report_of_slot(dice: &mut Dice, story: &Story) -> Option<actual_lrp::Command> {
-    let placed = story.aggregates.slots().filter(|slot| slot.placement().is_some());
-    let keys: Vec<_> = placed.map(|slot| slot.key.clone()).collect();
-    if keys.is_empty() {
+    let keys: Vec<_> = story.aggregates.slots().map(|slot| slot.key.clone()).collect();
+    let instances: Vec<_> = keys.iter().flat_map(|key| story.instances(key)).collect();
+    if instances.is_empty() {
         return None;
     }
-    let mut instance = story.instance(&dice.pick(&keys));
+    let mut instance = dice.pick(&instances);
     instance.cell_epoch.0 += u64::from(dice.one_in(20));
-    Some(match dice.below(6) {
+    Some(match dice.below(7) {
+        6 => actual_lrp::Command::SetReadiness { instance, is_ready: dice.one_in(2) },
         0 => actual_lrp::Command::Refuse { instance, reason: "no room".to_owned() },
         1 => actual_lrp::Command::Claim { instance },
         2 => actual_lrp::Command::Crash { instance, report: crash_report() },

@@ -10,7 +10,7 @@ use crate::{
     action::{Action, EnvironmentVariable, Run},
     bbs::{
         cell::Registration,
-        definition::{Definition, Rootfs},
+        definition::{Definition, Rootfs, UpdateStrategy},
         placement::Resources,
     },
     check::{Check, CheckDefinition, HttpCheck},
@@ -140,6 +140,7 @@ pub(super) fn definition(dice: &mut Dice) -> Definition {
         ports: vec![8080],
         log_source: "APP".to_owned(),
         placement_tags: Vec::new(),
+        update_strategy: UpdateStrategy::Rolling,
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
 use domain::{
     aggregates::{Aggregate, Aggregates, CLUSTER_SHARD, Part, PartBuilder},
     bbs::{
-        actual_lrp::{self, ActualLrp, LastCrash},
+        actual_lrp::{self, ActualLrp, LastCrash, Twin},
         desired_lrp::DesiredLrp,
         held_definition::{HeldDefinition, Pack},
         task::Task,
@@ -33,7 +33,7 @@ use crate::snapshot::{SHARD_BYTES_MAX, ShardId};
 
 /// What the bytes of a shard mean. Raised whenever an aggregate's shape changes; older snapshots
 /// are passed over then.
-pub const SHARD_FORMAT: u32 = 3;
+pub const SHARD_FORMAT: u32 = 4;
 
 /// Fast, and not much larger than what takes longer.
 const COMPRESSION_LEVEL: i32 = 1;
@@ -100,6 +100,8 @@ struct SlotRecord<'a> {
     crash_count: u32,
     last_crash: Cow<'a, Option<LastCrash>>,
     placement_error: Cow<'a, Option<String>>,
+    suspect: Cow<'a, Option<Box<Twin>>>,
+    evacuating: Cow<'a, Option<Box<Twin>>>,
     refused_until: Option<Timestamp>,
     last_position: Position,
 }
@@ -152,6 +154,8 @@ impl<'a> SlotRecord<'a> {
             crash_count,
             last_crash,
             placement_error,
+            suspect,
+            evacuating,
             refused_until,
             last_position,
         } = slot;
@@ -164,6 +168,8 @@ impl<'a> SlotRecord<'a> {
             crash_count: *crash_count,
             last_crash: Cow::Borrowed(last_crash),
             placement_error: Cow::Borrowed(placement_error),
+            suspect: Cow::Borrowed(suspect),
+            evacuating: Cow::Borrowed(evacuating),
             refused_until: *refused_until,
             last_position: *last_position,
         }
@@ -179,6 +185,8 @@ impl<'a> SlotRecord<'a> {
             crash_count: self.crash_count,
             last_crash: self.last_crash.into_owned(),
             placement_error: self.placement_error.into_owned(),
+            suspect: self.suspect.into_owned(),
+            evacuating: self.evacuating.into_owned(),
             refused_until: self.refused_until,
             last_position: self.last_position,
         }

@@ -17,6 +17,7 @@ use domain::{
     units::{Mebibytes, Milliseconds},
 };
 
+use super::definition::UpdateStrategy;
 pub(super) use faults::{Faults, of_spec, of_update};
 
 /// A desired LRP as a client writes it.
@@ -92,6 +93,9 @@ pub(super) struct DefinitionInput {
     /// The tags that a cell must carry to hold it.
     #[graphql(default)]
     placement_tags: Vec<String>,
+    /// How an instance leaves a cell that is being evacuated.
+    #[graphql(default)]
+    update_strategy: UpdateStrategy,
 }
 
 /// One variable of a process's environment.
@@ -281,6 +285,7 @@ impl DefinitionInput {
             ports: ports?,
             log_source: self.log_source,
             placement_tags: self.placement_tags,
+            update_strategy: self.update_strategy.into(),
         })
     }
 }

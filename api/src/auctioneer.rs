@@ -23,8 +23,9 @@ pub fn step(
     }
     let outcome = auction::schedule(Input {
         auctions: world.auction_queue().auctions(world.aggregates(), now),
-        cells: world.cell_capacity().cell_states(world.aggregates()),
+        cells: world.cell_capacity().cells(),
         settings: *settings,
+        seen: world.position(),
     });
     let placed = outcome.placements.into_iter().map(|p| p.into_command(new_instance_guid()));
     let failed = outcome.failures.into_iter().filter_map(Failure::into_command);

@@ -62,6 +62,13 @@ impl<K: Hash + Eq, V> HashIndex<K, V> {
     }
 }
 
+impl<K: Hash + Eq, V> HashIndex<K, V> {
+    /// All entries, in an order by chance: only to fill what is itself in order.
+    pub fn iter_by_chance(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.0.iter()
+    }
+}
+
 impl<K: Hash + Ord, V> HashIndex<K, V> {
     /// The keys whose value passes, in their order. Looks at all of them.
     pub fn keys_where(&self, passes: impl Fn(&V) -> bool) -> Vec<&K> {

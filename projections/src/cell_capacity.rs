@@ -1,123 +1,156 @@
-//! What each cell holds, as the auction sees it: instances per process guid, tasks, containers
-//! that are starting. Free memory, disk and containers are the aggregates' own reservations.
+//! What each cell offers, holds and has left, as the auction sees it. Kept up stream by stream, so
+//! that an auction looks at few cells and copies none.
+//!
+//! Beside it lies what each slot and task counted for, so that it can be discounted again. Free
+//! memory, disk and containers are the aggregates' own reservations.
+
+use std::collections::BTreeMap;
 
 use domain::{
     aggregates::Aggregates,
-    auction::CellState,
+    auction::{CellNumber, Cells, Change, PresentCell},
     bbs::{
-        actual_lrp::{self, ActualLrp},
+        actual_lrp::{self, ActualLrp, InstancePresence},
+        cell::Cell,
         task::{self, Task},
     },
     hash_index::HashIndex,
-    id::{CellId, ProcessGuid},
+    id::{ActualLrpKey, CellId, TaskGuid},
     log::StreamId,
 };
 
 use crate::view::View;
 
-/// What the cells hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What the cells offer, hold and have left.
+#[derive(Debug, Clone, Default)]
 pub struct CellCapacity {
-    cells: HashIndex<CellId, Load>,
-    counted: HashIndex<StreamId, (CellId, Share)>,
+    cells: Cells,
+    slots: HashIndex<ActualLrpKey, Share>,
+    tasks: HashIndex<TaskGuid, Share>,
+    /// Where a slot has something beside its ordinary instance: few have.
+    twins: HashIndex<ActualLrpKey, Vec<CellNumber>>,
 }
 
-/// What one cell holds.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Load {
-    starting: u32,
-    tasks: u32,
-    instances: HashIndex<ProcessGuid, u32>,
-}
-
-/// What one slot or task adds to its cell.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What one slot or task adds to a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Share {
+    on: CellNumber,
     is_starting: bool,
-    process_guid: Option<ProcessGuid>,
 }
+
+/// Where a slot or task is, and whether it is starting there.
+type Place<'a> = (&'a CellId, bool);
 
 impl CellCapacity {
-    /// The cells that take work, with what is left of each.
+    /// The cells as the auction sees them.
     #[must_use]
-    pub fn cell_states(&self, aggregates: &Aggregates) -> Vec<CellState> {
-        let present = aggregates.cells().filter(|cell| cell.takes_work());
-        present
-            .map(|cell| {
-                let load = self.cells.get(&cell.cell_id).cloned().unwrap_or_default();
-                CellState {
-                    cell_id: cell.cell_id.clone(),
-                    cell_epoch: cell.cell_epoch,
-                    zone: cell.registration.zone.clone(),
-                    total: cell.registration.capacity,
-                    free: aggregates.free_on(cell),
-                    starting_container_count: load.starting,
-                    instances: load.instances,
-                    task_count: load.tasks,
-                    preloaded_rootfses: cell.registration.preloaded_rootfses.clone(),
-                    placement_tags: cell.registration.placement_tags.clone(),
-                    optional_placement_tags: cell.registration.optional_placement_tags.clone(),
-                }
-            })
-            .collect()
+    pub fn cells(&self) -> &Cells {
+        &self.cells
     }
 
-    fn discount(&mut self, stream: &StreamId) {
-        let Some((cell_id, share)) = self.counted.remove(stream) else { return };
-        let Some(load) = self.cells.get_mut(&cell_id) else { return };
-        load.starting -= u32::from(share.is_starting);
-        match &share.process_guid {
-            None => load.tasks -= 1,
-            Some(process_guid) => {
-                if let Some(count) = load.instances.get_mut(process_guid) {
-                    *count -= 1;
-                    if *count == 0 {
-                        load.instances.remove(process_guid);
-                    }
+    fn touch_cell(&mut self, aggregates: &Aggregates, cell_id: &CellId) {
+        let number = self.cells.number(cell_id);
+        let present = aggregates.cell(cell_id).filter(|cell| cell.takes_work());
+        self.cells.put(number, present.map(|cell| offered(aggregates, cell)));
+    }
+
+    fn touch_slot(&mut self, aggregates: &Aggregates, key: &ActualLrpKey) {
+        let found = aggregates.slot(key).and_then(place_of_slot);
+        let before = self.slots.get(key).copied();
+        let now = self.share(found);
+        if before.map(|share| share.on) != now.map(|share| share.on) {
+            for (share, change) in [(before, Change::OneLess), (now, Change::OneMore)] {
+                if let Some(share) = share {
+                    self.cells.count_instance(share.on, &key.process_guid, change);
                 }
             }
         }
-        if *load == Load::default() {
-            self.cells.remove(&cell_id);
-        }
+        match now {
+            Some(share) => self.slots.insert(key.clone(), share),
+            None => self.slots.remove(key),
+        };
+        self.touch_twins(aggregates, key);
+        self.settle(aggregates, before, now);
     }
 
-    fn count(&mut self, stream: StreamId, cell_id: CellId, share: Share) {
-        let load = self.cells.get_or_insert_with(cell_id.clone(), Load::default);
-        load.starting += u32::from(share.is_starting);
-        match &share.process_guid {
-            None => load.tasks += 1,
-            Some(process_guid) => {
-                *load.instances.get_or_insert_with(process_guid.clone(), || 0) += 1;
+    /// What stands beside the ordinary instance counts as one more of its process there.
+    fn touch_twins(&mut self, aggregates: &Aggregates, key: &ActualLrpKey) {
+        let twins = aggregates.slot(key).map(twins_of).unwrap_or_default();
+        let now: Vec<CellNumber> = twins.into_iter().map(|id| self.cells.number(id)).collect();
+        let before = self.twins.remove(key).unwrap_or_default();
+        for (numbers, change) in [(&before, Change::OneLess), (&now, Change::OneMore)] {
+            for number in numbers {
+                if before != now {
+                    self.cells.count_instance(*number, &key.process_guid, change);
+                }
+                self.refresh_free(aggregates, *number);
             }
         }
-        self.counted.insert(stream, (cell_id, share));
+        if !now.is_empty() {
+            self.twins.insert(key.clone(), now);
+        }
+    }
+
+    fn touch_task(&mut self, aggregates: &Aggregates, task_guid: &TaskGuid) {
+        let found = aggregates.task(task_guid).and_then(place_of_task);
+        let before = self.tasks.get(task_guid).copied();
+        let now = self.share(found);
+        if before.map(|share| share.on) != now.map(|share| share.on) {
+            for (share, change) in [(before, Change::OneLess), (now, Change::OneMore)] {
+                if let Some(share) = share {
+                    self.cells.count_task(share.on, change);
+                }
+            }
+        }
+        match now {
+            Some(share) => self.tasks.insert(task_guid.clone(), share),
+            None => self.tasks.remove(task_guid),
+        };
+        self.settle(aggregates, before, now);
+    }
+
+    fn share(&mut self, place: Option<Place<'_>>) -> Option<Share> {
+        place.map(|(cell_id, is_starting)| Share { on: self.cells.number(cell_id), is_starting })
+    }
+
+    /// Counts what is starting, and says what is left of the cells concerned.
+    fn settle(&mut self, aggregates: &Aggregates, before: Option<Share>, now: Option<Share>) {
+        for (share, change) in [(before, Change::OneLess), (now, Change::OneMore)] {
+            let Some(Share { on, is_starting }) = share else { continue };
+            if is_starting && before != now {
+                self.cells.count_starting(on, change);
+            }
+            self.refresh_free(aggregates, on);
+        }
+    }
+
+    fn refresh_free(&mut self, aggregates: &Aggregates, on: CellNumber) {
+        if let Some(cell) = self.cells.cell_id(on).and_then(|id| aggregates.cell(id)) {
+            self.cells.set_free(on, aggregates.free_on(cell));
+        }
     }
 }
 
-fn share_of(aggregates: &Aggregates, stream: &StreamId) -> Option<(CellId, Share)> {
-    match stream {
-        StreamId::ActualLrp(key) => share_of_slot(aggregates.slot(key)?),
-        StreamId::Task(task_guid) => share_of_task(aggregates.task(task_guid)?),
-        StreamId::DesiredLrp(_)
-        | StreamId::Cell(_)
-        | StreamId::FreshnessDomain(_)
-        | StreamId::Secrets(_) => None,
-    }
+fn twins_of(slot: &ActualLrp) -> Vec<&CellId> {
+    let twins = slot.instances().filter(|it| it.presence != InstancePresence::Ordinary);
+    twins.map(|twin| &twin.placement.cell_id).collect()
 }
 
-fn share_of_slot(slot: &ActualLrp) -> Option<(CellId, Share)> {
+fn offered(aggregates: &Aggregates, cell: &Cell) -> PresentCell {
+    PresentCell::of(cell.cell_epoch, &cell.registration, aggregates.free_on(cell))
+}
+
+fn place_of_slot(slot: &ActualLrp) -> Option<Place<'_>> {
     let is_starting = match slot.state {
         actual_lrp::State::Placed(_) | actual_lrp::State::Claimed(_) => true,
         actual_lrp::State::Unclaimed
         | actual_lrp::State::Running(_)
         | actual_lrp::State::Crashed(_) => false,
     };
-    let process_guid = Some(slot.key.process_guid.clone());
-    Some((slot.placement()?.cell_id.clone(), Share { is_starting, process_guid }))
+    Some((&slot.placement()?.cell_id, is_starting))
 }
 
-fn share_of_task(task: &Task) -> Option<(CellId, Share)> {
+fn place_of_task(task: &Task) -> Option<Place<'_>> {
     let is_starting = match task.state {
         task::State::Placed(_) => true,
         task::State::Pending
@@ -125,49 +158,47 @@ fn share_of_task(task: &Task) -> Option<(CellId, Share)> {
         | task::State::Completed(_)
         | task::State::Cancelled { .. } => false,
     };
-    Some((task.placement()?.cell_id.clone(), Share { is_starting, process_guid: None }))
+    Some((&task.placement()?.cell_id, is_starting))
 }
 
 impl View for CellCapacity {
     const NAME: &'static str = "cell_capacity";
 
     fn fill(aggregates: &Aggregates) -> Self {
-        let counted = HashIndex::with_capacity(aggregates.owners());
-        let mut capacity = Self { cells: HashIndex::default(), counted };
-        let slots = aggregates.processes_by_chance().flat_map(|(_, process)| process.slots());
-        let slots = slots
-            .filter_map(|slot| Some((StreamId::ActualLrp(slot.key.clone()), share_of_slot(slot)?)));
-        let tasks = aggregates.tasks_by_chance().filter_map(|task| {
-            Some((StreamId::Task(task.task_guid.clone()), share_of_task(task)?))
-        });
-        for (stream, (cell_id, share)) in slots.chain(tasks) {
-            capacity.count(stream, cell_id, share);
+        let slots = HashIndex::with_capacity(aggregates.owners());
+        let mut capacity = Self { slots, ..Self::default() };
+        for cell in aggregates.cells() {
+            capacity.touch_cell(aggregates, &cell.cell_id);
+        }
+        for slot in aggregates.processes_by_chance().flat_map(|(_, process)| process.slots()) {
+            capacity.touch_slot(aggregates, &slot.key);
+        }
+        for task in aggregates.tasks_by_chance() {
+            capacity.touch_task(aggregates, &task.task_guid);
         }
         capacity
     }
 
     fn touch(&mut self, aggregates: &Aggregates, stream: &StreamId) {
-        let found = share_of(aggregates, stream);
-        match (self.counted.get_mut(stream), &found) {
-            (None, None) => return,
-            (Some((cell_id, known)), Some((found_on, share))) if cell_id == found_on => {
-                // What it counts for is the stream's; whether it is starting may have changed.
-                if let Some(load) = self.cells.get_mut(cell_id) {
-                    load.starting -= u32::from(known.is_starting);
-                    load.starting += u32::from(share.is_starting);
-                }
-                known.is_starting = share.is_starting;
-                return;
-            }
-            (Some(_) | None, Some(_) | None) => {}
-        }
-        self.discount(stream);
-        if let Some((cell_id, share)) = found {
-            self.count(stream.clone(), cell_id, share);
+        match stream {
+            StreamId::ActualLrp(key) => self.touch_slot(aggregates, key),
+            StreamId::Task(task_guid) => self.touch_task(aggregates, task_guid),
+            StreamId::Cell(cell_id) => self.touch_cell(aggregates, cell_id),
+            StreamId::DesiredLrp(_) | StreamId::FreshnessDomain(_) | StreamId::Secrets(_) => {}
         }
     }
 
     fn content(&self) -> String {
-        format!("{self:?}")
+        let named = |share: &Share| (self.cells.cell_id(share.on).cloned(), share.is_starting);
+        let slots: BTreeMap<_, _> =
+            self.slots.iter_by_chance().map(|(key, share)| (key, named(share))).collect();
+        let tasks: BTreeMap<_, _> =
+            self.tasks.iter_by_chance().map(|(guid, share)| (guid, named(share))).collect();
+        let cells = |numbers: &Vec<CellNumber>| -> Vec<Option<CellId>> {
+            numbers.iter().map(|number| self.cells.cell_id(*number).cloned()).collect()
+        };
+        let twins: BTreeMap<_, _> =
+            self.twins.iter_by_chance().map(|(key, numbers)| (key, cells(numbers))).collect();
+        format!("{:?} {slots:?} {tasks:?} {twins:?}", self.cells)
     }
 }

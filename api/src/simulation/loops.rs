@@ -96,8 +96,8 @@ impl Cluster {
         let world = &self.plane.world;
         let mut auctions = world.auction_queue().auctions(world.aggregates(), self.clock());
         auctions.retain(|_| self.chance.per_mille(500));
-        let cells = world.cell_capacity().cell_states(world.aggregates());
-        let outcome = auction::schedule(Input { auctions, cells, settings: self.settings });
+        let (cells, seen) = (world.cell_capacity().cells(), world.position());
+        let outcome = auction::schedule(Input { auctions, cells, settings: self.settings, seen });
         let chance = &mut self.chance;
         let placements = outcome.placements.into_iter();
         let commands = placements.map(|placement| placement.into_command(instance_guid(chance)));

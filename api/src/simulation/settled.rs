@@ -207,8 +207,9 @@ impl Cluster {
         let aggregates = world.aggregates();
         let outcome = auction::schedule(Input {
             auctions: world.auction_queue().auctions(aggregates, self.clock()),
-            cells: world.cell_capacity().cell_states(aggregates),
+            cells: world.cell_capacity().cells(),
             settings: self.settings,
+            seen: world.position(),
         });
         if let Some(placement) = outcome.placements.first() {
             return Some(format!("{:?} could be on {}", placement.work, placement.cell_id));

@@ -1,51 +1,75 @@
-//! Which cells may take something at all: its root file system first, then its placement tags.
+//! What a cell takes at all: its root file systems first, then its placement tags.
 //!
 //! Never looks at amounts: those change while a round goes on, these do not.
 
 use std::collections::BTreeSet;
 
-use super::{CellState, Demand, PlacementError, zone::ZoneCells};
+use super::{Constraint, PlacementError, Refusal};
+use crate::{bbs::cell::Registration, id::Zone};
 
-/// The zones with the cells that may take it; zones without any are left out.
-///
-/// The error is the one that got furthest in any zone.
-pub(super) fn compatible(
-    zones: &[ZoneCells],
-    cells: &[CellState],
-    demand: &Demand,
-) -> Result<Vec<ZoneCells>, PlacementError> {
-    let mut any_has_rootfs = false;
-    let mut kept = Vec::new();
-    for (zone_index, zone) in zones.iter().enumerate() {
-        let with_rootfs: Vec<_> =
-            zone.cells.iter().filter(|ranked| has_rootfs(&cells[ranked.cell], demand)).collect();
-        any_has_rootfs |= !with_rootfs.is_empty();
-        let fitting: Vec<_> = with_rootfs
-            .into_iter()
-            .filter(|ranked| fits_tags(&cells[ranked.cell], &demand.placement_tags))
-            .copied()
-            .collect();
-        if !fitting.is_empty() {
-            kept.push(ZoneCells { zone: zone_index, cells: fitting });
+/// What a cell takes, and where it is. Many cells offer the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Offer {
+    /// Its availability zone.
+    pub zone: Zone,
+    /// The names of its preloaded root file systems.
+    pub preloaded_rootfses: BTreeSet<String>,
+    /// Tags that a definition must carry to be placed here.
+    pub placement_tags: BTreeSet<String>,
+    /// Tags that a definition may carry to be placed here.
+    pub optional_placement_tags: BTreeSet<String>,
+}
+
+/// What of a cell does not fit, in Diego's order of looking: the later, the further it got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Mismatch {
+    Rootfs,
+    PlacementTags,
+}
+
+impl Offer {
+    /// What a cell takes by what it registered.
+    #[must_use]
+    pub fn of(registration: &Registration) -> Self {
+        Self {
+            zone: registration.zone.clone(),
+            preloaded_rootfses: registration.preloaded_rootfses.clone(),
+            placement_tags: registration.placement_tags.clone(),
+            optional_placement_tags: registration.optional_placement_tags.clone(),
         }
     }
-    if !kept.is_empty() {
-        return Ok(kept);
+
+    /// Why something cannot be placed on such a cell; none when it can.
+    pub(super) fn mismatch(&self, constraint: &Constraint) -> Option<Mismatch> {
+        if !self.preloaded_rootfses.contains(constraint.rootfs.preloaded_name()) {
+            return Some(Mismatch::Rootfs);
+        }
+        (!self.fits_tags(&constraint.placement_tags)).then_some(Mismatch::PlacementTags)
     }
-    if any_has_rootfs {
-        return Err(PlacementError::PlacementTags(demand.placement_tags.clone()));
+
+    /// All that the cell requires is there, and nothing that it neither requires nor allows.
+    fn fits_tags(&self, tags: &BTreeSet<String>) -> bool {
+        self.placement_tags.is_subset(tags)
+            && tags.iter().all(|tag| {
+                self.placement_tags.contains(tag) || self.optional_placement_tags.contains(tag)
+            })
     }
-    Err(PlacementError::Rootfs)
 }
 
-fn has_rootfs(cell: &CellState, demand: &Demand) -> bool {
-    cell.preloaded_rootfses.contains(demand.rootfs.preloaded_name())
-}
+impl Mismatch {
+    /// The reason for which a cell is refused.
+    pub(super) fn refusal(self) -> Refusal {
+        match self {
+            Self::Rootfs => Refusal::Rootfs,
+            Self::PlacementTags => Refusal::PlacementTags,
+        }
+    }
 
-/// All that the cell requires is there, and nothing that it neither requires nor allows.
-fn fits_tags(cell: &CellState, tags: &BTreeSet<String>) -> bool {
-    cell.placement_tags.is_subset(tags)
-        && tags.iter().all(|tag| {
-            cell.placement_tags.contains(tag) || cell.optional_placement_tags.contains(tag)
-        })
+    /// The error when no cell got further than this.
+    pub(super) fn error(self, constraint: &Constraint) -> PlacementError {
+        match self {
+            Self::Rootfs => PlacementError::Rootfs,
+            Self::PlacementTags => PlacementError::PlacementTags(constraint.placement_tags.clone()),
+        }
+    }
 }

@@ -1,27 +1,28 @@
-//! What an auction is decided from: the work that waits and the cells as they are. A view fills it.
+//! What an auction is decided from: the work that waits, the cells as they are, how to weigh them.
 
 use std::collections::BTreeSet;
 
+use super::Cells;
 use crate::{
     bbs::{
         definition::{Definition, Rootfs},
         placement::Resources,
     },
-    hash_index::HashIndex,
-    id::{CellId, ProcessGuid, Zone},
-    log::CellEpoch,
+    log::Position,
     rep::WorkKind,
 };
 
 /// Everything that one round is decided from.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Input {
+#[derive(Debug, Clone)]
+pub struct Input<'a> {
     /// What waits for a cell, oldest first: of equals, the first one given is placed first.
     pub auctions: Vec<Auction>,
-    /// The cells that are there, in any order.
-    pub cells: Vec<CellState>,
+    /// The cells. They are only looked at: what the round reserves is kept beside them.
+    pub cells: &'a Cells,
     /// How to weigh them.
     pub settings: Settings,
+    /// Up to which event of the log all this is known.
+    pub seen: Position,
 }
 
 /// One slot or task that waits for a cell.
@@ -36,11 +37,18 @@ pub struct Auction {
 /// What a container needs of its cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Demand {
-    /// Its root file system.
-    pub rootfs: Rootfs,
+    /// Which cells it can be on at all.
+    pub constraint: Constraint,
     /// What it reserves.
     pub resources: Resources,
-    /// Its placement tags.
+}
+
+/// What a cell must offer, whatever there is left of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Constraint {
+    /// The root file system.
+    pub rootfs: Rootfs,
+    /// The placement tags.
     pub placement_tags: BTreeSet<String>,
 }
 
@@ -49,61 +57,15 @@ impl Demand {
     #[must_use]
     pub fn of<V>(definition: &Definition<V>) -> Self {
         Self {
-            rootfs: definition.rootfs.clone(),
+            constraint: Constraint {
+                rootfs: definition.rootfs.clone(),
+                placement_tags: definition.placement_tags.iter().cloned().collect(),
+            },
             resources: Resources {
                 memory_mb: definition.memory_mb,
                 disk_mb: definition.disk_mb,
                 containers: 1,
             },
-            placement_tags: definition.placement_tags.iter().cloned().collect(),
-        }
-    }
-}
-
-/// A cell as the auction sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CellState {
-    /// Its id.
-    pub cell_id: CellId,
-    /// Which registration of it.
-    pub cell_epoch: CellEpoch,
-    /// Its availability zone.
-    pub zone: Zone,
-    /// All that it can hold.
-    pub total: Resources,
-    /// What is left of it.
-    pub free: Resources,
-    /// How many of its containers are placed and neither running nor gone yet.
-    pub starting_container_count: u32,
-    /// How many instances of each process it holds.
-    pub instances: HashIndex<ProcessGuid, u32>,
-    /// How many tasks it holds.
-    pub task_count: u32,
-    /// The names of its preloaded root file systems.
-    pub preloaded_rootfses: BTreeSet<String>,
-    /// Tags that a definition must carry to be placed here.
-    pub placement_tags: BTreeSet<String>,
-    /// Tags that a definition may carry to be placed here.
-    pub optional_placement_tags: BTreeSet<String>,
-}
-
-impl CellState {
-    /// How many instances of a process it holds.
-    #[must_use]
-    pub fn instances_of(&self, process_guid: &ProcessGuid) -> u32 {
-        self.instances.get(process_guid).copied().unwrap_or(0)
-    }
-
-    /// Takes one placement into account.
-    pub fn reserve(&mut self, work: &WorkKind, resources: Resources) {
-        self.free = self.free.minus(resources);
-        self.starting_container_count = self.starting_container_count.saturating_add(1);
-        match work {
-            WorkKind::Lrp(key) => {
-                let count = self.instances.get_or_insert_with(key.process_guid.clone(), || 0);
-                *count = count.saturating_add(1);
-            }
-            WorkKind::Task(_) => self.task_count = self.task_count.saturating_add(1),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, fmt};
 
+use super::Lacking;
+
 /// Why a slot or a task could not be placed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlacementError {
@@ -14,7 +16,7 @@ pub enum PlacementError {
     /// As many containers are starting as may.
     InFlightLimit,
     /// Every compatible cell lacks these; empty when no amount is lacking on all of them.
-    InsufficientResources(BTreeSet<&'static str>),
+    InsufficientResources(Lacking),
 }
 
 impl std::error::Error for PlacementError {}
@@ -30,12 +32,11 @@ impl fmt::Display for PlacementError {
             Self::InFlightLimit => {
                 f.write_str("waiting to start instance: reached in-flight start limit")
             }
-            Self::InsufficientResources(lacking) if lacking.is_empty() => {
+            Self::InsufficientResources(lacking) if lacking.is_nothing() => {
                 f.write_str("insufficient resources")
             }
             Self::InsufficientResources(lacking) => {
-                let lacking: Vec<&str> = lacking.iter().copied().collect();
-                write!(f, "insufficient resources: {}", lacking.join(", "))
+                write!(f, "insufficient resources: {lacking}")
             }
         }
     }

@@ -2,22 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Auction, CellState, Demand, Input, Outcome, Settings, schedule};
+use super::{
+    Auction, Outcome, Settings,
+    fixture::{CellState, Input, amounts, app_demand, schedule},
+};
 use crate::{
-    bbs::{definition::Rootfs, placement::Resources},
-    hash_index::HashIndex,
     id::{CellId, Zone},
     log::CellEpoch,
     rep::WorkKind,
     testing::{Dice, cell_id, key},
-    units::Mebibytes,
 };
 
 const SMALL: [(u32, u32); 4] = [(8, 4), (40, 10), (200, 20), (800, 40)];
-
-fn amounts(memory_mb: u32, disk_mb: u32, containers: u32) -> Resources {
-    Resources { memory_mb: Mebibytes(memory_mb), disk_mb: Mebibytes(disk_mb), containers }
-}
 
 /// Cells of 100 MiB, 100 MiB and 100 containers, in two zones by turns.
 fn cells(count: u32) -> Vec<CellState> {
@@ -28,7 +24,7 @@ fn cells(count: u32) -> Vec<CellState> {
         total: amounts(100, 100, 100),
         free: amounts(100, 100, 100),
         starting_container_count: 0,
-        instances: HashIndex::default(),
+        instances: Vec::new(),
         task_count: 0,
         preloaded_rootfses: BTreeSet::from(["linux".to_owned()]),
         placement_tags: BTreeSet::new(),
@@ -43,12 +39,7 @@ fn fill(cell: &mut CellState, count: u32) {
 }
 
 fn app(process: &str, index: u32, memory_mb: u32) -> Auction {
-    let demand = Demand {
-        rootfs: Rootfs::new("preloaded:linux").unwrap(),
-        resources: amounts(memory_mb, 1, 1),
-        placement_tags: BTreeSet::new(),
-    };
-    Auction { work: WorkKind::Lrp(key(process, index)), demand }
+    Auction { work: WorkKind::Lrp(key(process, index)), demand: app_demand(memory_mb) }
 }
 
 fn unique(prefix: &str, count: u32, memory_mb: u32) -> Vec<Auction> {

@@ -3,24 +3,18 @@
 
 use std::collections::BTreeSet;
 
-use super::{Auction, CellState, Demand, Input, Outcome, PlacementError, Settings, schedule};
+use super::{
+    Auction, Demand, Outcome, PlacementError, Settings,
+    fixture::{CellState, Input, amounts, app_demand, schedule, tags},
+};
 use crate::{
-    bbs::{definition::Rootfs, placement::Resources},
-    hash_index::HashIndex,
+    bbs::definition::Rootfs,
     id::Zone,
     log::CellEpoch,
     rep::WorkKind,
     testing::{Dice, cell_id, key, task_guid},
     units::Mebibytes,
 };
-
-fn amounts(memory_mb: u32, disk_mb: u32, containers: u32) -> Resources {
-    Resources { memory_mb: Mebibytes(memory_mb), disk_mb: Mebibytes(disk_mb), containers }
-}
-
-fn tags(tags: &[&str]) -> BTreeSet<String> {
-    tags.iter().map(|tag| (*tag).to_owned()).collect()
-}
 
 fn cell(name: &str) -> CellState {
     CellState {
@@ -30,7 +24,7 @@ fn cell(name: &str) -> CellState {
         total: amounts(128, 128, 16),
         free: amounts(128, 128, 16),
         starting_container_count: 0,
-        instances: HashIndex::default(),
+        instances: Vec::new(),
         task_count: 0,
         preloaded_rootfses: tags(&["linux"]),
         placement_tags: BTreeSet::new(),
@@ -38,20 +32,12 @@ fn cell(name: &str) -> CellState {
     }
 }
 
-fn demand(memory_mb: u32) -> Demand {
-    Demand {
-        rootfs: Rootfs::new("preloaded:linux").unwrap(),
-        resources: amounts(memory_mb, 1, 1),
-        placement_tags: BTreeSet::new(),
-    }
-}
-
 fn lrp(process: &str, index: u32, memory_mb: u32) -> Auction {
-    Auction { work: WorkKind::Lrp(key(process, index)), demand: demand(memory_mb) }
+    Auction { work: WorkKind::Lrp(key(process, index)), demand: app_demand(memory_mb) }
 }
 
 fn task(task: &str, memory_mb: u32) -> Auction {
-    Auction { work: WorkKind::Task(task_guid(task)), demand: demand(memory_mb) }
+    Auction { work: WorkKind::Task(task_guid(task)), demand: app_demand(memory_mb) }
 }
 
 fn round(auctions: Vec<Auction>, cells: Vec<CellState>) -> Outcome {
@@ -71,7 +57,7 @@ fn winner(auction: Auction, cells: Vec<CellState>) -> String {
 
 fn tagged(wanted: &[&str]) -> Auction {
     let mut auction = lrp("a", 0, 1);
-    auction.demand.placement_tags = tags(wanted);
+    auction.demand.constraint.placement_tags = tags(wanted);
     auction
 }
 
@@ -83,7 +69,7 @@ fn nothing_is_placed_without_a_cell() {
 #[test]
 fn a_missing_rootfs_is_told_before_missing_tags() {
     let mut unknown = tagged(&["x"]);
-    unknown.demand.rootfs = Rootfs::new("preloaded:other").unwrap();
+    unknown.demand.constraint.rootfs = Rootfs::new("preloaded:other").unwrap();
 
     assert_eq!(error(&unknown, &[cell("a")]), "found no compatible cell for required rootfs");
 }
@@ -124,21 +110,23 @@ fn tags_must_be_all_that_a_cell_requires_and_none_that_it_does_not_know() {
 fn only_what_every_compatible_cell_lacks_is_told_as_lacking() {
     let mut big = lrp("a", 0, 100);
     big.demand.resources.disk_mb = Mebibytes(100);
-    let without = |free| CellState { free, ..cell("a") };
-    let full = without(amounts(0, 0, 0));
-    let other_rootfs =
-        CellState { preloaded_rootfses: BTreeSet::new(), ..without(amounts(128, 128, 16)) };
+    let full = CellState { free: amounts(0, 0, 0), ..cell("full") };
+    let without = |name, free| CellState { free, ..cell(name) };
+    let other_rootfs = CellState {
+        preloaded_rootfses: BTreeSet::new(),
+        ..without("other", amounts(128, 128, 16))
+    };
 
     assert_eq!(
         error(&big, &[full.clone(), other_rootfs]),
         "insufficient resources: containers, disk, memory"
     );
     assert_eq!(
-        error(&big, &[full, without(amounts(0, 0, 16))]),
+        error(&big, &[full, without("a", amounts(0, 0, 16))]),
         "insufficient resources: disk, memory"
     );
     assert_eq!(
-        error(&big, &[without(amounts(128, 0, 16)), without(amounts(0, 128, 16))]),
+        error(&big, &[without("a", amounts(128, 0, 16)), without("b", amounts(0, 128, 16))]),
         "insufficient resources"
     );
 }
@@ -188,7 +176,7 @@ fn first_instances_then_tasks_then_the_rest_by_index_biggest_first() {
 #[test]
 fn an_instance_goes_where_its_siblings_are_not_and_a_task_where_tasks_are_not() {
     let mut crowded = cell("a");
-    crowded.instances.insert(key("web", 0).process_guid, 1);
+    crowded.instances.push((key("web", 0).process_guid, 1));
     crowded.task_count = 1;
     let nearly_full = CellState { free: amounts(8, 8, 2), ..cell("b") };
 
@@ -240,9 +228,10 @@ fn random_input(dice: &mut Dice) -> Input {
             let resources = amounts(1 + dice.below(60), dice.below(40), 1);
             let placement_tags =
                 if dice.one_in(6) { tags(&[dice.pick(&["x", "y"])]) } else { tags(&[]) };
-            auction.demand = Demand { resources, placement_tags, ..demand(1) };
+            auction.demand = Demand { resources, ..app_demand(1) };
+            auction.demand.constraint.placement_tags = placement_tags;
             if dice.one_in(15) {
-                auction.demand.rootfs = Rootfs::new("preloaded:other").unwrap();
+                auction.demand.constraint.rootfs = Rootfs::new("preloaded:other").unwrap();
             }
             auction
         })
@@ -264,7 +253,7 @@ fn random_cell(dice: &mut Dice, number: u32) -> CellState {
         ..cell(&format!("cell-{number}"))
     };
     if dice.one_in(3) {
-        random.instances.insert(key("a", 0).process_guid, 1 + dice.below(2));
+        random.instances.push((key("a", 0).process_guid, 1 + dice.below(2)));
     }
     if dice.one_in(4) {
         random.placement_tags = tags(&["x"]);
@@ -323,8 +312,8 @@ fn class(work: &WorkKind) -> u32 {
 fn may_take(cell: &CellState, demand: &Demand) -> bool {
     let known: BTreeSet<String> =
         cell.placement_tags.union(&cell.optional_placement_tags).cloned().collect();
-    let wanted = &demand.placement_tags;
-    cell.preloaded_rootfses.contains(demand.rootfs.preloaded_name())
+    let wanted = &demand.constraint.placement_tags;
+    cell.preloaded_rootfses.contains(demand.constraint.rootfs.preloaded_name())
         && wanted.difference(&known).next().is_none()
         && cell.placement_tags.difference(wanted).next().is_none()
         && cell.free.memory_mb >= demand.resources.memory_mb
@@ -359,7 +348,7 @@ fn weigh(cells: &[CellState], index: usize, auction: &Auction, settings: &Settin
 
 #[test]
 fn a_task_is_rejected_by_cells_and_never_by_their_absence() {
-    let note = |work, error| super::Failure { work, error }.into_command();
+    let note = |work, error| super::Failure { work, error, candidates: None }.into_command();
     let task = WorkKind::Task(task_guid("t"));
     let slot = WorkKind::Lrp(key("web", 0));
 

@@ -14,7 +14,9 @@ use crate::{
 pub const RETRY_AFTER: Milliseconds = Milliseconds::from_seconds(30);
 
 /// What a container reserves of its cell; with it, one of the cell's containers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct Resources {
     /// Memory in mebibytes.
     pub memory_mb: Mebibytes,

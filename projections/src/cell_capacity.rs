@@ -123,7 +123,8 @@ fn share_of_task(task: &Task) -> Option<(CellId, Share)> {
         task::State::Pending
         | task::State::Running(_)
         | task::State::Completed(_)
-        | task::State::Cancelled { .. } => false,
+        | task::State::Resolving { .. }
+        | task::State::Deleting(_) => false,
     };
     Some((task.placement()?.cell_id.clone(), Share { is_starting, process_guid: None }))
 }

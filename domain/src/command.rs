@@ -89,6 +89,11 @@ fn task_kind(command: &task::Command) -> &'static str {
     match command {
         task::Command::Desire { .. } => "task.desire",
         task::Command::Cancel { .. } => "task.cancel",
+        task::Command::Fail { .. } => "task.fail",
+        task::Command::Resolve { .. } => "task.resolve",
+        task::Command::NoteCallback { .. } => "task.note_callback",
+        task::Command::Delete { .. } => "task.delete",
+        task::Command::Demote { .. } => "task.demote",
         task::Command::Place { .. } => "task.place",
         task::Command::FailPlacement { .. } => "task.fail_placement",
         task::Command::Refuse { .. } => "task.refuse",

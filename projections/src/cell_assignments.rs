@@ -138,11 +138,10 @@ fn listed_twins(slot: &ActualLrp) -> Vec<(CellId, Listed)> {
 
 fn listed_task(task: &Task) -> Option<(CellId, Listed)> {
     let wanted = match task.state {
-        task::State::Cancelled { .. } => Wanted::Stop,
-        task::State::Pending
-        | task::State::Placed(_)
-        | task::State::Running(_)
-        | task::State::Completed(_) => Wanted::Run,
+        task::State::Completed(_) | task::State::Resolving { .. } | task::State::Deleting(_) => {
+            Wanted::Stop
+        }
+        task::State::Pending | task::State::Placed(_) | task::State::Running(_) => Wanted::Run,
     };
     Some(listed(WorkKind::Task(task.task_guid.clone()), task.placement()?, wanted))
 }

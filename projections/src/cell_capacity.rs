@@ -156,7 +156,8 @@ fn place_of_task(task: &Task) -> Option<Place<'_>> {
         task::State::Pending
         | task::State::Running(_)
         | task::State::Completed(_)
-        | task::State::Cancelled { .. } => false,
+        | task::State::Resolving { .. }
+        | task::State::Deleting(_) => false,
     };
     Some((&task.placement()?.cell_id, is_starting))
 }

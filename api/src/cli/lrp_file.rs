@@ -47,6 +47,7 @@ The file, in YAML or JSON (- is standard input); only the fields marked * must b
   task_guid: migrate                 # *
   domain: default
   annotation: any text
+  completion_callback_url: https://example.com/done   # told its end by a POST of JSON; a secret
   definition:                        # * as of an LRP (`diario lrp desire --help`), without checks
     rootfs: preloaded:diario         # *
     memory_mb: 64                    # *

@@ -251,6 +251,44 @@ impl Mutation {
         sender.send(task::Command::Cancel { task_guid }).await
     }
 
+    /// Takes a task for failed, for a reason of the client's; its container is stopped.
+    async fn fail_task(
+        &self,
+        ctx: &Context<'_>,
+        task_guid: String,
+        reason: String,
+        command_id: Option<String>,
+    ) -> Result<Accepted> {
+        let sender = Sender::of(ctx, command_id)?;
+        let task_guid = parse_id("taskGuid", &task_guid)?;
+        sender.send(task::Command::Fail { task_guid, reason }).await
+    }
+
+    /// Takes it on to deal with a task's end: only the first who asks may, for 30 seconds. For
+    /// clients that ask for results instead of being called back.
+    async fn resolve_task(
+        &self,
+        ctx: &Context<'_>,
+        task_guid: String,
+        command_id: Option<String>,
+    ) -> Result<Accepted> {
+        let sender = Sender::of(ctx, command_id)?;
+        let task_guid = parse_id("taskGuid", &task_guid)?;
+        sender.send(task::Command::Resolve { task_guid }).await
+    }
+
+    /// Forgets a task whose end was dealt with, after resolving it. Its history stays in the log.
+    async fn delete_task(
+        &self,
+        ctx: &Context<'_>,
+        task_guid: String,
+        command_id: Option<String>,
+    ) -> Result<Accepted> {
+        let sender = Sender::of(ctx, command_id)?;
+        let task_guid = parse_id("taskGuid", &task_guid)?;
+        sender.send(task::Command::Delete { task_guid }).await
+    }
+
     /// Vouches that the desired state under a name is complete, for a span from now on; 0 seconds
     /// is for ever.
     async fn upsert_freshness_domain(

@@ -149,10 +149,10 @@ impl Cluster {
 
     fn unsettled_task(&self, task: &Task) -> Option<String> {
         let is_well = match &task.state {
-            task::State::Pending | task::State::Completed(_) => true,
+            task::State::Pending => true,
             task::State::Running(placement) => self.runs(placement, false),
-            task::State::Cancelled { held } => held.is_none(),
-            task::State::Placed(_) => false,
+            task::State::Completed(_) | task::State::Resolving { .. } => task.placement().is_none(),
+            task::State::Placed(_) | task::State::Deleting(_) => false,
         };
         (!is_well).then(|| format!("task {}: {:?}", task.task_guid, task.state))
     }

@@ -145,6 +145,7 @@ impl Users {
             domain: domain(chance),
             definition: Arc::new(definition(chance)?),
             annotation: String::new(),
+            completion_callback_url: None,
         })
     }
 

@@ -109,14 +109,19 @@ impl Witness {
                 *count += 1;
                 ensure(*count == 1, "a task is started once", || format!("{stream} {guid}"))
             }
-            task::Event::Refused(_)
-            | task::Event::Completed(_)
-            | task::Event::Released(_)
-            | task::Event::Deleted(_) => {
+            task::Event::Refused(_) | task::Event::Completed(_) | task::Event::Released(_) => {
                 self.end(stream);
                 Ok(())
             }
-            task::Event::PlacementFailed(_) | task::Event::Cancelled(_) => Ok(()),
+            // The container of one that was ended from here stays until its cell lets it go.
+            task::Event::PlacementFailed(_)
+            | task::Event::Cancelled(_)
+            | task::Event::Failed(_)
+            | task::Event::Resolving(_)
+            | task::Event::CallbackDelivered(_)
+            | task::Event::CallbackFailed(_)
+            | task::Event::Demoted(_)
+            | task::Event::Deleted(_) => Ok(()),
         }
     }
 

@@ -35,7 +35,8 @@ fn bytes_of_slot(slot: &ActualLrp) -> usize {
 }
 
 fn bytes_of_task(task: &Task) -> usize {
-    let own = size_of::<Task>() + 2 * ENTRY_BYTES + task.annotation.len();
+    let result = task.ended().map_or(0, |ended| ended.result.len());
+    let own = size_of::<Task>() + 2 * ENTRY_BYTES + task.annotation.len() + result;
     own + bytes_of_definition(&task.definition)
 }
 

@@ -27,6 +27,7 @@ pub struct Discrepancies {
     slots: BTreeMap<ActualLrpKey, SlotDiscrepancy>,
     twins: BTreeMap<ActualLrpKey, TwinDiscrepancy>,
     tasks: BTreeMap<TaskGuid, TaskDiscrepancy>,
+    callbacks: BTreeSet<TaskGuid>,
     due: BTreeSet<(Timestamp, Due)>,
     cell_of: HashIndex<WorkKind, CellId>,
     /// Beside the cell of the ordinary instance, where there is something beside that.
@@ -100,6 +101,16 @@ pub enum TaskDiscrepancy {
         /// When it fails.
         expires_at: Timestamp,
     },
+    /// A cell has it and has not asked to start it, and it fails at this instant.
+    Unstarted {
+        /// When it fails.
+        expires_at: Timestamp,
+    },
+    /// Somebody deals with its end, alone until this instant.
+    Resolving {
+        /// When another may.
+        demoted_at: Timestamp,
+    },
     /// It ended, and is shown until this instant.
     Ended {
         /// When it is no longer shown.
@@ -125,7 +136,10 @@ impl TaskDiscrepancy {
     fn due(&self) -> Option<Timestamp> {
         match self {
             Self::OnLostCell => None,
-            Self::Unplaced { expires_at } | Self::Ended { expires_at } => Some(*expires_at),
+            Self::Unplaced { expires_at }
+            | Self::Unstarted { expires_at }
+            | Self::Ended { expires_at } => Some(*expires_at),
+            Self::Resolving { demoted_at } => Some(*demoted_at),
         }
     }
 }
@@ -204,6 +218,11 @@ impl Discrepancies {
         self.tasks.iter()
     }
 
+    /// The ended tasks of which a client is to be told, by guid.
+    pub fn callbacks(&self) -> impl Iterator<Item = &TaskGuid> {
+        self.callbacks.iter()
+    }
+
     /// The first instant later than `now` at which time alone makes something due.
     pub(super) fn first_due_after(&self, now: Timestamp) -> Option<Timestamp> {
         let mut due = self.due.iter().map(|(instant, _)| *instant);
@@ -266,6 +285,11 @@ impl Discrepancies {
         let work = WorkKind::Task(task_guid.clone());
         self.note_cell(&work, task.and_then(Task::placement));
         let found = task.and_then(|task| task_discrepancy(aggregates, task));
+        if task.is_some_and(Task::wants_callback) {
+            self.callbacks.insert(task_guid.clone());
+        } else {
+            self.callbacks.remove(task_guid);
+        }
         let due = found.as_ref().and_then(TaskDiscrepancy::due);
         let before = match found {
             Some(found) => self.tasks.insert(task_guid.clone(), found),
@@ -356,6 +380,7 @@ struct Filling {
     slots: Vec<(ActualLrpKey, SlotDiscrepancy)>,
     twins: Vec<(ActualLrpKey, TwinDiscrepancy)>,
     tasks: Vec<(TaskGuid, TaskDiscrepancy)>,
+    callbacks: Vec<TaskGuid>,
     due: Vec<(Timestamp, Due)>,
     cell_of: HashIndex<WorkKind, CellId>,
     twins_on: HashIndex<ActualLrpKey, Vec<CellId>>,
@@ -368,6 +393,7 @@ impl Filling {
             slots: Vec::new(),
             twins: Vec::new(),
             tasks: Vec::new(),
+            callbacks: Vec::new(),
             due: Vec::new(),
             cell_of: HashIndex::with_capacity(owners),
             twins_on: HashIndex::default(),
@@ -419,6 +445,9 @@ impl Filling {
         if let Some(placement) = task.placement() {
             self.place(WorkKind::Task(task.task_guid.clone()), placement);
         }
+        if task.wants_callback() {
+            self.callbacks.push(task.task_guid.clone());
+        }
         let Some(found) = task_discrepancy(aggregates, task) else { return };
         if let Some(due) = found.due() {
             self.due.push((due, Due::Task(task.task_guid.clone())));
@@ -433,11 +462,12 @@ impl Filling {
     }
 
     fn into_filled(self) -> Discrepancies {
-        let Self { slots, twins, tasks, due, cell_of, twins_on, placed_on } = self;
+        let Self { slots, twins, tasks, callbacks, due, cell_of, twins_on, placed_on } = self;
         Discrepancies {
             slots: slots.into_iter().collect(),
             twins: twins.into_iter().collect(),
             tasks: tasks.into_iter().collect(),
+            callbacks: callbacks.into_iter().collect(),
             due: due.into_iter().collect(),
             cell_of,
             twins_on,
@@ -510,12 +540,18 @@ fn task_discrepancy(aggregates: &Aggregates, task: &Task) -> Option<TaskDiscrepa
     if task.placement().is_some_and(|placement| aggregates.is_lost(placement)) {
         return Some(TaskDiscrepancy::OnLostCell);
     }
-    let expires_at = task.expires_at()?;
-    Some(match task.state {
-        task::State::Pending => TaskDiscrepancy::Unplaced { expires_at },
-        task::State::Placed(_)
-        | task::State::Running(_)
-        | task::State::Completed(_)
-        | task::State::Cancelled { .. } => TaskDiscrepancy::Ended { expires_at },
-    })
+    match &task.state {
+        task::State::Resolving { since, .. } => {
+            Some(TaskDiscrepancy::Resolving { demoted_at: since.plus(task::KICK_AFTER) })
+        }
+        task::State::Pending => {
+            task.expires_at().map(|expires_at| TaskDiscrepancy::Unplaced { expires_at })
+        }
+        task::State::Placed(_) => {
+            task.expires_at().map(|expires_at| TaskDiscrepancy::Unstarted { expires_at })
+        }
+        task::State::Running(_) | task::State::Completed(_) | task::State::Deleting(_) => {
+            task.expires_at().map(|expires_at| TaskDiscrepancy::Ended { expires_at })
+        }
+    }
 }

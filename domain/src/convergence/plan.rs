@@ -121,8 +121,13 @@ fn of_task(
     let task_guid = task_guid.clone();
     match discrepancy {
         TaskDiscrepancy::OnLostCell => Some(task::Command::LoseCell { task_guid }),
-        TaskDiscrepancy::Unplaced { expires_at } | TaskDiscrepancy::Ended { expires_at } => {
+        TaskDiscrepancy::Unplaced { expires_at }
+        | TaskDiscrepancy::Unstarted { expires_at }
+        | TaskDiscrepancy::Ended { expires_at } => {
             (now >= *expires_at).then_some(task::Command::Expire { task_guid })
+        }
+        TaskDiscrepancy::Resolving { demoted_at } => {
+            (now >= *demoted_at).then_some(task::Command::Demote { task_guid })
         }
     }
 }

@@ -157,7 +157,9 @@ fn report_task(report: &mut Report, discrepancy: &TaskDiscrepancy, task: &Task) 
             since: task.created_at,
             reason: task.rejection_reason.clone(),
         }),
-        TaskDiscrepancy::Ended { .. } => {}
+        TaskDiscrepancy::Unstarted { .. }
+        | TaskDiscrepancy::Resolving { .. }
+        | TaskDiscrepancy::Ended { .. } => {}
     }
 }
 

@@ -65,6 +65,9 @@ pub struct Ended {
     pub exit: Option<ProcessExit>,
     /// What was seen of it last.
     pub evidence: Evidence,
+    /// What a task left to be told; empty when nothing.
+    #[serde(default)]
+    pub result: String,
 }
 
 /// What a cell saw of a container before it ended. Stored sealed, named by digest in the event.
@@ -141,8 +144,8 @@ fn task_command(
         Observed::Claimed | Observed::Healthy(_) | Observed::Readiness(_) => None,
         Observed::MayStart => Some(task::Command::Start { task }),
         Observed::Ended(ended) => {
-            let Ended { failure_reason, exit, evidence: _ } = *ended;
-            let result = TaskResult { failure_reason, exit, evidence };
+            let Ended { failure_reason, exit, evidence: _, result } = *ended;
+            let result = TaskResult { failure_reason, exit, evidence, result };
             Some(task::Command::Complete { task, result })
         }
         Observed::Gone => Some(task::Command::Release { task }),

@@ -171,6 +171,19 @@ pub fn desire_task(task: &str) -> task::Command {
         domain: domain(),
         definition: Arc::new(definition()),
         annotation: String::new(),
+        completion_callback_url: None,
+    }
+}
+
+/// Asks for a task of whose end a client is to be told.
+#[must_use]
+pub fn desire_task_with_callback(task: &str) -> task::Command {
+    task::Command::Desire {
+        task_guid: task_guid(task),
+        domain: domain(),
+        definition: Arc::new(definition()),
+        annotation: String::new(),
+        completion_callback_url: Some(sealed()),
     }
 }
 

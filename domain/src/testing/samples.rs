@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::build::{
     cell_id, crash_report, definition, domain, instance_guid, key, net_info, on_cell, on_desired,
-    on_freshness, on_slot, on_task, process_guid, registration,
+    on_freshness, on_slot, on_task, process_guid, registration, sealed,
 };
 use crate::{
     action::{Action, Run, Serial, Timeout},
@@ -170,6 +170,7 @@ fn task_events() -> Vec<(StreamId, Event)> {
         domain: domain(),
         definition: Arc::new(definition()),
         annotation: "nightly".to_owned(),
+        completion_callback_url: Some(sealed()),
     };
     let placed = task::Placed {
         instance_guid: instance_guid("i-1"),
@@ -191,7 +192,10 @@ fn task_events() -> Vec<(StreamId, Event)> {
         failure_reason: Some("Exited with status 1".to_owned()),
         exit: Some(ProcessExit { status: ExitStatus::Exited(1), out_of_memory: None }),
         evidence: Some(Digest::of(b"evidence")),
+        result: "{}".to_owned(),
     };
+    let callback_failed =
+        task::CallbackFailed { attempts: 3, reason: "answered with HTTP status 503".to_owned() };
     vec![
         on_task("t", desired),
         on_task("t", placed),
@@ -201,7 +205,12 @@ fn task_events() -> Vec<(StreamId, Event)> {
         on_task("t", completed),
         on_task("t", task::Cancelled {}),
         on_task("t", task::Released {}),
-        on_task("t", task::Deleted {}),
+        on_task("t", task::Deleted { reason: task::DeleteReason::CallbackDelivered }),
+        on_task("t", task::Failed { reason: "not started within time limit".to_owned() }),
+        on_task("t", task::Resolving {}),
+        on_task("t", task::CallbackDelivered { attempts: 1, status: 200 }),
+        on_task("t", callback_failed),
+        on_task("t", task::Demoted {}),
     ]
 }
 

@@ -8,8 +8,10 @@ use super::{
 };
 use crate::{
     bbs::{
-        actual_lrp, cell, definition::Definition, desired_lrp, freshness_domain, task,
-        task::TaskResult,
+        actual_lrp, cell,
+        definition::Definition,
+        desired_lrp, freshness_domain, task,
+        task::{CallbackOutcome, Calls, TaskResult},
     },
     command::Command,
     convergence,
@@ -49,6 +51,9 @@ pub fn random_command(dice: &mut Dice, story: &Story) -> Command {
         4 | 5 => planned(dice, story).unwrap_or_else(|| of_wish(dice).into()),
         6 | 7 => of_slot(dice, story).into(),
         8 | 9 => report_of_slot(dice, story).unwrap_or_else(|| of_slot(dice, story)).into(),
+        10 if dice.one_in(2) => {
+            note_callback(dice, story).unwrap_or_else(|| place_task(dice, story)).into()
+        }
         10 => place_task(dice, story).into(),
         _ => report_of_task(dice, story).unwrap_or_else(|| place_task(dice, story)).into(),
     }
@@ -111,12 +116,38 @@ fn random_cell(dice: &mut Dice, story: &Story) -> (CellId, CellEpoch) {
 
 fn task_of_user(dice: &mut Dice) -> task::Command {
     let task_guid = task_guid(dice.pick(&TASKS));
-    if dice.one_in(3) {
-        return task::Command::Cancel { task_guid };
+    match dice.below(12) {
+        0 | 1 => task::Command::Cancel { task_guid },
+        2 => task::Command::Fail { task_guid, reason: "by hand".to_owned() },
+        3 | 4 => task::Command::Resolve { task_guid },
+        5 => task::Command::Delete { task_guid },
+        _ => task::Command::Desire {
+            task_guid,
+            domain: super::build::domain(),
+            definition: random_definition(dice),
+            annotation: String::new(),
+            completion_callback_url: dice.one_in(2).then(super::build::sealed),
+        },
     }
-    let definition = random_definition(dice);
-    let (domain, annotation) = (super::build::domain(), String::new());
-    task::Command::Desire { task_guid, domain, definition, annotation }
+}
+
+/// What calls came to that are under way.
+fn note_callback(dice: &mut Dice, story: &Story) -> Option<task::Command> {
+    let (task_guid, resolving) = story.aggregates.tasks().find_map(|task| match &task.state {
+        task::State::Resolving { by, .. } => Some((task.task_guid.clone(), *by)),
+        task::State::Pending
+        | task::State::Placed(_)
+        | task::State::Running(_)
+        | task::State::Completed(_)
+        | task::State::Deleting(_) => None,
+    })?;
+    let outcome = if dice.one_in(2) {
+        CallbackOutcome::Delivered(200)
+    } else {
+        CallbackOutcome::Failed("refused".to_owned())
+    };
+    let calls = Calls { attempts: 1 + dice.below(3), outcome };
+    Some(task::Command::NoteCallback { task_guid, resolving, calls })
 }
 
 fn vouch(dice: &mut Dice) -> freshness_domain::Command {
@@ -192,7 +223,8 @@ fn report_of_task(dice: &mut Dice, story: &Story) -> Option<task::Command> {
         0 => task::Command::Refuse { task, reason: "no room".to_owned() },
         1 => task::Command::Release { task },
         2 => {
-            let result = TaskResult { failure_reason: None, exit: None, evidence: None };
+            let (exit, evidence, result) = (None, None, "done".to_owned());
+            let result = TaskResult { failure_reason: None, exit, evidence, result };
             task::Command::Complete { task, result }
         }
         _ => task::Command::Start { task },

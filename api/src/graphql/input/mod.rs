@@ -52,6 +52,10 @@ pub(super) struct TaskInput {
     /// Any text of the client's, at most 10 KiB.
     #[graphql(default)]
     annotation: String,
+    /// Who is told of its end, by a POST of JSON: an http or https URL. It is sealed, and never shown
+    /// again.
+    #[graphql(secret)]
+    completion_callback_url: Option<String>,
     /// What runs; a task has no checks.
     definition: DefinitionInput,
 }
@@ -232,6 +236,7 @@ impl TaskInput {
             task_guid: task_guid?,
             domain: domain?,
             annotation: self.annotation,
+            completion_callback_url: self.completion_callback_url.map(PlainText),
             definition: definition?,
         })
     }

@@ -74,6 +74,8 @@ impl Rejection {
             Self::CellIdInUse { .. }
             | Self::CellEpochPassed { .. }
             | Self::CellLost { .. }
+            | Self::CellEvacuating { .. }
+            | Self::EvacuationBudget { .. }
             | Self::NoRoom { .. }
             | Self::Moved { .. }
             | Self::LeasePassed { .. }

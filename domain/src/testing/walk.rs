@@ -42,13 +42,13 @@ impl Story {
 /// A command that somebody might send now.
 #[must_use]
 pub fn random_command(dice: &mut Dice, story: &Story) -> Command {
-    match dice.below(12) {
+    match dice.below(14) {
         0 => of_wish(dice).into(),
-        1 => of_cell(dice, story).into(),
+        1 | 12 => of_cell(dice, story).into(),
         2 => task_of_user(dice).into(),
         3 if dice.one_in(4) => forget(dice).into(),
         3 => vouch(dice).into(),
-        4 | 5 => planned(dice, story).unwrap_or_else(|| of_wish(dice).into()),
+        4 | 5 | 13 => planned(dice, story).unwrap_or_else(|| of_wish(dice).into()),
         6 | 7 => of_slot(dice, story).into(),
         8 | 9 => report_of_slot(dice, story).unwrap_or_else(|| of_slot(dice, story)).into(),
         10 if dice.one_in(2) => {
@@ -87,12 +87,12 @@ fn of_wish(dice: &mut Dice) -> desired_lrp::Command {
 fn of_cell(dice: &mut Dice, story: &Story) -> cell::Command {
     let (cell_id, cell_epoch) = random_cell(dice, story);
     match dice.below(8) {
-        0 => cell::Command::Evacuate {
+        0 if !dice.one_in(3) => cell::Command::Evacuate {
             cell_id,
             timeout: Milliseconds(u64::from(dice.below(60_000))),
             instances_away_max: 1 + dice.below(2),
         },
-        1 => cell::Command::CancelEvacuation { cell_id },
+        0 | 1 => cell::Command::CancelEvacuation { cell_id },
         2 | 3 => cell::Command::Lose {
             cell_id,
             last_heard_at: Timestamp(0),
@@ -100,7 +100,7 @@ fn of_cell(dice: &mut Dice, story: &Story) -> cell::Command {
         },
         4 | 5 => cell::Command::Return { cell_id, cell_epoch },
         _ => {
-            let registration = Box::new(registration(u128::from(dice.below(2))));
+            let registration = Box::new(registration(u128::from(dice.one_in(5))));
             cell::Command::Register { cell_id, registration }
         }
     }
@@ -171,7 +171,12 @@ fn planned(dice: &mut Dice, story: &Story) -> Option<Command> {
 fn of_slot(dice: &mut Dice, story: &Story) -> actual_lrp::Command {
     let key = key(dice.pick(&PROCESSES), dice.below(INDEX_BOUND));
     match dice.below(9) {
-        8 => actual_lrp::Command::SettleTwins { key },
+        8 => {
+            let twins = story.aggregates.slots().filter(|slot| slot.has_twin());
+            let keys: Vec<_> = twins.map(|slot| slot.key.clone()).collect();
+            let key = if keys.is_empty() { key } else { dice.pick(&keys) };
+            actual_lrp::Command::SettleTwins { key }
+        }
         0 => actual_lrp::Command::Create { key },
         1 => actual_lrp::Command::FailPlacement { key, error: "no cell".to_owned() },
         2 => actual_lrp::Command::Retire { key },

@@ -111,7 +111,14 @@ pub(super) fn settle(
         }
         let Placement { instance_guid, cell_id, .. } = suspect.placement.clone();
         let in_stead = slot.placement().map(|placement| placement.instance_guid.clone());
+        let by = instance_guid.clone();
         decision.append(one(&slot.key, SuspectRestored { instance_guid, cell_id, in_stead }));
+        // It may have become healthy unheard: then it is what the evacuating one waited for.
+        for evacuating in of_presence(slot, InstancePresence::Evacuating) {
+            if suspect.running.is_some() {
+                decision.append(ended(slot, evacuating, TwinEnd::Replaced { by: by.clone() }));
+            }
+        }
     }
     if decision.is_empty() {
         return Err(wrong_state(slot, "settled"));

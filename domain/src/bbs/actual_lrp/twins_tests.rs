@@ -416,3 +416,22 @@ fn readiness_is_no_state_and_restarts_no_clock() {
 
     assert_eq!(story.aggregates.slot(&web()).unwrap().since, since);
 }
+
+/// Found by the exhaustive model.
+#[test]
+fn a_restored_suspect_that_became_healthy_unheard_replaces_what_was_evacuating() {
+    let story = evacuating().after(place(&web(), "i-2", "cell-2"));
+    let claim = Command::Claim { instance: story.instance(&web()) };
+    let story = story.after(claim).after(lose("cell-2")).after(unclaim_lost());
+    let suspect = twin(&story, InstancePresence::Suspect);
+    let story = story.after(register("cell-2", 2)).after(start(&suspect));
+
+    let (instance_guid, cell_id) = ids("i-2", "cell-2");
+    let by = instance_guid.clone();
+    let restored = SuspectRestored { instance_guid, cell_id, in_stead: None };
+    let story = story
+        .when(settle())
+        .then([on_slot(&web(), restored), evacuation_ended(TwinEnd::Replaced { by })]);
+
+    assert_eq!(presences(&story), [InstancePresence::Ordinary]);
+}

@@ -53,7 +53,7 @@ fn task(story: &Story) -> &Task {
 }
 
 fn planned(story: &Story) -> Vec<crate::command::Command> {
-    plan(&Discrepancies::of(&story.aggregates), story.now)
+    plan(&Discrepancies::of(&story.aggregates), &story.aggregates, story.now)
 }
 
 fn wants_callback(story: &Story) -> bool {
@@ -189,7 +189,7 @@ fn random_commands_at_random_states_never_break_the_fold_of_a_task() {
             let command = any_command(&mut dice, &story, step);
             let _refused_or_not = story.submit(command);
             let index = Discrepancies::of(&story.aggregates);
-            for command in plan(&index, story.now) {
+            for command in plan(&index, &story.aggregates, story.now) {
                 let told = format!("seed {seed}: {command:?}");
                 let accepted = story.clone().submit(command);
                 assert!(accepted.is_ok_and(|decision| !decision.events.is_empty()), "{told}");

@@ -46,7 +46,7 @@ const LICENCES: [&str; 12] = [
 const BANNED: [&str; 5] = ["bincode", "lazy_static", "once_cell", "openssl", "openssl-sys"];
 
 fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    PathBuf::from(".")
 }
 
 fn metadata() -> Metadata {

@@ -32,6 +32,13 @@ impl Clock {
         Milliseconds(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// Lets a span pass in a test; from then on this clock stands until wall time has caught up.
+    #[cfg(test)]
+    pub(crate) fn pass(&self, span: Milliseconds) {
+        let later = self.now().plus(span);
+        self.last.fetch_max(later.0, Ordering::Relaxed);
+    }
+
     /// Now, not before any earlier answer.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads wall time")]
     #[must_use]

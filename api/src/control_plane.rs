@@ -214,7 +214,11 @@ impl ControlPlane {
     /// What is wrong with it, by field; or why its secrets cannot be sealed.
     pub async fn task_command(&self, spec: task::Spec) -> Result<Command, Error> {
         let owner = Owner::Task(spec.task_guid.clone());
-        let mut sealed = self.seal_all(&owner, &spec.definition).await?.into_iter();
+        let mut sealed = self.seal_all(&owner, &spec.definition).await?;
+        if let Some(url) = &spec.completion_callback_url {
+            sealed.push(self.seal(&owner, url).await?);
+        }
+        let mut sealed = sealed.into_iter();
         spec.into_command(|_| next_sealed(&mut sealed)).map(Command::Task)
     }
 
@@ -231,10 +235,14 @@ impl ControlPlane {
         })?;
         let mut sealed = Vec::with_capacity(secrets.len());
         for secret in &secrets {
-            let one = self.keyring.seal(owner, secret).await;
-            sealed.push(one.map_err(|source| Error::Seal { owner: owner.clone(), source })?);
+            sealed.push(self.seal(owner, secret).await?);
         }
         Ok(sealed)
+    }
+
+    async fn seal(&self, owner: &Owner, secret: &PlainText) -> Result<Sealed, Error> {
+        let sealed = self.keyring.seal(owner, secret).await;
+        sealed.map_err(|source| Error::Seal { owner: owner.clone(), source })
     }
 
     /// A definition with its secrets in clear, for the cell that runs it.

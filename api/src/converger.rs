@@ -6,5 +6,5 @@ use projections::world::World;
 /// The commands that bring actual closer to desired.
 #[must_use]
 pub fn step(world: &World, now: Timestamp) -> Vec<Command> {
-    convergence::plan(world.discrepancies(), now)
+    convergence::plan(world.discrepancies(), world.aggregates(), now)
 }

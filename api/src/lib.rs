@@ -3,6 +3,7 @@
 //! - [`command_bus`]: the only writer of the log; every change enters by this door
 //! - [`auctioneer`], [`converger`], [`presence_watch`]: loops, plain functions driven by
 //!   [`reconciler`]
+//! - [`task_callbacks`]: the loop that tells clients of the ends of their tasks, over HTTP
 //! - [`presence_sync`]: the nodes tell each other which cells they heard
 //! - [`lease`]: whether it is this node whose loops act
 //! - [`cell_gateway`]: the edge of the cells
@@ -43,6 +44,7 @@ mod readiness;
 pub mod reconciler;
 pub mod router;
 pub mod simulation;
+pub mod task_callbacks;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;

@@ -22,7 +22,8 @@ fn walked(seed: u64) -> Story {
 
 /// What each cell must have reserved, added up from the placements themselves.
 fn sums(aggregates: &Aggregates) -> BTreeMap<CellId, Resources> {
-    let of_slots = aggregates.slots().filter_map(|slot| slot.placement());
+    let instances = aggregates.slots().flat_map(|slot| slot.instances());
+    let of_slots = instances.map(|instance| instance.placement);
     let of_tasks = aggregates.tasks().filter_map(|task| task.placement());
     let mut sums: BTreeMap<CellId, Resources> = BTreeMap::new();
     for placement in of_slots.chain(of_tasks) {

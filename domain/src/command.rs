@@ -55,6 +55,9 @@ impl Command {
                 cell::Command::Register { .. } => "cell.register",
                 cell::Command::Lose { .. } => "cell.lose",
                 cell::Command::Return { .. } => "cell.return",
+                cell::Command::Evacuate { .. } => "cell.evacuate",
+                cell::Command::CancelEvacuation { .. } => "cell.cancel_evacuation",
+                cell::Command::EndEvacuation { .. } => "cell.end_evacuation",
             },
             Self::FreshnessDomain(freshness_domain::Command::Upsert { .. }) => {
                 "freshness_domain.upsert"
@@ -72,6 +75,9 @@ fn actual_lrp_kind(command: &actual_lrp::Command) -> &'static str {
         actual_lrp::Command::Refuse { .. } => "actual_lrp.refuse",
         actual_lrp::Command::Claim { .. } => "actual_lrp.claim",
         actual_lrp::Command::Start { .. } => "actual_lrp.start",
+        actual_lrp::Command::SetReadiness { .. } => "actual_lrp.set_readiness",
+        actual_lrp::Command::Evacuate { .. } => "actual_lrp.evacuate",
+        actual_lrp::Command::SettleTwins { .. } => "actual_lrp.settle_twins",
         actual_lrp::Command::Crash { .. } => "actual_lrp.crash",
         actual_lrp::Command::Remove { .. } => "actual_lrp.remove",
         actual_lrp::Command::Unclaim { .. } => "actual_lrp.unclaim",
@@ -83,6 +89,11 @@ fn task_kind(command: &task::Command) -> &'static str {
     match command {
         task::Command::Desire { .. } => "task.desire",
         task::Command::Cancel { .. } => "task.cancel",
+        task::Command::Fail { .. } => "task.fail",
+        task::Command::Resolve { .. } => "task.resolve",
+        task::Command::NoteCallback { .. } => "task.note_callback",
+        task::Command::Delete { .. } => "task.delete",
+        task::Command::Demote { .. } => "task.demote",
         task::Command::Place { .. } => "task.place",
         task::Command::FailPlacement { .. } => "task.fail_placement",
         task::Command::Refuse { .. } => "task.refuse",

@@ -25,6 +25,14 @@ impl Decision {
     pub(crate) fn push(&mut self, stream: StreamId, event: impl Into<Event>) {
         self.events.push((stream, event.into()));
     }
+
+    pub(crate) fn append(&mut self, other: Self) {
+        self.events.extend(other.events);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
 }
 
 /// Judges a command. A repeated one is answered with no event.
@@ -41,7 +49,7 @@ pub fn decide(
         Command::DesiredLrp(command) => desired_lrp::decide(aggregates, command),
         Command::ActualLrp(command) => actual_lrp::decide(aggregates, command, now),
         Command::Task(command) => task::decide(aggregates, command, now),
-        Command::Cell(command) => cell::decide(aggregates, command),
+        Command::Cell(command) => cell::decide(aggregates, command, now),
         Command::FreshnessDomain(command) => Ok(freshness_domain::decide(command, now)),
         Command::Secrets(command) => secrets::decide(aggregates, command),
     }

@@ -23,6 +23,7 @@ pub mod check;
 pub mod command;
 pub mod convergence;
 pub mod decide;
+pub mod diego_error;
 pub mod event;
 pub mod exit;
 pub mod hash_index;

@@ -1,7 +1,7 @@
 //! Why a command is refused, in its sender's terms. Nothing was changed.
 
 use crate::{
-    id::{CellId, CommandId, InstanceGuid},
+    id::{CellId, CommandId, InstanceGuid, ProcessGuid, TaskGuid},
     log::{LeaseEpoch, Owner, StreamId},
 };
 
@@ -36,6 +36,46 @@ pub enum Rejection {
         /// What was asked.
         wanted: &'static str,
     },
+    /// A task is in a state from which this does not follow.
+    #[error("task {task_guid} is {from} and cannot be {wanted}")]
+    TaskTransition {
+        /// Which.
+        task_guid: TaskGuid,
+        /// Its state, as Diego names it.
+        from: &'static str,
+        /// The state that would have followed, as Diego names it.
+        to: &'static str,
+        /// What was asked.
+        wanted: &'static str,
+    },
+    /// A task that runs, or has ended, cannot wait for a cell again: it would run twice.
+    #[error("task {task_guid} is {from} and cannot be rejected: it runs at most once")]
+    TaskNotRejectable {
+        /// Which.
+        task_guid: TaskGuid,
+        /// Its state, as Diego names it.
+        from: &'static str,
+    },
+    /// A cell tells of the end of a task that runs on another one.
+    #[error("task {task_guid} runs on cell {cell_id}, not on {caller}: stop it there")]
+    RunningOnDifferentCell {
+        /// Which.
+        task_guid: TaskGuid,
+        /// Where it runs.
+        cell_id: CellId,
+        /// Who says that it ended.
+        caller: CellId,
+    },
+    /// A value makes no sense.
+    #[error("{field} {problem}")]
+    InvalidRequest {
+        /// Which.
+        field: &'static str,
+        /// What Diego calls it.
+        diego_field: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// A cell speaks of an instance that is not, or no longer, the placed one: it stops it.
     #[error("instance {instance_guid} is not the placed one; stop it")]
     PlacementMoved {
@@ -59,6 +99,21 @@ pub enum Rejection {
     CellLost {
         /// The cell.
         cell_id: CellId,
+    },
+    /// The cell is being evacuated.
+    #[error("cell {cell_id} is being evacuated and takes nothing more")]
+    CellEvacuating {
+        /// The cell.
+        cell_id: CellId,
+    },
+    /// As many instances of a process are away from RUNNING as an evacuation may keep away.
+    #[error(
+        "other instances of {process_guid} are not running; the evacuation waits for them, and \
+         goes on without at its end"
+    )]
+    EvacuationBudget {
+        /// Whose.
+        process_guid: ProcessGuid,
     },
     /// The cell has not enough left.
     #[error("cell {cell_id} has not enough {lacking}")]
@@ -115,10 +170,15 @@ impl Rejection {
             Self::NotFound { .. } => "NOT_FOUND",
             Self::AlreadyExists { .. } => "ALREADY_EXISTS",
             Self::InvalidTransition { .. } => "INVALID_TRANSITION",
+            Self::TaskTransition { .. } | Self::TaskNotRejectable { .. } => "INVALID_TRANSITION",
+            Self::RunningOnDifferentCell { .. } => "RUNNING_ON_DIFFERENT_CELL",
+            Self::InvalidRequest { .. } => "INVALID_REQUEST",
             Self::PlacementMoved { .. } => "PLACEMENT_MOVED",
             Self::CellIdInUse { .. } => "CELL_ID_IN_USE",
             Self::CellEpochPassed { .. } => "CELL_EPOCH_PASSED",
             Self::CellLost { .. } => "CELL_LOST",
+            Self::CellEvacuating { .. } => "CELL_EVACUATING",
+            Self::EvacuationBudget { .. } => "EVACUATION_BUDGET",
             Self::NoRoom { .. } => "NO_ROOM",
             Self::Moved { .. } => "MOVED",
             Self::LeasePassed { .. } => "LEASE_PASSED",

@@ -97,6 +97,19 @@ pub(crate) fn decide(aggregates: &Aggregates, command: &Command) -> Result<Decis
     Ok(decision)
 }
 
+/// Refuses secrets that nobody could ever open: their key was forgotten while they were sealed.
+pub(crate) fn check<'a>(
+    aggregates: &Aggregates,
+    owner: &Owner,
+    mut sealed: impl Iterator<Item = &'a Sealed>,
+) -> Result<(), Rejection> {
+    let Some(secrets) = aggregates.secrets(owner) else { return Ok(()) };
+    if sealed.any(|secret| secrets.has_forgotten(secret.key_id)) {
+        return Err(Rejection::SecretsForgotten { owner: owner.clone() });
+    }
+    Ok(())
+}
+
 /// Refuses a definition that no cell could ever open: its key was forgotten while it was sealed.
 pub(crate) fn check_definition(
     aggregates: &Aggregates,

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 use domain::{event::Event, testing::sample_events};
 
 fn folder() -> PathBuf {
-    [env!("CARGO_MANIFEST_DIR"), "..", "tests", "golden", "events"].iter().collect()
+    PathBuf::from("../tests/golden/events")
 }
 
 fn file_name(event: &Event) -> String {

@@ -1,5 +1,6 @@
 //! What Cloud Controller shows of an app's instances: a function of the live aggregates.
 //!
+//! One resolved view per slot: while a suspect or an evacuating instance is healthy, the slot runs.
 //! An instance that is not placed is not running: it is STARTING while it may still be placed, and
 //! DOWN with the reason once a placement failed (cloud_controller_ng, instances reporter).
 
@@ -58,9 +59,11 @@ pub fn app_status(aggregates: &Aggregates, process_guid: &ProcessGuid) -> Vec<In
 }
 
 fn status_of(slot: &ActualLrp) -> InstanceStatus {
+    let is_served = slot.resolved().is_some_and(|instance| instance.running.is_some());
     let (state, details) = match &slot.state {
         _ if slot.is_stopping => (InstanceState::Stopping, None),
         State::Running(_) => (InstanceState::Running, None),
+        _ if is_served => (InstanceState::Running, None),
         State::Claimed(_) | State::Placed(_) => (InstanceState::Starting, None),
         State::Unclaimed => match &slot.placement_error {
             Some(error) => (InstanceState::Down, Some(error.clone())),

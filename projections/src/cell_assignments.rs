@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 use domain::{
     aggregates::Aggregates,
     bbs::{
-        actual_lrp::ActualLrp,
+        actual_lrp::{ActualLrp, InstancePresence},
         placement::Placement,
         task::{self, Task},
     },
     hash_index::HashIndex,
-    id::{CellId, InstanceGuid},
+    id::{ActualLrpKey, CellId, InstanceGuid},
     log::{CellEpoch, Position, StreamId},
     rep::{Assignment, Wanted, Work, WorkKind, WorkReference},
 };
@@ -25,6 +25,8 @@ use crate::view::View;
 pub struct CellAssignments {
     lists: HashIndex<CellId, HashIndex<InstanceGuid, Listed>>,
     placed: HashIndex<StreamId, (CellId, InstanceGuid)>,
+    /// What of a slot is placed beside its ordinary instance: few have something.
+    twins: HashIndex<ActualLrpKey, Vec<(CellId, InstanceGuid)>>,
     changed_at: HashIndex<CellId, Position>,
     changed: BTreeSet<CellId>,
 }
@@ -69,8 +71,25 @@ impl CellAssignments {
 
     fn remove(&mut self, stream: &StreamId) {
         let Some((cell_id, instance_guid)) = self.placed.remove(stream) else { return };
+        self.strike(cell_id, &instance_guid);
+    }
+
+    fn insert(&mut self, stream: StreamId, cell_id: CellId, listed: Listed) {
+        let instance_guid = listed.work.reference.instance_guid.clone();
+        self.placed.insert(stream, (cell_id.clone(), instance_guid));
+        self.list(cell_id, listed);
+    }
+
+    fn list(&mut self, cell_id: CellId, listed: Listed) {
+        self.changed.insert(cell_id.clone());
+        let instance_guid = listed.work.reference.instance_guid.clone();
+        let list = self.lists.get_or_insert_with(cell_id, HashIndex::default);
+        list.insert(instance_guid, listed);
+    }
+
+    fn strike(&mut self, cell_id: CellId, instance_guid: &InstanceGuid) {
         if let Some(list) = self.lists.get_mut(&cell_id) {
-            list.remove(&instance_guid);
+            list.remove(instance_guid);
             if list.is_empty() {
                 self.lists.remove(&cell_id);
             }
@@ -78,12 +97,25 @@ impl CellAssignments {
         self.changed.insert(cell_id);
     }
 
-    fn insert(&mut self, stream: StreamId, cell_id: CellId, listed: Listed) {
-        let instance_guid = listed.work.reference.instance_guid.clone();
-        self.placed.insert(stream, (cell_id.clone(), instance_guid.clone()));
-        self.changed.insert(cell_id.clone());
-        let list = self.lists.get_or_insert_with(cell_id, HashIndex::default);
-        list.insert(instance_guid, listed);
+    /// Replaces what is listed of a slot beside its ordinary instance.
+    fn replace_twins(&mut self, key: &ActualLrpKey, twins: Vec<(CellId, Listed)>) {
+        let of = |(cell_id, listed): &(CellId, Listed)| {
+            (cell_id.clone(), listed.work.reference.instance_guid.clone())
+        };
+        let now: Vec<(CellId, InstanceGuid)> = twins.iter().map(of).collect();
+        let before = self.twins.get(key).map_or(&[][..], Vec::as_slice);
+        if before == now {
+            return;
+        }
+        for (cell_id, instance_guid) in self.twins.remove(key).unwrap_or_default() {
+            self.strike(cell_id, &instance_guid);
+        }
+        for (cell_id, listed) in twins {
+            self.list(cell_id, listed);
+        }
+        if !now.is_empty() {
+            self.twins.insert(key.clone(), now);
+        }
     }
 
     fn known(&self, stream: &StreamId) -> Option<(&CellId, &Listed)> {
@@ -97,13 +129,19 @@ fn listed_slot(slot: &ActualLrp) -> Option<(CellId, Listed)> {
     Some(listed(WorkKind::Lrp(slot.key.clone()), slot.placement()?, wanted))
 }
 
+/// A twin is wanted as long as it is one: its end takes it off the list.
+fn listed_twins(slot: &ActualLrp) -> Vec<(CellId, Listed)> {
+    let twins = slot.instances().filter(|it| it.presence != InstancePresence::Ordinary);
+    let kind = || WorkKind::Lrp(slot.key.clone());
+    twins.map(|twin| listed(kind(), twin.placement, Wanted::Run)).collect()
+}
+
 fn listed_task(task: &Task) -> Option<(CellId, Listed)> {
     let wanted = match task.state {
-        task::State::Cancelled { .. } => Wanted::Stop,
-        task::State::Pending
-        | task::State::Placed(_)
-        | task::State::Running(_)
-        | task::State::Completed(_) => Wanted::Run,
+        task::State::Completed(_) | task::State::Resolving { .. } | task::State::Deleting(_) => {
+            Wanted::Stop
+        }
+        task::State::Pending | task::State::Placed(_) | task::State::Running(_) => Wanted::Run,
     };
     Some(listed(WorkKind::Task(task.task_guid.clone()), task.placement()?, wanted))
 }
@@ -133,6 +171,10 @@ impl View for CellAssignments {
         for (stream, (cell_id, listed)) in slots.chain(tasks) {
             assignments.insert(stream, cell_id, listed);
         }
+        let slots = aggregates.processes_by_chance().flat_map(|(_, process)| process.slots());
+        for slot in slots.filter(|slot| slot.has_twin()) {
+            assignments.replace_twins(&slot.key, listed_twins(slot));
+        }
         assignments.changed.extend(aggregates.cells().map(|cell| cell.cell_id.clone()));
         assignments
     }
@@ -153,16 +195,20 @@ impl View for CellAssignments {
             (None, None) => true,
             (Some(_), None) | (None, Some(_)) => false,
         };
-        if is_known {
-            return;
+        // Struck first and listed last: an instance may have become a twin, or a twin ordinary.
+        if !is_known {
+            self.remove(stream);
         }
-        self.remove(stream);
-        if let Some((cell_id, listed)) = present {
+        if let StreamId::ActualLrp(key) = stream {
+            let twins = aggregates.slot(key).map(listed_twins);
+            self.replace_twins(key, twins.unwrap_or_default());
+        }
+        if let Some((cell_id, listed)) = present.filter(|_| !is_known) {
             self.insert(stream.clone(), cell_id, listed);
         }
     }
 
     fn content(&self) -> String {
-        format!("{:?}{:?}", self.lists, self.placed)
+        format!("{:?}{:?}{:?}", self.lists, self.placed, self.twins)
     }
 }

@@ -10,7 +10,7 @@ use domain::{
     aggregates::Aggregates,
     auction::{CellNumber, Cells, Change, PresentCell},
     bbs::{
-        actual_lrp::{self, ActualLrp},
+        actual_lrp::{self, ActualLrp, InstancePresence},
         cell::Cell,
         task::{self, Task},
     },
@@ -27,6 +27,8 @@ pub struct CellCapacity {
     cells: Cells,
     slots: HashIndex<ActualLrpKey, Share>,
     tasks: HashIndex<TaskGuid, Share>,
+    /// Where a slot has something beside its ordinary instance: few have.
+    twins: HashIndex<ActualLrpKey, Vec<CellNumber>>,
 }
 
 /// What one slot or task adds to a cell.
@@ -48,7 +50,7 @@ impl CellCapacity {
 
     fn touch_cell(&mut self, aggregates: &Aggregates, cell_id: &CellId) {
         let number = self.cells.number(cell_id);
-        let present = aggregates.cell(cell_id).filter(|cell| cell.is_present());
+        let present = aggregates.cell(cell_id).filter(|cell| cell.takes_work());
         self.cells.put(number, present.map(|cell| offered(aggregates, cell)));
     }
 
@@ -67,7 +69,26 @@ impl CellCapacity {
             Some(share) => self.slots.insert(key.clone(), share),
             None => self.slots.remove(key),
         };
+        self.touch_twins(aggregates, key);
         self.settle(aggregates, before, now);
+    }
+
+    /// What stands beside the ordinary instance counts as one more of its process there.
+    fn touch_twins(&mut self, aggregates: &Aggregates, key: &ActualLrpKey) {
+        let twins = aggregates.slot(key).map(twins_of).unwrap_or_default();
+        let now: Vec<CellNumber> = twins.into_iter().map(|id| self.cells.number(id)).collect();
+        let before = self.twins.remove(key).unwrap_or_default();
+        for (numbers, change) in [(&before, Change::OneLess), (&now, Change::OneMore)] {
+            for number in numbers {
+                if before != now {
+                    self.cells.count_instance(*number, &key.process_guid, change);
+                }
+                self.refresh_free(aggregates, *number);
+            }
+        }
+        if !now.is_empty() {
+            self.twins.insert(key.clone(), now);
+        }
     }
 
     fn touch_task(&mut self, aggregates: &Aggregates, task_guid: &TaskGuid) {
@@ -99,11 +120,20 @@ impl CellCapacity {
             if is_starting && before != now {
                 self.cells.count_starting(on, change);
             }
-            if let Some(cell) = self.cells.cell_id(on).and_then(|id| aggregates.cell(id)) {
-                self.cells.set_free(on, aggregates.free_on(cell));
-            }
+            self.refresh_free(aggregates, on);
         }
     }
+
+    fn refresh_free(&mut self, aggregates: &Aggregates, on: CellNumber) {
+        if let Some(cell) = self.cells.cell_id(on).and_then(|id| aggregates.cell(id)) {
+            self.cells.set_free(on, aggregates.free_on(cell));
+        }
+    }
+}
+
+fn twins_of(slot: &ActualLrp) -> Vec<&CellId> {
+    let twins = slot.instances().filter(|it| it.presence != InstancePresence::Ordinary);
+    twins.map(|twin| &twin.placement.cell_id).collect()
 }
 
 fn offered(aggregates: &Aggregates, cell: &Cell) -> PresentCell {
@@ -126,7 +156,8 @@ fn place_of_task(task: &Task) -> Option<Place<'_>> {
         task::State::Pending
         | task::State::Running(_)
         | task::State::Completed(_)
-        | task::State::Cancelled { .. } => false,
+        | task::State::Resolving { .. }
+        | task::State::Deleting(_) => false,
     };
     Some((&task.placement()?.cell_id, is_starting))
 }
@@ -164,6 +195,11 @@ impl View for CellCapacity {
             self.slots.iter_by_chance().map(|(key, share)| (key, named(share))).collect();
         let tasks: BTreeMap<_, _> =
             self.tasks.iter_by_chance().map(|(guid, share)| (guid, named(share))).collect();
-        format!("{:?} {slots:?} {tasks:?}", self.cells)
+        let cells = |numbers: &Vec<CellNumber>| -> Vec<Option<CellId>> {
+            numbers.iter().map(|number| self.cells.cell_id(*number).cloned()).collect()
+        };
+        let twins: BTreeMap<_, _> =
+            self.twins.iter_by_chance().map(|(key, numbers)| (key, cells(numbers))).collect();
+        format!("{:?} {slots:?} {tasks:?} {twins:?}", self.cells)
     }
 }

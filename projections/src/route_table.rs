@@ -1,5 +1,7 @@
 //! Which running instances a host name leads to.
 //!
+//! A suspect and an evacuating instance keep their routes until they are no more; one that is not
+//! ready has none.
 //! A slot that is stopping, or whose desired LRP is gone, has no route any more: routes go before
 //! SIGTERM comes. Nor has one whose machine was replaced under its cell's id: the new one may give
 //! the same address to another app's container.
@@ -9,7 +11,7 @@ use std::{hash::Hash, net::SocketAddrV4, sync::Arc};
 use domain::{
     aggregates::Aggregates,
     bbs::{
-        actual_lrp::{ActualLrp, State},
+        actual_lrp::{ActualLrp, Running},
         desired_lrp::DesiredLrp,
     },
     hash_index::HashIndex,
@@ -80,8 +82,8 @@ impl RouteTable {
         }
         self.generation += 1;
         let before = self.by_slot.remove(key).unwrap_or_default();
-        if let Some((_, first)) = before.first() {
-            self.leave_cell(&first.cell_id, key);
+        for cell_id in cells_of(&before) {
+            self.leave_cell(cell_id, key);
         }
         for (hostname, endpoint) in &before {
             remove_member(&mut self.endpoints, hostname, endpoint);
@@ -90,10 +92,13 @@ impl RouteTable {
     }
 
     fn insert_slot(&mut self, key: &ActualLrpKey, routes: Vec<(Hostname, Arc<Endpoint>)>) {
-        // All endpoints of a slot are of one container.
-        let Some((_, first)) = routes.first() else { return };
-        let there = self.by_cell.get_or_insert_with(first.cell_id.clone(), HashIndex::default);
-        there.insert(key.clone(), ());
+        if routes.is_empty() {
+            return;
+        }
+        for cell_id in cells_of(&routes) {
+            let there = self.by_cell.get_or_insert_with(cell_id.clone(), HashIndex::default);
+            there.insert(key.clone(), ());
+        }
         for (hostname, endpoint) in &routes {
             insert_member(&mut self.endpoints, hostname, endpoint);
         }
@@ -158,31 +163,47 @@ fn hostnames_of(lrp: &DesiredLrp) -> Vec<Hostname> {
     hostnames
 }
 
+/// The cells of a slot's endpoints. All endpoints of one instance follow each other.
+fn cells_of(routes: &[(Hostname, Arc<Endpoint>)]) -> impl Iterator<Item = &CellId> {
+    let instances = routes.chunk_by(|(_, one), (_, next)| one.cell_id == next.cell_id);
+    instances.filter_map(|instance| instance.first().map(|(_, endpoint)| &endpoint.cell_id))
+}
+
 fn endpoints_of(
     aggregates: &Aggregates,
     lrp: &DesiredLrp,
     slot: &ActualLrp,
 ) -> Vec<(Hostname, Arc<Endpoint>)> {
-    let State::Running(running) = &slot.state else { return Vec::new() };
     if slot.is_stopping {
         return Vec::new();
     }
-    let cell = aggregates.cell(&running.placement.cell_id);
-    if cell.is_none_or(|cell| cell.cell_epoch != running.placement.cell_epoch) {
-        return Vec::new();
+    let serving =
+        |running: &&Running| running.is_ready && !aggregates.is_replaced(&running.placement);
+    let serving = slot.instances().filter_map(|instance| instance.running).filter(serving);
+    let mut endpoints = Vec::new();
+    for running in serving {
+        add_endpoints(lrp, &slot.key, running, &mut endpoints);
     }
-    let mut endpoints = Vec::with_capacity(lrp.routes.iter().map(|it| it.hostnames.len()).sum());
+    endpoints
+}
+
+fn add_endpoints(
+    lrp: &DesiredLrp,
+    key: &ActualLrpKey,
+    running: &Running,
+    endpoints: &mut Vec<(Hostname, Arc<Endpoint>)>,
+) {
+    endpoints.reserve_exact(lrp.routes.iter().map(|it| it.hostnames.len()).sum());
     for route in &lrp.routes {
         let endpoint = Arc::new(Endpoint {
             address: SocketAddrV4::new(running.net_info.instance_address, route.port),
-            key: slot.key.clone(),
+            key: key.clone(),
             instance_guid: running.placement.instance_guid.clone(),
             cell_id: running.placement.cell_id.clone(),
         });
         let hostnames = route.hostnames.iter().cloned();
         endpoints.extend(hostnames.map(|hostname| (hostname, Arc::clone(&endpoint))));
     }
-    endpoints
 }
 
 /// Members are in order and few: a list takes a tenth of what a tree would.

@@ -3,7 +3,6 @@
 
 use std::{
     fs,
-    path::Path,
     process::{Command, Output},
 };
 
@@ -20,8 +19,7 @@ use crate::{
 
 /// What follows `diario` in the README's command with an archive in S3.
 fn of_readme(server: &s3::Server) -> Vec<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = fs::read_to_string(root.join("README.md")).unwrap();
+    let text = fs::read_to_string("README.md").unwrap();
     let found = readme::commands(&text).into_iter().filter(|command| command.contains("s3://"));
     let [command] = <[String; 1]>::try_from(found.collect::<Vec<_>>()).unwrap();
     let words = command.split_whitespace().skip(1).map(|word| {

@@ -32,8 +32,7 @@ struct Nodes {
 
 /// What follows `diario` in the README's command that starts so.
 fn of_readme(start: &str) -> Vec<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = fs::read_to_string(root.join("README.md")).unwrap();
+    let text = fs::read_to_string("README.md").unwrap();
     let found = readme::commands(&text).into_iter().filter(|command| command.contains(start));
     let [command] = <[String; 1]>::try_from(found.collect::<Vec<_>>()).unwrap();
     command.split_whitespace().skip(1).map(str::to_owned).collect()

@@ -1,6 +1,6 @@
 //! Every command that the README shows is run, in its order.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, process::Command};
 
 use projections::testing::postgres::{Cluster, Settings};
 
@@ -22,8 +22,7 @@ pub(crate) fn commands(readme: &str) -> Vec<String> {
 
 #[test]
 fn every_command_of_the_readme_works() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let readme = fs::read_to_string("README.md").unwrap();
     assert!(readme.lines().count() < 200, "the README has grown past 200 lines");
     let folder = folder();
     let server = Server::dev(&folder.path().join(".diario"));

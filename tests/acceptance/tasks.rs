@@ -53,7 +53,7 @@ fn a_cancelled_task_is_stopped() {
 
     server.text(&["task", "cancel", "long"]);
 
-    assert_eq!(server.json(&["task", "show", "long"])["state"], "CANCELLED");
+    assert_eq!(server.json(&["task", "show", "long"])["failureReason"], "task was cancelled");
     until("the container to go", || {
         let log = server.text(&["log", "tail", "--owner", "task/long"]);
         log.contains("task.released").then_some(())

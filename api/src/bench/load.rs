@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use domain::{
     action::{Action, Run},
     bbs::{
-        definition::{Definition, Rootfs},
+        definition::{Definition, Rootfs, UpdateStrategy},
         desired_lrp,
     },
     check::CheckDefinition,
@@ -142,6 +142,7 @@ fn definition() -> Definition {
         log_source: "APP".to_owned(),
         placement_tags: Vec::new(),
         volume_drivers: Vec::new(),
+        update_strategy: UpdateStrategy::default(),
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use domain::{
-    bbs::placement::Placement,
+    bbs::{actual_lrp::ActualLrp, placement::Placement, task::Task},
     id::{CellId, InstanceGuid},
     log::Owner,
     rep::{WorkKind, WorkReference},
@@ -67,13 +67,18 @@ pub(super) fn lock(recent: &Mutex<Recent>) -> MutexGuard<'_, Recent> {
 /// Whether a piece of work is placed on a cell now.
 pub(super) fn is_placed(world: &World, cell_id: &CellId, work: &WorkReference) -> bool {
     let aggregates = world.aggregates();
-    let placement: Option<&Placement> = match &work.kind {
-        WorkKind::Lrp(key) => aggregates.slot(key).and_then(|slot| slot.placement()),
-        WorkKind::Task(task_guid) => aggregates.task(task_guid).and_then(|task| task.placement()),
-    };
-    placement.is_some_and(|placement| {
+    let is_it = |placement: &Placement| {
         placement.cell_id == *cell_id
             && placement.instance_guid == work.instance_guid
             && placement.placement_epoch == work.placement_epoch
-    })
+    };
+    match &work.kind {
+        WorkKind::Lrp(key) => {
+            let mut instances = aggregates.slot(key).into_iter().flat_map(ActualLrp::instances);
+            instances.any(|instance| is_it(instance.placement))
+        }
+        WorkKind::Task(task_guid) => {
+            aggregates.task(task_guid).and_then(Task::placement).is_some_and(is_it)
+        }
+    }
 }

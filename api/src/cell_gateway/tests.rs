@@ -89,7 +89,8 @@ fn line(owner: &str, instance: &InstanceReference) -> Observation {
 }
 
 fn ended(instance: &InstanceReference, sequence: u64) -> NumberedReport {
-    let ended = Ended { failure_reason: None, exit: None, evidence: Evidence::default() };
+    let (evidence, result) = (Evidence::default(), String::new());
+    let ended = Ended { failure_reason: None, exit: None, evidence, result };
     let work = WorkReference {
         kind: WorkKind::Lrp(instance.key.clone()),
         instance_guid: instance.instance_guid.clone(),

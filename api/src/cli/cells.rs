@@ -1,14 +1,131 @@
-//! `diario cells`: the machines that hold containers.
+//! `diario cells`: the machines that hold containers, and moving everything off one of them.
 
-use serde::Deserialize;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use domain::id::CellId;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
-    Error,
+    Error, Outcome,
     instant::Instant,
     table::{self, Table},
-    target::Session,
+    target::{Print, Session, Target},
+    wish::{self, Wish, WishOptions},
 };
+
+pub(super) const EXAMPLES: &str = "Examples:
+  diario cells
+  diario cells evacuate cell-1 --wait
+  diario cells use cell-1
+Of the past: diario at -10m cells";
+
+/// How often a waiting command looks again.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The cells, or what becomes of one.
+#[derive(Debug, Args)]
+pub struct Options {
+    #[command(subcommand)]
+    verb: Option<Command>,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// What can be done with a cell.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Moves everything off a cell, and places nothing more on it. Tasks run to their end there.
+    #[command(after_help = "Example: diario cells evacuate cell-1 --timeout 600 --wait")]
+    Evacuate(Evacuate),
+    /// Uses a cell again; what still runs there stays.
+    #[command(name = "use", after_help = "Example: diario cells use cell-1")]
+    Use {
+        /// Which.
+        cell: CellId,
+        #[command(flatten)]
+        wish: WishOptions,
+    },
+}
+
+/// How a cell is evacuated.
+#[derive(Debug, Args)]
+pub(super) struct Evacuate {
+    /// Which.
+    cell: CellId,
+    /// After so many seconds, instances that are still there are stopped.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    timeout: u32,
+    /// Of one process, so many instances may be away from RUNNING at a time.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    instances_away: u32,
+    /// Wait until nothing is left on it, and show what is.
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    wish: WishOptions,
+}
+
+pub(super) async fn run(options: Options, print: Print) -> Result<Outcome, Error> {
+    let session = options.target.open(print)?;
+    match options.verb {
+        None => list(&session, Instant::Now).await?,
+        Some(Command::Evacuate(evacuate)) => run_evacuate(&session, evacuate).await?,
+        Some(Command::Use { cell, wish }) => {
+            let arguments = [("cellId", "String!", json!(cell))];
+            let cancel = Wish { mutation: "cancelEvacuation", arguments };
+            let done = format!("cell {cell} takes work");
+            wish::send(&session, &wish, cancel).await?.show(&session, &done)?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+async fn run_evacuate(session: &Session, evacuate: Evacuate) -> Result<(), Error> {
+    let Evacuate { cell, timeout, instances_away, wait, wish } = evacuate;
+    let arguments = [
+        ("cellId", "String!", json!(cell)),
+        ("timeoutSeconds", "Int", json!(timeout)),
+        ("instancesAwayMax", "Int", json!(instances_away)),
+    ];
+    let wanted = Wish { mutation: "evacuateCell", arguments };
+    let done = format!("cell {cell} is being evacuated");
+    wish::send(session, &wish, wanted).await?.show(session, &done)?;
+    if wait { wait_until_evacuated(session, &cell).await } else { Ok(()) }
+}
+
+/// Shows what is left whenever that changes, until nothing is.
+async fn wait_until_evacuated(session: &Session, cell_id: &CellId) -> Result<(), Error> {
+    let mut shown = None;
+    loop {
+        let answer = Instant::Now.world(session, "", SELECTION, json!({})).await?;
+        let cells: Vec<Cell> = session.client.part(&answer, "/world/cells")?;
+        let found = cells.into_iter().find(|it| it.cell_id == cell_id.as_str());
+        let Some(evacuation) = found.and_then(|cell| cell.evacuation) else {
+            return Err(Error::EvacuationCancelled { cell_id: cell_id.clone() });
+        };
+        if shown.as_ref() != Some(&evacuation) {
+            session.show(&json!(evacuation), || evacuation_lines(&evacuation))?;
+        }
+        if evacuation.evacuated_at.is_some() {
+            return Ok(());
+        }
+        shown = Some(evacuation);
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn evacuation_lines(evacuation: &Evacuation) -> Vec<String> {
+    let Evacuation { done, left, waiting, ends_at, .. } = evacuation;
+    let ends_at = table::time(ends_at);
+    let mut lines = vec![match left {
+        0 => format!("{done} moved, nothing is left"),
+        _ => format!("{done} moved, {left} left; instances are stopped at {ends_at}"),
+    }];
+    lines.extend(waiting.iter().map(|Waiting { key, why }| format!("  {key}  {why}")));
+    lines
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -21,6 +138,23 @@ struct Cell {
     free: Amounts,
     instances: u32,
     tasks: u32,
+    evacuation: Option<Evacuation>,
+}
+
+#[derive(PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Evacuation {
+    ends_at: String,
+    evacuated_at: Option<String>,
+    done: u32,
+    left: u32,
+    waiting: Vec<Waiting>,
+}
+
+#[derive(PartialEq, Eq, Deserialize, Serialize)]
+struct Waiting {
+    key: String,
+    why: String,
 }
 
 #[derive(Deserialize)]
@@ -33,7 +167,8 @@ struct Amounts {
 
 const SELECTION: &str = "cells { cellId epoch zone address presence since \
     capacity { memoryMb diskMb containers } free { memoryMb diskMb containers } \
-    rootfses placementTags optionalPlacementTags instances tasks position }";
+    rootfses placementTags optionalPlacementTags instances tasks position \
+    evacuation { startedAt endsAt evacuatedAt containers done left waiting { key why } } }";
 
 /// Lists the cells at an instant.
 pub(super) async fn list(session: &Session, instant: Instant) -> Result<(), Error> {
@@ -56,7 +191,7 @@ pub(super) async fn list(session: &Session, instant: Instant) -> Result<(), Erro
             table.row([
                 cell.cell_id.clone(),
                 cell.zone.clone(),
-                table::lower(&cell.presence),
+                presence_text(cell),
                 table::time(&cell.since),
                 cell.instances.to_string(),
                 cell.tasks.to_string(),
@@ -67,4 +202,14 @@ pub(super) async fn list(session: &Session, instant: Instant) -> Result<(), Erro
         }
         table.lines("no cells; `diario cell --help` shows how to start one")
     })
+}
+
+/// Whether it is there, and whether it takes work.
+fn presence_text(cell: &Cell) -> String {
+    let presence = table::lower(&cell.presence);
+    match &cell.evacuation {
+        None => presence,
+        Some(evacuation) if evacuation.evacuated_at.is_some() => format!("{presence}, evacuated"),
+        Some(evacuation) => format!("{presence}, evacuating, {} left", evacuation.left),
+    }
 }

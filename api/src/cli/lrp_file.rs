@@ -39,6 +39,7 @@ The file, in YAML or JSON (- is standard input); only the fields marked * must b
     setup:                           # an action that runs first
     placement_tags: []
     volume_drivers: []               # that a cell must have
+    update_strategy: rolling         # or recreate: an evacuated instance is stopped first
     log_source: APP";
 
 /// The form of a task's file, for help texts.
@@ -47,6 +48,7 @@ The file, in YAML or JSON (- is standard input); only the fields marked * must b
   task_guid: migrate                 # *
   domain: default
   annotation: any text
+  completion_callback_url: https://example.com/done   # told its end by a POST of JSON; a secret
   definition:                        # * as of an LRP (`diario lrp desire --help`), without checks
     rootfs: preloaded:diario         # *
     memory_mb: 64                    # *
@@ -145,6 +147,12 @@ fn member((name, mut value): (String, Value)) -> (String, Value) {
     // The schema has a definition's checks without the object around them.
     if name == "check" {
         return ("checks".to_owned(), in_camel_case(value["checks"].take()));
+    }
+    // And names the values of an enumeration in capitals.
+    if name == "update_strategy"
+        && let Some(text) = value.as_str()
+    {
+        value = Value::String(text.to_ascii_uppercase());
     }
     (camel_case(&name), in_camel_case(value))
 }

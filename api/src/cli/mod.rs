@@ -39,6 +39,7 @@ mod wish;
 use std::{io, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
+use domain::id::CellId;
 
 use self::{
     instant::Instant,
@@ -54,8 +55,8 @@ pub enum Command {
     /// One-off tasks: run, look at, cancel.
     Task(Noun<task::Command>),
     /// The cells: what each holds and what is left of it.
-    #[command(after_help = "Example: diario cells\nOf the past: diario at -10m cells")]
-    Cells(Target),
+    #[command(after_help = cells::EXAMPLES)]
+    Cells(cells::Options),
     /// The routes: which instances each host name leads to.
     #[command(after_help = "Example: diario routes\nOf the past: diario at -10m routes")]
     Routes(Target),
@@ -197,6 +198,12 @@ pub(crate) enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// What was waited for will not come.
+    #[error("the evacuation of cell {cell_id} was cancelled; `diario cells` shows how it is used")]
+    EvacuationCancelled {
+        /// The cell.
+        cell_id: CellId,
+    },
     /// There is no such thing.
     #[error("there is no {what} {id}; `{list}` shows those that there are")]
     NoSuch {
@@ -261,7 +268,7 @@ async fn perform(command: Command, print: Print) -> Result<Outcome, Error> {
     match command {
         Command::Lrp(noun) => lrp::run(noun.verb, &noun.target.open(print)?).await?,
         Command::Task(noun) => return task::run(noun.verb, &noun.target.open(print)?).await,
-        Command::Cells(target) => cells::list(&target.open(print)?, Instant::Now).await?,
+        Command::Cells(options) => return cells::run(options, print).await,
         Command::Routes(target) => routes::list(&target.open(print)?, Instant::Now).await?,
         Command::Logs(asked) => logs::run(asked.options, &asked.target.open(print)?).await?,
         Command::Log(noun) => log::run(noun.verb, &noun.target.open(print)?).await?,

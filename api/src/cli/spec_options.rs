@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use domain::{
     action::{Action, EnvironmentVariable, Run},
-    bbs::definition::{Definition, InvalidRootfs, Rootfs},
+    bbs::definition::{Definition, InvalidRootfs, Rootfs, UpdateStrategy},
     check::{Check, CheckDefinition, HttpCheck, TcpCheck},
     routes::{Hostname, HttpRoute},
     sealed::PlainText,
@@ -151,6 +151,7 @@ impl DefinitionOptions {
             log_source: "APP".to_owned(),
             placement_tags: self.placement_tags,
             volume_drivers: Vec::new(),
+            update_strategy: UpdateStrategy::default(),
         })
     }
 }

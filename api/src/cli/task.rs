@@ -7,6 +7,7 @@ use domain::{
     bbs::task::Spec,
     id::{FreshnessDomainName, TaskGuid},
     log::Position,
+    sealed::PlainText,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -47,6 +48,33 @@ pub enum Command {
         #[command(flatten)]
         wish: WishOptions,
     },
+    /// Takes a task for failed; its container is stopped.
+    #[command(after_help = "Example: diario task fail migrate --reason \"wrong version\"")]
+    Fail {
+        /// Which.
+        guid: TaskGuid,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        wish: WishOptions,
+    },
+    /// Takes it on to deal with an ended task's result: only the first who asks may, for 30 seconds.
+    #[command(after_help = "Example: diario task resolve migrate")]
+    Resolve {
+        /// Which.
+        guid: TaskGuid,
+        #[command(flatten)]
+        wish: WishOptions,
+    },
+    /// Forgets a task that was resolved; its history stays in the log.
+    #[command(after_help = "Example: diario task delete migrate")]
+    Delete {
+        /// Which.
+        guid: TaskGuid,
+        #[command(flatten)]
+        wish: WishOptions,
+    },
     /// Lists the tasks that wait, run, or ended lately.
     #[command(after_help = "Example: diario task list\nOf the past: diario at -1h tasks")]
     List,
@@ -67,6 +95,9 @@ pub struct Run {
     /// Any text.
     #[arg(long, default_value = "", conflicts_with = "file")]
     annotation: String,
+    /// A file that holds the URL to tell its end to, by a POST of JSON. The URL is sealed.
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    callback_url_file: Option<PathBuf>,
     /// Wait for its end, and show it; the exit code is 0 only when it succeeded.
     #[arg(long)]
     wait: bool,
@@ -84,14 +115,41 @@ pub(super) async fn run(command: Command, session: &Session) -> Result<Outcome, 
             session.show(&shown, || show_lines(&task))?;
         }
         Command::Cancel { guid, wish } => {
-            let arguments = [("taskGuid", "String!", json!(guid))];
-            let cancel = Wish { mutation: "cancelTask", arguments };
             let done = format!("task {guid} is cancelled");
-            wish::send(session, &wish, cancel).await?.show(session, &done)?;
+            ask(session, &wish, "cancelTask", &guid, &done).await?;
+        }
+        Command::Fail { guid, reason, wish } => {
+            let arguments =
+                [("taskGuid", "String!", json!(guid)), ("reason", "String!", json!(reason))];
+            let fail = Wish { mutation: "failTask", arguments };
+            let done = format!("task {guid} counts as failed");
+            wish::send(session, &wish, fail).await?.show(session, &done)?;
+        }
+        Command::Resolve { guid, wish } => {
+            let done =
+                format!("task {guid} is yours for 30 s: `diario task delete {guid}` ends it");
+            ask(session, &wish, "resolveTask", &guid, &done).await?;
+        }
+        Command::Delete { guid, wish } => {
+            let done =
+                format!("task {guid} is forgotten; `diario task show {guid}` still shows it");
+            ask(session, &wish, "deleteTask", &guid, &done).await?;
         }
         Command::List => list(session, Instant::Now).await?,
     }
     Ok(Outcome::Done)
+}
+
+/// Sends a wish that says no more than which task it is about.
+async fn ask(
+    session: &Session,
+    wish: &WishOptions,
+    mutation: &'static str,
+    guid: &TaskGuid,
+    done: &str,
+) -> Result<(), Error> {
+    let arguments = [("taskGuid", "String!", json!(guid))];
+    wish::send(session, wish, Wish { mutation, arguments }).await?.show(session, done)
 }
 
 async fn run_task(run: Run, session: &Session) -> Result<Outcome, Error> {
@@ -107,7 +165,7 @@ async fn run_task(run: Run, session: &Session) -> Result<Outcome, Error> {
     wait(session, &task_guid, accepted.cursor).await?;
     let (shown, task) = find(session, &task_guid).await?;
     session.show(&shown, || show_lines(&task))?;
-    let has_succeeded = task.state == "COMPLETED" && task.failed == Some(false);
+    let has_succeeded = task.failed == Some(false);
     Ok(if has_succeeded { Outcome::Done } else { Outcome::Failed })
 }
 
@@ -119,6 +177,10 @@ impl Run {
                 task_guid,
                 domain: self.domain,
                 annotation: self.annotation,
+                completion_callback_url: match &self.callback_url_file {
+                    Some(path) => Some(PlainText(lrp_file::read_text(path)?.trim().to_owned())),
+                    None => None,
+                },
                 definition: self.definition.definition()?,
             }),
             (None, None) => Err(Error::Usage("name a file, or --guid".to_owned())),
@@ -130,7 +192,7 @@ impl Run {
 async fn wait(session: &Session, task_guid: &TaskGuid, cursor: String) -> Result<(), Error> {
     let document = "subscription($after: Cursor, $filter: LogFilter) \
         { log(after: $after, filter: $filter) { cursor } }";
-    let types = ["task.completed", "task.cancelled"];
+    let types = ["task.completed", "task.cancelled", "task.failed"];
     let filter = json!({ "owner": format!("task/{task_guid}"), "types": types });
     let variables = |after: Option<&str>| json!({ "after": after, "filter": filter });
     let take = |data: &Value| {
@@ -154,10 +216,21 @@ struct Task {
     failure_reason: Option<String>,
     exit_status: Option<i32>,
     signal: Option<i32>,
+    result: Option<String>,
+    first_completed_at: Option<String>,
+    callback: Option<Callback>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Callback {
+    attempts: u32,
+    status: Option<u16>,
+    failure: Option<String>,
 }
 
 const TASK: &str = "taskGuid domain state annotation cellId instanceGuid createdAt updatedAt \
-    rejectionCount rejectionReason failed failureReason exitStatus signal \
+    rejectionCount rejectionReason failed failureReason exitStatus signal result \
+    firstCompletedAt callback { attempts status failure } \
     outOfMemory { limitBytes peakBytes kills } position";
 
 /// One task as it is, or as it was before it was no longer shown.
@@ -192,14 +265,31 @@ async fn find_at(
 }
 
 fn show_lines(task: &Task) -> Vec<String> {
-    vec![
+    let mut lines = vec![
         format!("guid     {}", task.task_guid),
         format!("state    {}", table::lower(&task.state)),
         format!("result   {}", result(task)),
         format!("cell     {}", or_dash(task.cell_id.as_deref())),
         format!("created  {}", table::time(&task.created_at)),
         format!("changed  {}", table::time(&task.updated_at)),
-    ]
+    ];
+    lines.extend(
+        task.first_completed_at.as_deref().map(|at| format!("ended    {}", table::time(at))),
+    );
+    lines.extend(task.callback.as_ref().map(|callback| format!("callback {}", told(callback))));
+    let left = task.result.as_deref().filter(|text| !text.is_empty());
+    lines.extend(left.map(|text| format!("left     {text}")));
+    lines
+}
+
+/// How far a client was told of a task's end.
+fn told(callback: &Callback) -> String {
+    let calls = format!("after {} calls", callback.attempts);
+    match (&callback.failure, callback.status) {
+        (Some(failure), _) => format!("not delivered {calls}: {failure}"),
+        (None, Some(status)) => format!("delivered {calls}: HTTP status {status}"),
+        (None, None) => "not sent yet".to_owned(),
+    }
 }
 
 /// How a task ended, or why it waits.

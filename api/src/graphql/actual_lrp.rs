@@ -95,6 +95,9 @@ pub(super) struct ActualLrp {
     placement_error: Option<String>,
     /// Whether its instance is being stopped.
     is_stopping: bool,
+    /// All its instances: the ordinary one, and a suspect and an evacuating one beside it. The one
+    /// that stands for the slot comes first.
+    instances: Vec<Instance>,
     /// Its newest crash.
     last_crash: Option<LastCrash>,
     /// Its state as Cloud Controller shows it.
@@ -103,6 +106,68 @@ pub(super) struct ActualLrp {
     details: Option<String>,
     /// Its last event.
     position: PositionText,
+}
+
+/// Which of a slot's instances one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+pub(super) enum InstancePresence {
+    /// The one that the slot is about.
+    Ordinary,
+    /// It runs on until the ordinary one does.
+    Evacuating,
+    /// Its cell is lost; it may still run there.
+    Suspect,
+}
+
+impl From<actual_lrp::InstancePresence> for InstancePresence {
+    fn from(presence: actual_lrp::InstancePresence) -> Self {
+        match presence {
+            actual_lrp::InstancePresence::Ordinary => Self::Ordinary,
+            actual_lrp::InstancePresence::Evacuating => Self::Evacuating,
+            actual_lrp::InstancePresence::Suspect => Self::Suspect,
+        }
+    }
+}
+
+/// One of a slot's instances.
+#[derive(SimpleObject)]
+pub(super) struct Instance {
+    /// Which.
+    presence: InstancePresence,
+    /// Its container.
+    instance_guid: String,
+    /// On which cell.
+    cell_id: String,
+    /// The position of the event that placed it.
+    placement_epoch: PositionText,
+    /// Whether it is healthy, as far as it was heard.
+    is_running: bool,
+    /// Whether it may take requests.
+    is_ready: bool,
+    /// Since when it does what it does.
+    since: Time,
+    /// The container's own address, while it is healthy.
+    address: Option<String>,
+    /// The ports it listens on.
+    ports: Vec<u16>,
+}
+
+impl From<actual_lrp::Instance<'_>> for Instance {
+    fn from(instance: actual_lrp::Instance<'_>) -> Self {
+        let actual_lrp::Instance { presence, placement, running, since } = instance;
+        let net_info = running.map(|running| &running.net_info);
+        Self {
+            presence: presence.into(),
+            instance_guid: placement.instance_guid.to_string(),
+            cell_id: placement.cell_id.to_string(),
+            placement_epoch: PositionText(placement.placement_epoch.0),
+            is_running: running.is_some(),
+            is_ready: running.is_some_and(|running| running.is_ready),
+            since: Time(since),
+            address: net_info.map(|net_info| net_info.instance_address.to_string()),
+            ports: net_info.map(|net_info| net_info.ports.clone()).unwrap_or_default(),
+        }
+    }
 }
 
 /// The newest crash of a slot.
@@ -208,9 +273,9 @@ fn of_one_process(
     wanted: &Wanted,
 ) -> Vec<ActualLrp> {
     let is_wanted = |slot: &&&actual_lrp::ActualLrp| {
-        let cell_id = slot.placement().map(|placement| &placement.cell_id);
+        let is_on = |cell_id: &CellId| slot.instances().any(|it| it.placement.cell_id == *cell_id);
         wanted.state.is_none_or(|state| state == ActualLrpState::from(&slot.state))
-            && (wanted.cell_id.is_none() || wanted.cell_id.as_ref() == cell_id)
+            && wanted.cell_id.as_ref().is_none_or(is_on)
     };
     let Some(first) = group.first() else { return Vec::new() };
     let statuses = app_status(world.aggregates(), &first.key.process_guid);
@@ -246,6 +311,7 @@ fn shown(slot: &actual_lrp::ActualLrp, status: &app_status::InstanceStatus) -> A
         restart,
         placement_error: slot.placement_error.clone(),
         is_stopping: slot.is_stopping,
+        instances: instances_of(slot),
         last_crash: slot.last_crash.as_ref().map(|crash| LastCrash {
             reason: crash.reason.to_string(),
             at: Time(crash.at),
@@ -255,4 +321,10 @@ fn shown(slot: &actual_lrp::ActualLrp, status: &app_status::InstanceStatus) -> A
         details: status.details.clone(),
         position: PositionText(slot.last_position),
     }
+}
+
+fn instances_of(slot: &actual_lrp::ActualLrp) -> Vec<Instance> {
+    let first = slot.resolved();
+    let others = slot.instances().filter(|instance| Some(*instance) != first);
+    first.into_iter().chain(others).map(Instance::from).collect()
 }

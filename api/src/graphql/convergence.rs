@@ -3,7 +3,7 @@
 use async_graphql::SimpleObject;
 use domain::{
     bbs::actual_lrp::Restart,
-    convergence::{CrashedSlot, ExtraSlot, LostWork, Report, UnplacedWork},
+    convergence::{CrashedSlot, EvacuatingSlot, ExtraSlot, LostWork, Report, UnplacedWork},
     id::ActualLrpKey,
     rep::WorkKind,
 };
@@ -25,6 +25,8 @@ pub(super) struct Convergence {
     unplaced: Vec<Discrepancy>,
     /// On a cell that is lost, or another machine by now.
     lost: Vec<Discrepancy>,
+    /// On a cell that is being evacuated, or on their way from one.
+    evacuating: Vec<Discrepancy>,
 }
 
 /// One slot or task that is not as it should be.
@@ -77,12 +79,13 @@ impl Discrepancy {
 
 impl From<Report> for Convergence {
     fn from(report: Report) -> Self {
-        let Report { missing, extra, crashed, unplaced, lost } = report;
+        let Report { missing, extra, crashed, unplaced, lost, evacuating } = report;
         let is_settled = missing.is_empty()
             && extra.is_empty()
             && crashed.is_empty()
             && unplaced.is_empty()
-            && lost.is_empty();
+            && lost.is_empty()
+            && evacuating.is_empty();
         let missing_slot = |key: &ActualLrpKey| {
             Discrepancy::of_slot(key, "desired and not created yet".to_owned())
         };
@@ -93,6 +96,7 @@ impl From<Report> for Convergence {
             crashed: crashed.iter().map(crashed_slot).collect(),
             unplaced: unplaced.into_iter().map(unplaced_work).collect(),
             lost: lost.iter().map(lost_work).collect(),
+            evacuating: evacuating.iter().map(evacuating_slot).collect(),
         }
     }
 }
@@ -126,4 +130,14 @@ fn unplaced_work(work: UnplacedWork) -> Discrepancy {
 
 fn lost_work(work: &LostWork) -> Discrepancy {
     Discrepancy::of_work(&work.work, format!("cell {} is lost", work.cell_id))
+}
+
+fn evacuating_slot(slot: &EvacuatingSlot) -> Discrepancy {
+    let ends_at = time_text(slot.ends_at);
+    let why = if slot.is_moving {
+        format!("runs on until its replacement is healthy; stopped at {ends_at}")
+    } else {
+        format!("moves once the other instances of its process run, or at {ends_at}")
+    };
+    Discrepancy::of_slot(&slot.key, why)
 }

@@ -1,7 +1,7 @@
 //! What a container is made of and runs, as clients see it. Values of the environment are never
 //! shown: only that they are sealed, and a fingerprint that tells whether two are the same.
 
-use async_graphql::{SimpleObject, Union};
+use async_graphql::{Enum, SimpleObject, Union};
 use domain::{
     action,
     bbs::definition,
@@ -42,6 +42,36 @@ pub(super) struct Definition {
     placement_tags: Vec<String>,
     /// The drivers of the volumes that are mounted in it: a cell must have all of them.
     volume_drivers: Vec<String>,
+    /// How an instance leaves a cell that is being evacuated.
+    update_strategy: UpdateStrategy,
+}
+
+/// How an instance is replaced by its next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Enum)]
+pub(super) enum UpdateStrategy {
+    /// It runs on until the next one is healthy.
+    #[default]
+    Rolling,
+    /// It is stopped first: never two at once.
+    Recreate,
+}
+
+impl From<definition::UpdateStrategy> for UpdateStrategy {
+    fn from(strategy: definition::UpdateStrategy) -> Self {
+        match strategy {
+            definition::UpdateStrategy::Rolling => Self::Rolling,
+            definition::UpdateStrategy::Recreate => Self::Recreate,
+        }
+    }
+}
+
+impl From<UpdateStrategy> for definition::UpdateStrategy {
+    fn from(strategy: UpdateStrategy) -> Self {
+        match strategy {
+            UpdateStrategy::Rolling => Self::Rolling,
+            UpdateStrategy::Recreate => Self::Recreate,
+        }
+    }
 }
 
 impl From<&definition::Definition> for Definition {
@@ -61,6 +91,7 @@ impl From<&definition::Definition> for Definition {
             log_source: definition.log_source.clone(),
             placement_tags: definition.placement_tags.clone(),
             volume_drivers: definition.volume_drivers.clone(),
+            update_strategy: definition.update_strategy.into(),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use async_graphql::{Error, ErrorExtensionValues, Value, value};
 use domain::{
+    diego_error::DiegoError,
     id::InvalidId,
     invalid::{Invalid, InvalidField},
 };
@@ -86,7 +87,14 @@ pub(super) fn of_bus(failure: &command_bus::Error) -> Error {
         command_bus::Error::OutcomeUnknown => "OUTCOME_UNKNOWN",
         command_bus::Error::Unavailable { .. } | command_bus::Error::Closed => "UNAVAILABLE",
     };
-    coded(code, failure.to_string())
+    let mut told = coded(code, failure.to_string());
+    if let (command_bus::Error::Rejected(rejection), Some(extensions)) =
+        (failure, &mut told.extensions)
+    {
+        let DiegoError { error_type, message } = rejection.diego();
+        extensions.set("diego", value!({ "type": error_type.to_string(), "message": message }));
+    }
+    told
 }
 
 /// Why a secret or evidence cannot be opened, or keys cannot be changed.

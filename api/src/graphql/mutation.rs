@@ -6,7 +6,11 @@
 
 use async_graphql::{Context, Object, Result, SimpleObject};
 use domain::{
-    bbs::{actual_lrp, desired_lrp, freshness_domain, task},
+    bbs::{
+        actual_lrp, cell,
+        desired_lrp::{self, INSTANCES_MAX},
+        freshness_domain, task,
+    },
     command::Command,
     id::{ActualLrpKey, CommandId},
     invalid::Invalid,
@@ -247,6 +251,44 @@ impl Mutation {
         sender.send(task::Command::Cancel { task_guid }).await
     }
 
+    /// Takes a task for failed, for a reason of the client's; its container is stopped.
+    async fn fail_task(
+        &self,
+        ctx: &Context<'_>,
+        task_guid: String,
+        reason: String,
+        command_id: Option<String>,
+    ) -> Result<Accepted> {
+        let sender = Sender::of(ctx, command_id)?;
+        let task_guid = parse_id("taskGuid", &task_guid)?;
+        sender.send(task::Command::Fail { task_guid, reason }).await
+    }
+
+    /// Takes it on to deal with a task's end: only the first who asks may, for 30 seconds. For
+    /// clients that ask for results instead of being called back.
+    async fn resolve_task(
+        &self,
+        ctx: &Context<'_>,
+        task_guid: String,
+        command_id: Option<String>,
+    ) -> Result<Accepted> {
+        let sender = Sender::of(ctx, command_id)?;
+        let task_guid = parse_id("taskGuid", &task_guid)?;
+        sender.send(task::Command::Resolve { task_guid }).await
+    }
+
+    /// Forgets a task whose end was dealt with, after resolving it. Its history stays in the log.
+    async fn delete_task(
+        &self,
+        ctx: &Context<'_>,
+        task_guid: String,
+        command_id: Option<String>,
+    ) -> Result<Accepted> {
+        let sender = Sender::of(ctx, command_id)?;
+        let task_guid = parse_id("taskGuid", &task_guid)?;
+        sender.send(task::Command::Delete { task_guid }).await
+    }
+
     /// Vouches that the desired state under a name is complete, for a span from now on; 0 seconds
     /// is for ever.
     async fn upsert_freshness_domain(
@@ -265,6 +307,53 @@ impl Mutation {
         };
         let time_to_live = (seconds > 0).then(|| Milliseconds::from_seconds(seconds));
         sender.send(freshness_domain::Command::Upsert { name, time_to_live }).await
+    }
+
+    /// Moves everything off a cell, and places nothing more on it. Of one process guid as many
+    /// instances as `instancesAwayMax` (1 when absent) may be away from RUNNING at a time; what is
+    /// left after `timeoutSeconds` (600 when absent) is stopped. Tasks run to their end.
+    async fn evacuate_cell(
+        &self,
+        ctx: &Context<'_>,
+        cell_id: String,
+        timeout_seconds: Option<i64>,
+        instances_away_max: Option<i64>,
+        command_id: Option<String>,
+    ) -> Result<Accepted> {
+        let sender = Sender::of(ctx, command_id)?;
+        let cell_id = parse_id("cellId", &cell_id)?;
+        let seconds_max = cell::EVACUATION_TIMEOUT_MAX.0 / 1000;
+        let timeout = match timeout_seconds {
+            None => Some(cell::EVACUATION_TIMEOUT),
+            Some(seconds) => u64::try_from(seconds)
+                .ok()
+                .filter(|it| *it <= seconds_max)
+                .map(Milliseconds::from_seconds),
+        };
+        let Some(timeout) = timeout else {
+            let problem = format!("must be from 0 to {seconds_max}");
+            return Err(invalid_field("timeoutSeconds", problem));
+        };
+        let away_max = instances_away_max.map_or(Some(cell::INSTANCES_AWAY_MAX), |away_max| {
+            u32::try_from(away_max).ok().filter(|it| (1..=INSTANCES_MAX).contains(it))
+        });
+        let Some(instances_away_max) = away_max else {
+            let problem = format!("must be from 1 to {INSTANCES_MAX}");
+            return Err(invalid_field("instancesAwayMax", problem));
+        };
+        sender.send(cell::Command::Evacuate { cell_id, timeout, instances_away_max }).await
+    }
+
+    /// Uses a cell again: what still runs there stays.
+    async fn cancel_evacuation(
+        &self,
+        ctx: &Context<'_>,
+        cell_id: String,
+        command_id: Option<String>,
+    ) -> Result<Accepted> {
+        let sender = Sender::of(ctx, command_id)?;
+        let cell_id = parse_id("cellId", &cell_id)?;
+        sender.send(cell::Command::CancelEvacuation { cell_id }).await
     }
 
     /// Makes all secrets that an owner, `process/GUID` or `task/GUID`, has now unreadable for ever,

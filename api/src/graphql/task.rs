@@ -4,7 +4,7 @@ use async_graphql::{Enum, Object};
 use domain::{
     bbs::{
         placement::Placement,
-        task::{self, Ended, State},
+        task::{self, CallbackOutcome, Ended, State},
     },
     exit::ProcessExit,
     id::{CellId, FreshnessDomainName},
@@ -23,10 +23,12 @@ pub(super) enum TaskState {
     Pending,
     /// Its process may have run.
     Running,
-    /// It ended by itself or failed.
+    /// It ended by itself, failed or was cancelled.
     Completed,
-    /// A user stopped it.
-    Cancelled,
+    /// Somebody deals with its end, alone: its callback is being sent, or a client took it on.
+    Resolving,
+    /// It is deleted, and its container is not gone yet.
+    Deleting,
 }
 
 impl From<&State> for TaskState {
@@ -35,7 +37,8 @@ impl From<&State> for TaskState {
             State::Pending | State::Placed(_) => Self::Pending,
             State::Running(_) => Self::Running,
             State::Completed(_) => Self::Completed,
-            State::Cancelled { .. } => Self::Cancelled,
+            State::Resolving { .. } => Self::Resolving,
+            State::Deleting(_) => Self::Deleting,
         }
     }
 }
@@ -45,10 +48,7 @@ pub(super) struct Task(pub(super) task::Task);
 
 impl Task {
     fn ended(&self) -> Option<&Ended> {
-        match &self.0.state {
-            State::Completed(ended) => Some(ended),
-            State::Pending | State::Placed(_) | State::Running(_) | State::Cancelled { .. } => None,
-        }
+        self.0.ended()
     }
 
     fn exit(&self) -> Option<ProcessExit> {
@@ -57,6 +57,35 @@ impl Task {
 
     fn placed(&self) -> Option<&Placement> {
         self.0.placement().or_else(|| self.ended().and_then(|ended| ended.placement.as_ref()))
+    }
+}
+
+/// Who is told of a task's end, and how far that got. Where to is a secret.
+pub(super) struct TaskCallback(task::Callback);
+
+/// Who is told of a task's end, and how far that got; each try is an event of the log. What is not
+/// delivered is tried again after 30 seconds, until two minutes after the end. Where to is a secret.
+#[Object]
+impl TaskCallback {
+    /// How often it was called.
+    async fn attempts(&self) -> u32 {
+        self.0.attempts
+    }
+
+    /// The HTTP status of the answer that ended it; absent while there is none.
+    async fn status(&self) -> Option<u16> {
+        match &self.0.last {
+            Some(CallbackOutcome::Delivered(status)) => Some(*status),
+            Some(CallbackOutcome::Failed(_)) | None => None,
+        }
+    }
+
+    /// Why the last try failed; absent when it did not, and before the first.
+    async fn failure(&self) -> Option<&str> {
+        match &self.0.last {
+            Some(CallbackOutcome::Failed(reason)) => Some(reason),
+            Some(CallbackOutcome::Delivered(_)) | None => None,
+        }
     }
 }
 
@@ -127,6 +156,21 @@ impl Task {
     /// Why it failed; absent when it succeeded, and before its end.
     async fn failure_reason(&self) -> Option<&str> {
         self.ended().and_then(|ended| ended.failure_reason.as_deref())
+    }
+
+    /// What it left to be told, at most 51,200 bytes; absent before its end.
+    async fn result(&self) -> Option<&str> {
+        self.ended().map(|ended| ended.result.as_str())
+    }
+
+    /// When it ended; being resolved or called back for does not change it.
+    async fn first_completed_at(&self) -> Option<Time> {
+        self.ended().map(|ended| Time(ended.at))
+    }
+
+    /// Who is told of its end; absent when nobody is.
+    async fn callback(&self) -> Option<TaskCallback> {
+        self.0.callback.clone().map(TaskCallback)
     }
 
     /// The status that its main process left.

@@ -13,7 +13,7 @@ use crate::{
     control_plane::ControlPlane,
     converger,
     lease::{Keeper, Lease},
-    presence_watch, reconciler,
+    presence_watch, reconciler, task_callbacks,
 };
 
 /// The running loops, and which of them ended first though nobody had asked.
@@ -65,6 +65,19 @@ pub(super) fn start_loops(control_plane: &ControlPlane, loops: &Loops) {
         presence_watch::step(world, &mut presence, &node, clock.monotonic())
     };
     start_loop("presence watch", control_plane, watch, loops);
+    start_callbacks(control_plane, loops);
+}
+
+fn start_callbacks(control_plane: &ControlPlane, loops: &Loops) {
+    let (now, shutdown) = (control_plane.now.clone(), loops.shutdown.clone());
+    let settings = task_callbacks::Settings::default();
+    let run = task_callbacks::run(control_plane.clone(), settings, shutdown.clone());
+    loops.spawn("task callbacks", async move {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = now.filled() => run.await,
+        }
+    });
 }
 
 fn start_loop(

@@ -203,7 +203,10 @@ impl Machine {
                     )));
                     let is_disowned = matches!(
                         refused.code.as_str(),
-                        "PLACEMENT_MOVED" | "NOT_FOUND" | "CELL_EPOCH_PASSED"
+                        "PLACEMENT_MOVED"
+                            | "NOT_FOUND"
+                            | "CELL_EPOCH_PASSED"
+                            | "RUNNING_ON_DIFFERENT_CELL"
                     );
                     self.stop(&guid, is_disowned, doing);
                 }

@@ -103,7 +103,7 @@ impl Cluster {
             held: BTreeMap::new(),
             wakes: BTreeMap::new(),
             machines: Vec::new(),
-            users: Users::new(config.lrps, config.tasks),
+            users: Users::new(config.lrps, config.tasks, config.cells),
             this_second: (0, 0),
             busiest_second: 0,
             trace: is_traced.then(VecDeque::new),

@@ -2,11 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::{
-    aggregates::Aggregates,
-    bbs::{actual_lrp::State, placement::Resources},
-    id::CellId,
-};
+use domain::{aggregates::Aggregates, bbs::placement::Resources, id::CellId};
 use projections::route_table::Endpoint;
 
 use super::{
@@ -27,7 +23,8 @@ pub(super) fn check(cluster: &Cluster) -> Result<(), Violation> {
 
 /// What is reserved is the sum over the placements, and no cell holds more than it can.
 fn check_reservations(aggregates: &Aggregates) -> Result<(), Violation> {
-    let slots = aggregates.slots().filter_map(|slot| slot.placement());
+    let instances = aggregates.slots().flat_map(|slot| slot.instances());
+    let slots = instances.map(|instance| instance.placement);
     let tasks = aggregates.tasks().filter_map(|task| task.placement());
     let mut sums: BTreeMap<&CellId, (Resources, Resources)> = BTreeMap::new();
     for placement in slots.chain(tasks) {
@@ -78,9 +75,8 @@ fn check_routes(cluster: &Cluster) -> Result<(), Violation> {
 
 fn leads_to_present(aggregates: &Aggregates, endpoint: &Endpoint) -> bool {
     aggregates.slot(&endpoint.key).is_some_and(|slot| {
-        let is_running = matches!(&slot.state, State::Running(running)
-            if running.placement.instance_guid == endpoint.instance_guid);
-        is_running && !slot.is_stopping
+        let mut running = slot.instances().filter(|instance| instance.running.is_some());
+        running.any(|it| it.placement.instance_guid == endpoint.instance_guid) && !slot.is_stopping
     })
 }
 

@@ -299,6 +299,7 @@ fn observed_name(observed: &Observed) -> &'static str {
         Observed::Refused(_) => "refused",
         Observed::Claimed => "claimed",
         Observed::Healthy(_) => "healthy",
+        Observed::Readiness(_) => "readiness",
         Observed::MayStart => "may start?",
         Observed::Ended(_) => "ended",
         Observed::Gone => "gone",

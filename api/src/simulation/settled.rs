@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use domain::{
     auction::{self, Input, PlacementError},
     bbs::{
-        actual_lrp::{self, ActualLrp, BACK_OFF_MAX, Restart},
+        actual_lrp::{self, ActualLrp, BACK_OFF_MAX, InstancePresence, Restart},
         cell::Cell,
         placement::Placement,
         task::{self, Task},
@@ -69,11 +69,18 @@ impl Cluster {
         let aggregates = self.plane.world.aggregates();
         let cells = aggregates.cells().find_map(|cell| self.unsettled_cell(cell));
         let slots = || aggregates.slots().find_map(|slot| self.unsettled_slot(slot));
+        let twins = || aggregates.slots().find_map(|slot| self.unsettled_twin(slot));
         let tasks = || aggregates.tasks().find_map(|task| self.unsettled_task(task));
         let machines = || self.machines.iter().find_map(|machine| self.unsettled_machine(machine));
         let unplaced = || self.wrongly_unplaced();
         let missing = || self.missing_slot();
-        cells.or_else(missing).or_else(slots).or_else(tasks).or_else(machines).or_else(unplaced)
+        cells
+            .or_else(missing)
+            .or_else(slots)
+            .or_else(twins)
+            .or_else(tasks)
+            .or_else(machines)
+            .or_else(unplaced)
     }
 
     /// The machine that is a cell now.
@@ -125,12 +132,27 @@ impl Cluster {
             .then(|| format!("{}: desired {is_desired}, {:?}", slot.key, slot.state))
     }
 
+    /// A suspect is one as long as its cell is lost, an evacuating one as long as it runs on a cell
+    /// that is there; neither when the slot runs.
+    fn unsettled_twin(&self, slot: &ActualLrp) -> Option<String> {
+        let aggregates = self.plane.world.aggregates();
+        let runs = matches!(slot.state, actual_lrp::State::Running(_));
+        slot.instances().find_map(|instance| {
+            let is_well = match instance.presence {
+                InstancePresence::Ordinary => true,
+                InstancePresence::Suspect => aggregates.is_lost(instance.placement) && !runs,
+                InstancePresence::Evacuating => self.runs(instance.placement, true) && !runs,
+            };
+            (!is_well).then(|| format!("{}: {instance:?} beside {:?}", slot.key, slot.state))
+        })
+    }
+
     fn unsettled_task(&self, task: &Task) -> Option<String> {
         let is_well = match &task.state {
-            task::State::Pending | task::State::Completed(_) => true,
+            task::State::Pending => true,
             task::State::Running(placement) => self.runs(placement, false),
-            task::State::Cancelled { held } => held.is_none(),
-            task::State::Placed(_) => false,
+            task::State::Completed(_) | task::State::Resolving { .. } => task.placement().is_none(),
+            task::State::Placed(_) | task::State::Deleting(_) => false,
         };
         (!is_well).then(|| format!("task {}: {:?}", task.task_guid, task.state))
     }

@@ -29,10 +29,12 @@ fn every_defect_of_a_cell_is_seen() {
         (Defect::SharesAnAddress, &["no two containers share a routed address"]),
         (Defect::ForgetsItsBook, &["all settles in time", "a task runs at most once"]),
     ] {
-        let seen = (0..40)
-            .find_map(|seed| simulate(Config { defect: Some(defect), ..Config::new(seed) }).err());
+        let seen = (0..40).find_map(|seed| {
+            let seen = simulate(Config { defect: Some(defect), ..Config::new(seed) }).err();
+            // Most defects are also seen by what they lead to later.
+            seen.filter(|seen| invariants.contains(&seen.invariant))
+        });
         let seen = seen.unwrap_or_else(|| panic!("nothing sees that a cell {defect:?}"));
-        assert!(invariants.contains(&seen.invariant), "{defect:?}: {seen}");
         assert!(!seen.trace.is_empty());
     }
 }

@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use domain::{
     action::{Action, Run},
     bbs::{
-        actual_lrp,
-        definition::{Definition, Rootfs},
+        actual_lrp, cell,
+        definition::{Definition, Rootfs, UpdateStrategy},
         desired_lrp::{self, Update},
         freshness_domain, task,
     },
     check::CheckDefinition,
     command::{Command, Envelope},
-    id::{ActualLrpKey, CommandId, FreshnessDomainName, ProcessGuid, TaskGuid},
+    id::{ActualLrpKey, CellId, CommandId, FreshnessDomainName, ProcessGuid, TaskGuid},
     log::{Actor, ActorKind},
     rejection::Rejection,
     routes::{Hostname, HttpRoute},
@@ -33,19 +33,23 @@ const INSTANCES_MAX: u32 = 5;
 pub(super) struct Users {
     processes: Vec<ProcessGuid>,
     tasks: Vec<TaskGuid>,
+    cells: Vec<CellId>,
     /// The newest commands, to be repeated.
     sent: Vec<Envelope>,
     promised: BTreeMap<CommandId, (Envelope, Accepted)>,
 }
 
 impl Users {
-    pub(super) fn new(lrps: u32, tasks: u32) -> Self {
+    pub(super) fn new(lrps: u32, tasks: u32, cells: u32) -> Self {
         Self {
             processes: (0..lrps)
                 .filter_map(|number| ProcessGuid::new(&format!("app-{number}")).ok())
                 .collect(),
             tasks: (0..tasks)
                 .filter_map(|number| TaskGuid::new(&format!("task-{number}")).ok())
+                .collect(),
+            cells: (0..cells)
+                .filter_map(|number| CellId::new(&format!("cell-{number}")).ok())
                 .collect(),
             sent: Vec::new(),
             promised: BTreeMap::new(),
@@ -80,6 +84,7 @@ impl Users {
             12 => self.retire(chance).map(Command::from),
             13..17 => self.run(chance).map(Command::from),
             17 => self.cancel(chance).map(Command::from),
+            18 => self.evacuate(chance).map(Command::from),
             _ => None,
         };
         Envelope {
@@ -124,12 +129,23 @@ impl Users {
         Some(actual_lrp::Command::Retire { key })
     }
 
+    fn evacuate(&self, chance: &mut Chance) -> Option<cell::Command> {
+        let cell_id = chance.pick(&self.cells)?.clone();
+        if chance.per_mille(500) {
+            return Some(cell::Command::CancelEvacuation { cell_id });
+        }
+        let timeout = chance.span(0, 600_000);
+        let instances_away_max = 1 + chance.small(2);
+        Some(cell::Command::Evacuate { cell_id, timeout, instances_away_max })
+    }
+
     fn run(&self, chance: &mut Chance) -> Option<task::Command> {
         Some(task::Command::Desire {
             task_guid: chance.pick(&self.tasks)?.clone(),
             domain: domain(chance),
             definition: Arc::new(definition(chance)?),
             annotation: String::new(),
+            completion_callback_url: None,
         })
     }
 
@@ -238,6 +254,10 @@ fn definition(chance: &mut Chance) -> Option<Definition> {
         log_source: "APP".to_owned(),
         placement_tags,
         volume_drivers: Vec::new(),
+        update_strategy: match chance.small(4) {
+            0 => UpdateStrategy::Recreate,
+            _ => UpdateStrategy::Rolling,
+        },
     })
 }
 

@@ -34,6 +34,7 @@ type TaskLife = (TaskGuid, Position);
 #[derive(Debug, Default)]
 pub(super) struct Witness {
     placed: BTreeMap<StreamId, InstanceGuid>,
+    twins: BTreeMap<StreamId, BTreeSet<InstanceGuid>>,
     ever_placed: BTreeSet<InstanceGuid>,
     ended: BTreeSet<InstanceGuid>,
     tasks: BTreeMap<TaskGuid, Vec<Position>>,
@@ -64,7 +65,23 @@ impl Witness {
                 self.end(stream);
                 Ok(())
             }
-            actual_lrp::Event::Created(_)
+            actual_lrp::Event::Suspected(event) => self.add_twin(stream, &event.instance_guid),
+            actual_lrp::Event::EvacuationStarted(event) => {
+                self.add_twin(stream, &event.instance_guid)
+            }
+            actual_lrp::Event::SuspectRestored(event) => {
+                // Whatever was placed in its stead ends.
+                self.end(stream);
+                let is_twin = self.remove_twin(stream, &event.instance_guid);
+                self.placed.insert(stream.clone(), event.instance_guid.clone());
+                ensure(is_twin, "only a suspect is restored", || format!("{stream}"))
+            }
+            actual_lrp::Event::SuspectRemoved(event) => self.end_twin(stream, &event.instance_guid),
+            actual_lrp::Event::EvacuationEnded(event) => {
+                self.end_twin(stream, &event.instance_guid)
+            }
+            actual_lrp::Event::ReadinessChanged(_)
+            | actual_lrp::Event::Created(_)
             | actual_lrp::Event::PlacementFailed(_)
             | actual_lrp::Event::Claimed(_)
             | actual_lrp::Event::Started(_)
@@ -92,14 +109,19 @@ impl Witness {
                 *count += 1;
                 ensure(*count == 1, "a task is started once", || format!("{stream} {guid}"))
             }
-            task::Event::Refused(_)
-            | task::Event::Completed(_)
-            | task::Event::Released(_)
-            | task::Event::Deleted(_) => {
+            task::Event::Refused(_) | task::Event::Completed(_) | task::Event::Released(_) => {
                 self.end(stream);
                 Ok(())
             }
-            task::Event::PlacementFailed(_) | task::Event::Cancelled(_) => Ok(()),
+            // The container of one that was ended from here stays until its cell lets it go.
+            task::Event::PlacementFailed(_)
+            | task::Event::Cancelled(_)
+            | task::Event::Failed(_)
+            | task::Event::Resolving(_)
+            | task::Event::CallbackDelivered(_)
+            | task::Event::CallbackFailed(_)
+            | task::Event::Demoted(_)
+            | task::Event::Deleted(_) => Ok(()),
         }
     }
 
@@ -111,6 +133,28 @@ impl Witness {
         ensure(before.is_none(), "one placement per slot", || {
             format!("{stream} is on {guid} and still on {before:?}")
         })
+    }
+
+    /// The ordinary instance becomes one beside it, or one beside it becomes another kind.
+    fn add_twin(&mut self, stream: &StreamId, guid: &InstanceGuid) -> Result<(), Violation> {
+        if self.placed.get(stream) == Some(guid) {
+            self.placed.remove(stream);
+        }
+        let twins = self.twins.entry(stream.clone()).or_default();
+        twins.insert(guid.clone());
+        ensure(twins.len() <= 2, "a suspect and an evacuating instance at most", || {
+            format!("{stream}: {twins:?}")
+        })
+    }
+
+    fn remove_twin(&mut self, stream: &StreamId, guid: &InstanceGuid) -> bool {
+        self.twins.get_mut(stream).is_some_and(|twins| twins.remove(guid))
+    }
+
+    fn end_twin(&mut self, stream: &StreamId, guid: &InstanceGuid) -> Result<(), Violation> {
+        let is_twin = self.remove_twin(stream, guid);
+        self.ended.insert(guid.clone());
+        ensure(is_twin, "only a twin ends as one", || format!("{stream} {guid}"))
     }
 
     fn end(&mut self, stream: &StreamId) {

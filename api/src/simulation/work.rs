@@ -235,7 +235,8 @@ impl Machine {
             ExitStatus::Exited(_) | ExitStatus::Signalled(_) => Some(format!("Exited: {status}")),
         };
         let exit = Some(ProcessExit { status, out_of_memory: None });
-        self.end(guid, Ended { failure_reason, exit, evidence: Evidence::default() }, doing);
+        let (evidence, result) = (Evidence::default(), String::new());
+        self.end(guid, Ended { failure_reason, exit, evidence, result }, doing);
     }
 
     pub(super) fn start_timeout(&mut self, guid: &InstanceGuid, doing: &mut Doing<'_>) {
@@ -247,7 +248,8 @@ impl Machine {
 
     fn end_in_words(&mut self, guid: &InstanceGuid, reason: &str, doing: &mut Doing<'_>) {
         let failure_reason = Some(reason.to_owned());
-        let ended = Ended { failure_reason, exit: None, evidence: Evidence::default() };
+        let (evidence, result) = (Evidence::default(), String::new());
+        let ended = Ended { failure_reason, exit: None, evidence, result };
         self.end(guid, ended, doing);
     }
 

@@ -266,7 +266,8 @@ impl Instance {
     async fn report_ended(&self, entry: &Entry, ending: Ending) {
         let Ending { failure_reason, exit, evidence } = ending;
         if self.orders.reason() != Some(StopReason::Disowned) {
-            let ended = Ended { failure_reason, exit, evidence };
+            // Fetching a task's result file comes with downloads and uploads.
+            let ended = Ended { failure_reason, exit, evidence, result: String::new() };
             self.say(Observed::Ended(Box::new(ended))).await;
         }
         self.keep(Entry { stage: Stage::Ended, ..entry.clone() }).await;
@@ -295,7 +296,8 @@ impl Instance {
                 (Some(StopReason::CellEnds), WorkKind::Task(_)) => {
                     let failure_reason = Some(CELL_SHUT_DOWN.to_owned());
                     let evidence = Evidence::default();
-                    let ended = Ended { failure_reason, exit: None, evidence };
+                    let (exit, result) = (None, String::new());
+                    let ended = Ended { failure_reason, exit, evidence, result };
                     self.say(Observed::Ended(Box::new(ended))).await;
                 }
                 (Some(StopReason::CellEnds | StopReason::Asked) | None, _) => {

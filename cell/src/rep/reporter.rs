@@ -298,7 +298,9 @@ fn judge_refusal(work: &WorkReference, refused: &RefusedReport) -> Refusal {
     let instance_guid = &work.instance_guid;
     tracing::info!(%instance_guid, code, "A report was refused; what it was about is stopped.");
     match code {
-        "PLACEMENT_MOVED" | "NOT_FOUND" | "CELL_EPOCH_PASSED" => Refusal::Disowned,
+        "PLACEMENT_MOVED" | "NOT_FOUND" | "CELL_EPOCH_PASSED" | "RUNNING_ON_DIFFERENT_CELL" => {
+            Refusal::Disowned
+        }
         _ => Refusal::Untimely,
     }
 }

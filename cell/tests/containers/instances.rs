@@ -10,7 +10,7 @@ use cell::config::{Config, OnShutdown};
 use cell::garden::{Garden, Signal};
 use domain::action::{Action, Run};
 use domain::bbs::actual_lrp::NetInfo;
-use domain::bbs::definition::{Definition, Rootfs};
+use domain::bbs::definition::{Definition, Rootfs, UpdateStrategy};
 use domain::check::{Check, CheckDefinition, HttpCheck};
 use domain::exit::ExitStatus;
 use domain::id::{ActualLrpKey, CellId, InstanceGuid, ProcessGuid, TaskGuid};
@@ -96,6 +96,7 @@ fn app(path: &str, argument: &str) -> Definition<PlainText> {
         log_source: "APP".to_owned(),
         placement_tags: Vec::new(),
         volume_drivers: Vec::new(),
+        update_strategy: UpdateStrategy::Rolling,
     }
 }
 

@@ -2,7 +2,10 @@
 
 use super::shard::{Process, Shard};
 use crate::bbs::{
-    actual_lrp::ActualLrp, definition::Definition, desired_lrp::DesiredLrp, task::Task,
+    actual_lrp::{ActualLrp, Twin},
+    definition::Definition,
+    desired_lrp::DesiredLrp,
+    task::Task,
 };
 
 /// About what an allocation and the entry that leads to it take beside their content.
@@ -26,11 +29,14 @@ fn bytes_of_desired(lrp: &DesiredLrp) -> usize {
 fn bytes_of_slot(slot: &ActualLrp) -> usize {
     let texts = slot.last_crash.iter().map(|crash| crash.reason.len());
     let texts = texts.chain(slot.placement_error.iter().map(String::len)).sum::<usize>();
-    size_of::<ActualLrp>() + 2 * ENTRY_BYTES + texts
+    let twins = slot.suspect.iter().chain(&slot.evacuating).count();
+    let twins = twins.saturating_mul(size_of::<Twin>() + ENTRY_BYTES);
+    size_of::<ActualLrp>() + 2 * ENTRY_BYTES + texts + twins
 }
 
 fn bytes_of_task(task: &Task) -> usize {
-    let own = size_of::<Task>() + 2 * ENTRY_BYTES + task.annotation.len();
+    let result = task.ended().map_or(0, |ended| ended.result.len());
+    let own = size_of::<Task>() + 2 * ENTRY_BYTES + task.annotation.len() + result;
     own + bytes_of_definition(&task.definition)
 }
 

@@ -240,6 +240,12 @@ impl Aggregates {
             .is_none_or(|cell| !cell.is_present() || cell.cell_epoch != placement.cell_epoch)
     }
 
+    /// Whether a placement's cell is another machine by now: its instance never comes back.
+    #[must_use]
+    pub fn is_replaced(&self, placement: &Placement) -> bool {
+        self.cell(&placement.cell_id).is_none_or(|cell| cell.cell_epoch != placement.cell_epoch)
+    }
+
     /// The last event of a live stream.
     #[must_use]
     pub fn last_position(&self, stream: &StreamId) -> Option<Position> {
@@ -492,11 +498,12 @@ impl Aggregates {
     ) {
         let Some(shard) = self.shard_mut(stream) else { return };
         let (before, after) = shard.slot(key, |state| {
-            let before = state.as_deref().and_then(ActualLrp::placement).map(Reserved::of);
+            let before = reserved_by(state.as_deref());
             change(state);
-            (before, state.as_deref().and_then(ActualLrp::placement).map(Reserved::of))
+            (before, reserved_by(state.as_deref()))
         });
-        self.change_reservation(before, after);
+        // An instance that becomes a twin changes its place and reserves the same.
+        self.change_reservations(before, after);
     }
 
     fn change_task(
@@ -511,26 +518,34 @@ impl Aggregates {
             change(state);
             (before, state.as_deref().and_then(Task::placement).map(Reserved::of))
         });
-        self.change_reservation(before, after);
+        self.change_reservations([before, None, None], [after, None, None]);
     }
 
-    fn change_reservation(&mut self, before: Option<Reserved>, after: Option<Reserved>) {
+    fn change_reservations(&mut self, before: Reservations, after: Reservations) {
         if before == after {
             return;
         }
-        if let Some(Reserved { cell_id, resources }) = before
-            && let Some(sum) = self.reserved.get_mut(&cell_id)
-        {
+        // What comes is added first: an amount that stays never falls to nothing in between.
+        for Reserved { cell_id, resources } in after.into_iter().flatten() {
+            let sum = self.reserved.entry(cell_id).or_default();
+            *sum = sum.plus(resources);
+        }
+        for Reserved { cell_id, resources } in before.into_iter().flatten() {
+            let Some(sum) = self.reserved.get_mut(&cell_id) else { continue };
             *sum = sum.minus(resources);
             if *sum == Resources::default() {
                 self.reserved.remove(&cell_id);
             }
         }
-        if let Some(Reserved { cell_id, resources }) = after {
-            let sum = self.reserved.entry(cell_id).or_default();
-            *sum = sum.plus(resources);
-        }
     }
+}
+
+/// What the at most three instances of a slot reserve.
+type Reservations = [Option<Reserved>; 3];
+
+fn reserved_by(slot: Option<&ActualLrp>) -> Reservations {
+    let mut instances = slot.into_iter().flat_map(ActualLrp::instances);
+    std::array::from_fn(|_| instances.next().map(|instance| Reserved::of(instance.placement)))
 }
 
 /// What one placement takes of its cell.

@@ -214,7 +214,9 @@ impl PartBuilder {
         slots: Vec<ActualLrp>,
     ) {
         for slot in &slots {
-            self.reserve(slot.placement());
+            for instance in slot.instances() {
+                self.reserve(instance.placement);
+            }
         }
         let slots = slots.into_iter().map(Arc::new).collect();
         let process = Process { desired: desired.map(Arc::new), slots };
@@ -225,7 +227,9 @@ impl PartBuilder {
 
     /// Adds a task.
     pub fn add_task(&mut self, task: Task) {
-        self.reserve(task.placement());
+        if let Some(placement) = task.placement() {
+            self.reserve(placement);
+        }
         self.shard.tasks.insert(task.task_guid.clone(), Arc::new(task));
     }
 
@@ -241,8 +245,7 @@ impl PartBuilder {
         Part { shard: Arc::new(shard), others, reserved }
     }
 
-    fn reserve(&mut self, placement: Option<&Placement>) {
-        let Some(placement) = placement else { return };
+    fn reserve(&mut self, placement: &Placement) {
         match self.reserved.get_mut(&placement.cell_id) {
             Some(sum) => *sum = sum.plus(placement.resources),
             None => drop(self.reserved.insert(placement.cell_id.clone(), placement.resources)),

@@ -64,6 +64,20 @@ pub struct Definition<V = Sealed> {
     /// The drivers of the volumes that are mounted in it: a cell must have all of them.
     #[serde(default)]
     pub volume_drivers: Vec<String>,
+    /// How an instance leaves a cell that is being evacuated. A task has no use for it.
+    #[serde(default)]
+    pub update_strategy: UpdateStrategy,
+}
+
+/// How an instance is replaced by its next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpdateStrategy {
+    /// It runs on until the next one is healthy.
+    #[default]
+    Rolling,
+    /// It is stopped first: never two at once.
+    Recreate,
 }
 
 fn no_setup<V>() -> Option<Action<V>> {
@@ -106,6 +120,7 @@ impl<V> Definition<V> {
             log_source: self.log_source.clone(),
             placement_tags: self.placement_tags.clone(),
             volume_drivers: self.volume_drivers.clone(),
+            update_strategy: self.update_strategy,
         })
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     aggregates::{Aggregates, Process},
     bbs::{
         actual_lrp::{self, ActualLrp, Restart},
+        cell::{Cell, Evacuation},
         desired_lrp::DesiredLrp,
         placement::Placement,
         task::{self, Task},
@@ -24,11 +25,24 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Discrepancies {
     slots: BTreeMap<ActualLrpKey, SlotDiscrepancy>,
+    twins: BTreeMap<ActualLrpKey, TwinDiscrepancy>,
     tasks: BTreeMap<TaskGuid, TaskDiscrepancy>,
-    due: BTreeSet<(Timestamp, WorkKind)>,
+    callbacks: BTreeSet<TaskGuid>,
+    due: BTreeSet<(Timestamp, Due)>,
     cell_of: HashIndex<WorkKind, CellId>,
+    /// Beside the cell of the ordinary instance, where there is something beside that.
+    twins_on: HashIndex<ActualLrpKey, Vec<CellId>>,
     placed_on: HashIndex<CellId, HashIndex<WorkKind, ()>>,
+    evacuating: BTreeSet<CellId>,
     fresh_until: BTreeMap<FreshnessDomainName, Option<Timestamp>>,
+}
+
+/// What becomes due by time alone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    Slot(ActualLrpKey),
+    Twins(ActualLrpKey),
+    Task(TaskGuid),
 }
 
 /// What is not as it should be about one slot. A slot that has several of these shows the first.
@@ -38,6 +52,13 @@ pub enum SlotDiscrepancy {
     OnLostCell,
     /// It is desired and not there.
     Missing,
+    /// Its instance is on a cell that is being evacuated.
+    OnEvacuatingCell {
+        /// That evacuation.
+        evacuation: Evacuation,
+        /// Whether the instance is healthy: only then it is missed.
+        is_healthy: bool,
+    },
     /// It is there, not desired, and not being stopped.
     Extra {
         /// Who must vouch before it may be stopped.
@@ -47,6 +68,27 @@ pub enum SlotDiscrepancy {
     Crashed(Restart),
     /// It waits for a cell.
     Unplaced,
+}
+
+/// What is not settled about the instances beside a slot's ordinary one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TwinDiscrepancy {
+    /// A suspect's cell is back or another machine by now, or an evacuating one's is lost.
+    Unsettled,
+    /// One is evacuating, and is stopped at this instant.
+    Evacuating {
+        /// When it is stopped.
+        ends_at: Timestamp,
+    },
+}
+
+impl TwinDiscrepancy {
+    fn due(self) -> Option<Timestamp> {
+        match self {
+            Self::Unsettled => None,
+            Self::Evacuating { ends_at } => Some(ends_at),
+        }
+    }
 }
 
 /// What is not settled about one task.
@@ -59,6 +101,16 @@ pub enum TaskDiscrepancy {
         /// When it fails.
         expires_at: Timestamp,
     },
+    /// A cell has it and has not asked to start it, and it fails at this instant.
+    Unstarted {
+        /// When it fails.
+        expires_at: Timestamp,
+    },
+    /// Somebody deals with its end, alone until this instant.
+    Resolving {
+        /// When another may.
+        demoted_at: Timestamp,
+    },
     /// It ended, and is shown until this instant.
     Ended {
         /// When it is no longer shown.
@@ -70,6 +122,7 @@ impl SlotDiscrepancy {
     fn due(&self) -> Option<Timestamp> {
         match self {
             Self::Crashed(Restart::NotBefore(instant)) => Some(*instant),
+            Self::OnEvacuatingCell { evacuation, .. } => Some(evacuation.ends_at),
             Self::Crashed(Restart::Immediately | Restart::Never)
             | Self::OnLostCell
             | Self::Missing
@@ -83,7 +136,10 @@ impl TaskDiscrepancy {
     fn due(&self) -> Option<Timestamp> {
         match self {
             Self::OnLostCell => None,
-            Self::Unplaced { expires_at } | Self::Ended { expires_at } => Some(*expires_at),
+            Self::Unplaced { expires_at }
+            | Self::Unstarted { expires_at }
+            | Self::Ended { expires_at } => Some(*expires_at),
+            Self::Resolving { demoted_at } => Some(*demoted_at),
         }
     }
 }
@@ -102,7 +158,9 @@ impl Discrepancies {
         }
         let domains = aggregates.freshness_domains();
         let fresh_until = domains.map(|it| (it.name.clone(), it.fresh_until)).collect();
-        Self { fresh_until, ..filling.into_filled() }
+        let evacuating = aggregates.cells().filter(|cell| is_evacuating(cell));
+        let evacuating = evacuating.map(|cell| cell.cell_id.clone()).collect();
+        Self { fresh_until, evacuating, ..filling.into_filled() }
     }
 
     /// Says anew what one stream has to do with, after an event of it was folded.
@@ -114,6 +172,11 @@ impl Discrepancies {
             StreamId::ActualLrp(key) => self.touch_slot(aggregates, key),
             StreamId::Task(task_guid) => self.touch_task(aggregates, task_guid),
             StreamId::Cell(cell_id) => {
+                if aggregates.cell(cell_id).is_some_and(is_evacuating) {
+                    self.evacuating.insert(cell_id.clone());
+                } else {
+                    self.evacuating.remove(cell_id);
+                }
                 let there = self.placed_on.get(cell_id).map(|there| there.keys_where(|()| true));
                 let there: Vec<WorkKind> = there.into_iter().flatten().cloned().collect();
                 for work in &there {
@@ -140,9 +203,24 @@ impl Discrepancies {
         self.slots.iter()
     }
 
+    /// Every slot with something beside its ordinary instance that is not settled, by key.
+    pub fn twins(&self) -> impl Iterator<Item = (&ActualLrpKey, TwinDiscrepancy)> {
+        self.twins.iter().map(|(key, found)| (key, *found))
+    }
+
+    /// The cells that are being evacuated and were not told to be empty yet.
+    pub fn evacuating(&self) -> impl Iterator<Item = &CellId> {
+        self.evacuating.iter()
+    }
+
     /// Every task that is not settled, by guid.
     pub fn tasks(&self) -> impl Iterator<Item = (&TaskGuid, &TaskDiscrepancy)> {
         self.tasks.iter()
+    }
+
+    /// The ended tasks of which a client is to be told, by guid.
+    pub fn callbacks(&self) -> impl Iterator<Item = &TaskGuid> {
+        self.callbacks.iter()
     }
 
     /// The first instant later than `now` at which time alone makes something due.
@@ -171,8 +249,10 @@ impl Discrepancies {
 
     fn touch_slot(&mut self, aggregates: &Aggregates, key: &ActualLrpKey) {
         let slot = aggregates.slot(key);
+        self.note_twins_cells(key, slot);
         let work = WorkKind::Lrp(key.clone());
         self.note_cell(&work, slot.and_then(ActualLrp::placement));
+        self.touch_twins(aggregates, key, slot);
         let lrp = aggregates.desired_lrp(&key.process_guid);
         let found = slot_discrepancy(aggregates, lrp, key.index, slot);
         let due = found.as_ref().and_then(SlotDiscrepancy::due);
@@ -180,7 +260,24 @@ impl Discrepancies {
             Some(found) => self.slots.insert(key.clone(), found),
             None => self.slots.remove(key),
         };
-        self.note_due(work, before.and_then(|before| before.due()), due);
+        let before = before.and_then(|before| before.due());
+        self.note_due(|| Due::Slot(key.clone()), before, due);
+    }
+
+    fn touch_twins(
+        &mut self,
+        aggregates: &Aggregates,
+        key: &ActualLrpKey,
+        slot: Option<&ActualLrp>,
+    ) {
+        let found = slot.and_then(|slot| twin_discrepancy(aggregates, slot));
+        let before = match found {
+            Some(found) => self.twins.insert(key.clone(), found),
+            None => self.twins.remove(key),
+        };
+        let (before, due) =
+            (before.and_then(TwinDiscrepancy::due), found.and_then(TwinDiscrepancy::due));
+        self.note_due(|| Due::Twins(key.clone()), before, due);
     }
 
     fn touch_task(&mut self, aggregates: &Aggregates, task_guid: &TaskGuid) {
@@ -188,23 +285,76 @@ impl Discrepancies {
         let work = WorkKind::Task(task_guid.clone());
         self.note_cell(&work, task.and_then(Task::placement));
         let found = task.and_then(|task| task_discrepancy(aggregates, task));
+        if task.is_some_and(Task::wants_callback) {
+            self.callbacks.insert(task_guid.clone());
+        } else {
+            self.callbacks.remove(task_guid);
+        }
         let due = found.as_ref().and_then(TaskDiscrepancy::due);
         let before = match found {
             Some(found) => self.tasks.insert(task_guid.clone(), found),
             None => self.tasks.remove(task_guid),
         };
-        self.note_due(work, before.and_then(|before| before.due()), due);
+        let before = before.and_then(|before| before.due());
+        self.note_due(|| Due::Task(task_guid.clone()), before, due);
     }
 
-    fn note_due(&mut self, work: WorkKind, before: Option<Timestamp>, now: Option<Timestamp>) {
+    fn note_due(
+        &mut self,
+        of: impl Fn() -> Due,
+        before: Option<Timestamp>,
+        now: Option<Timestamp>,
+    ) {
         if before == now {
             return;
         }
         if let Some(before) = before {
-            self.due.remove(&(before, work.clone()));
+            self.due.remove(&(before, of()));
         }
         if let Some(now) = now {
-            self.due.insert((now, work));
+            self.due.insert((now, of()));
+        }
+    }
+
+    /// Notes on which cells a slot has something beside its ordinary instance.
+    fn note_twins_cells(&mut self, key: &ActualLrpKey, slot: Option<&ActualLrp>) {
+        let cells = slot.map(twins_cells).unwrap_or_default();
+        if self.twins_on.get(key).map_or(&[][..], Vec::as_slice) == cells {
+            return;
+        }
+        let work = WorkKind::Lrp(key.clone());
+        let before = self.twins_on.remove(key).unwrap_or_default();
+        for cell_id in before.iter().filter(|cell_id| !cells.contains(cell_id)) {
+            if self.cell_of.get(&work) != Some(cell_id) {
+                self.leave(cell_id, &work);
+            }
+        }
+        for cell_id in &cells {
+            self.enter(cell_id, &work);
+        }
+        if !cells.is_empty() {
+            self.twins_on.insert(key.clone(), cells);
+        }
+    }
+
+    fn enter(&mut self, cell_id: &CellId, work: &WorkKind) {
+        let there = self.placed_on.get_or_insert_with(cell_id.clone(), HashIndex::default);
+        there.insert(work.clone(), ());
+    }
+
+    fn leave(&mut self, cell_id: &CellId, work: &WorkKind) {
+        if let Some(there) = self.placed_on.get_mut(cell_id) {
+            there.remove(work);
+            if there.is_empty() {
+                self.placed_on.remove(cell_id);
+            }
+        }
+    }
+
+    fn has_twin_on(&self, cell_id: &CellId, work: &WorkKind) -> bool {
+        match work {
+            WorkKind::Lrp(key) => self.twins_on.get(key).is_some_and(|on| on.contains(cell_id)),
+            WorkKind::Task(_) => false,
         }
     }
 
@@ -214,17 +364,13 @@ impl Discrepancies {
             return;
         }
         if let Some(before) = self.cell_of.remove(work)
-            && let Some(there) = self.placed_on.get_mut(&before)
+            && !self.has_twin_on(&before, work)
         {
-            there.remove(work);
-            if there.is_empty() {
-                self.placed_on.remove(&before);
-            }
+            self.leave(&before, work);
         }
         if let Some(cell_id) = cell_id {
             self.cell_of.insert(work.clone(), cell_id.clone());
-            let there = self.placed_on.get_or_insert_with(cell_id.clone(), HashIndex::default);
-            there.insert(work.clone(), ());
+            self.enter(cell_id, work);
         }
     }
 }
@@ -232,9 +378,12 @@ impl Discrepancies {
 /// What is collected while an index is filled, unordered: trees are built at the end, at once.
 struct Filling {
     slots: Vec<(ActualLrpKey, SlotDiscrepancy)>,
+    twins: Vec<(ActualLrpKey, TwinDiscrepancy)>,
     tasks: Vec<(TaskGuid, TaskDiscrepancy)>,
-    due: Vec<(Timestamp, WorkKind)>,
+    callbacks: Vec<TaskGuid>,
+    due: Vec<(Timestamp, Due)>,
     cell_of: HashIndex<WorkKind, CellId>,
+    twins_on: HashIndex<ActualLrpKey, Vec<CellId>>,
     placed_on: HashIndex<CellId, HashIndex<WorkKind, ()>>,
 }
 
@@ -242,9 +391,12 @@ impl Filling {
     fn with_capacity(owners: usize) -> Self {
         Self {
             slots: Vec::new(),
+            twins: Vec::new(),
             tasks: Vec::new(),
+            callbacks: Vec::new(),
             due: Vec::new(),
             cell_of: HashIndex::with_capacity(owners),
+            twins_on: HashIndex::default(),
             placed_on: HashIndex::default(),
         }
     }
@@ -262,24 +414,43 @@ impl Filling {
             if let Some(placement) = slot.placement() {
                 self.place(WorkKind::Lrp(slot.key.clone()), placement);
             }
+            if slot.has_twin() {
+                self.add_twins(aggregates, slot);
+            }
             let found = slot_discrepancy(aggregates, lrp, slot.key.index, Some(slot));
             let Some(found) = found else { continue };
             if let Some(due) = found.due() {
-                self.due.push((due, WorkKind::Lrp(slot.key.clone())));
+                self.due.push((due, Due::Slot(slot.key.clone())));
             }
             self.slots.push((slot.key.clone(), found));
         }
         self.slots.extend(missing.map(|index| (key(index), SlotDiscrepancy::Missing)));
     }
 
+    fn add_twins(&mut self, aggregates: &Aggregates, slot: &ActualLrp) {
+        let cells = twins_cells(slot);
+        for cell_id in &cells {
+            let there = self.placed_on.get_or_insert_with(cell_id.clone(), HashIndex::default);
+            there.insert(WorkKind::Lrp(slot.key.clone()), ());
+        }
+        self.twins_on.insert(slot.key.clone(), cells);
+        let Some(found) = twin_discrepancy(aggregates, slot) else { return };
+        if let Some(due) = found.due() {
+            self.due.push((due, Due::Twins(slot.key.clone())));
+        }
+        self.twins.push((slot.key.clone(), found));
+    }
+
     fn add_task(&mut self, aggregates: &Aggregates, task: &Task) {
-        let work = || WorkKind::Task(task.task_guid.clone());
         if let Some(placement) = task.placement() {
-            self.place(work(), placement);
+            self.place(WorkKind::Task(task.task_guid.clone()), placement);
+        }
+        if task.wants_callback() {
+            self.callbacks.push(task.task_guid.clone());
         }
         let Some(found) = task_discrepancy(aggregates, task) else { return };
         if let Some(due) = found.due() {
-            self.due.push((due, work()));
+            self.due.push((due, Due::Task(task.task_guid.clone())));
         }
         self.tasks.push((task.task_guid.clone(), found));
     }
@@ -291,13 +462,17 @@ impl Filling {
     }
 
     fn into_filled(self) -> Discrepancies {
-        let Self { slots, tasks, due, cell_of, placed_on } = self;
+        let Self { slots, twins, tasks, callbacks, due, cell_of, twins_on, placed_on } = self;
         Discrepancies {
             slots: slots.into_iter().collect(),
+            twins: twins.into_iter().collect(),
             tasks: tasks.into_iter().collect(),
+            callbacks: callbacks.into_iter().collect(),
             due: due.into_iter().collect(),
             cell_of,
+            twins_on,
             placed_on,
+            evacuating: BTreeSet::new(),
             fresh_until: BTreeMap::new(),
         }
     }
@@ -311,11 +486,18 @@ fn slot_discrepancy(
 ) -> Option<SlotDiscrepancy> {
     let is_desired = lrp.is_some_and(|lrp| index < lrp.instances);
     let Some(slot) = slot else { return is_desired.then_some(SlotDiscrepancy::Missing) };
-    if slot.placement().is_some_and(|placement| aggregates.is_lost(placement)) {
+    let is_lost = slot.placement().is_some_and(|placement| aggregates.is_lost(placement));
+    // What is not desired either waits for whoever must vouch before it may go.
+    if is_lost && (is_desired || slot.is_stopping) {
         return Some(SlotDiscrepancy::OnLostCell);
     }
     if slot.is_stopping {
         return None;
+    }
+    let evacuation = slot.placement().and_then(|it| actual_lrp::evacuation(aggregates, it));
+    if let Some(evacuation) = evacuation {
+        let is_healthy = matches!(slot.state, actual_lrp::State::Running(_));
+        return Some(SlotDiscrepancy::OnEvacuatingCell { evacuation: *evacuation, is_healthy });
     }
     if !is_desired {
         let domain = lrp.map_or(&slot.domain, |lrp: &DesiredLrp| &lrp.domain).clone();
@@ -330,16 +512,46 @@ fn slot_discrepancy(
     }
 }
 
+fn twin_discrepancy(aggregates: &Aggregates, slot: &ActualLrp) -> Option<TwinDiscrepancy> {
+    let suspect = slot.suspect.as_ref().map(|suspect| suspect.placement());
+    let evacuating = slot.evacuating.as_ref().map(|evacuating| evacuating.placement());
+    let is_known = suspect.is_some_and(|placement| {
+        !aggregates.is_lost(placement) || aggregates.is_replaced(placement)
+    });
+    if is_known || evacuating.is_some_and(|placement| aggregates.is_lost(placement)) {
+        return Some(TwinDiscrepancy::Unsettled);
+    }
+    let evacuation = evacuating.and_then(|it| actual_lrp::evacuation(aggregates, it));
+    evacuation.map(|evacuation| TwinDiscrepancy::Evacuating { ends_at: evacuation.ends_at })
+}
+
+/// In order, each once.
+fn twins_cells(slot: &ActualLrp) -> Vec<CellId> {
+    let twins = slot.suspect.iter().chain(&slot.evacuating);
+    let cells: BTreeSet<&CellId> = twins.map(|twin| &twin.placement().cell_id).collect();
+    cells.into_iter().cloned().collect()
+}
+
+fn is_evacuating(cell: &Cell) -> bool {
+    cell.evacuation.is_some_and(|evacuation| evacuation.evacuated_at.is_none())
+}
+
 fn task_discrepancy(aggregates: &Aggregates, task: &Task) -> Option<TaskDiscrepancy> {
     if task.placement().is_some_and(|placement| aggregates.is_lost(placement)) {
         return Some(TaskDiscrepancy::OnLostCell);
     }
-    let expires_at = task.expires_at()?;
-    Some(match task.state {
-        task::State::Pending => TaskDiscrepancy::Unplaced { expires_at },
-        task::State::Placed(_)
-        | task::State::Running(_)
-        | task::State::Completed(_)
-        | task::State::Cancelled { .. } => TaskDiscrepancy::Ended { expires_at },
-    })
+    match &task.state {
+        task::State::Resolving { since, .. } => {
+            Some(TaskDiscrepancy::Resolving { demoted_at: since.plus(task::KICK_AFTER) })
+        }
+        task::State::Pending => {
+            task.expires_at().map(|expires_at| TaskDiscrepancy::Unplaced { expires_at })
+        }
+        task::State::Placed(_) => {
+            task.expires_at().map(|expires_at| TaskDiscrepancy::Unstarted { expires_at })
+        }
+        task::State::Running(_) | task::State::Completed(_) | task::State::Deleting(_) => {
+            task.expires_at().map(|expires_at| TaskDiscrepancy::Ended { expires_at })
+        }
+    }
 }

@@ -11,9 +11,9 @@ mod discrepancies;
 mod plan;
 mod report;
 
-pub use discrepancies::{Discrepancies, SlotDiscrepancy, TaskDiscrepancy};
+pub use discrepancies::{Discrepancies, SlotDiscrepancy, TaskDiscrepancy, TwinDiscrepancy};
 pub use plan::{next_due, plan};
-pub use report::{CrashedSlot, ExtraSlot, LostWork, Report, UnplacedWork};
+pub use report::{CrashedSlot, EvacuatingSlot, ExtraSlot, LostWork, Report, UnplacedWork};
 
 #[cfg(test)]
 mod tests;

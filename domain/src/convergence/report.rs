@@ -1,6 +1,6 @@
 //! The discrepancies in words for people: what is not as desired, and why.
 
-use super::{Discrepancies, SlotDiscrepancy, TaskDiscrepancy};
+use super::{Discrepancies, SlotDiscrepancy, TaskDiscrepancy, TwinDiscrepancy};
 use crate::{
     aggregates::Aggregates,
     bbs::{
@@ -26,6 +26,20 @@ pub struct Report {
     pub unplaced: Vec<UnplacedWork>,
     /// On a cell that is lost, or another machine by now.
     pub lost: Vec<LostWork>,
+    /// On a cell that is being evacuated, or on their way from one: LRPs only, tasks run to their
+    /// end there.
+    pub evacuating: Vec<EvacuatingSlot>,
+}
+
+/// A slot with an instance on a cell that is being evacuated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvacuatingSlot {
+    /// Which.
+    pub key: ActualLrpKey,
+    /// Whether its replacement is under way; else it waits for others of its process to run.
+    pub is_moving: bool,
+    /// When it is stopped all the same.
+    pub ends_at: Timestamp,
 }
 
 /// A slot that is there and not desired.
@@ -80,6 +94,10 @@ impl Discrepancies {
         for (key, discrepancy) in self.slots() {
             self.report_slot(&mut report, key, discrepancy, aggregates.slot(key), now);
         }
+        for (key, discrepancy) in self.twins() {
+            let TwinDiscrepancy::Evacuating { ends_at } = discrepancy else { continue };
+            report.evacuating.push(EvacuatingSlot { key: key.clone(), is_moving: true, ends_at });
+        }
         for (task_guid, discrepancy) in self.tasks() {
             let Some(task) = aggregates.task(task_guid) else { continue };
             report_task(&mut report, discrepancy, task);
@@ -98,6 +116,10 @@ impl Discrepancies {
         let key = key.clone();
         match (discrepancy, slot) {
             (SlotDiscrepancy::Missing, _) => report.missing.push(key),
+            (SlotDiscrepancy::OnEvacuatingCell { evacuation, .. }, _) => {
+                let ends_at = evacuation.ends_at;
+                report.evacuating.push(EvacuatingSlot { key, is_moving: false, ends_at });
+            }
             (SlotDiscrepancy::Extra { domain }, _) => {
                 let is_fresh = self.is_fresh(domain, now);
                 report.extra.push(ExtraSlot { key, domain: domain.clone(), is_fresh });
@@ -135,7 +157,9 @@ fn report_task(report: &mut Report, discrepancy: &TaskDiscrepancy, task: &Task) 
             since: task.created_at,
             reason: task.rejection_reason.clone(),
         }),
-        TaskDiscrepancy::Ended { .. } => {}
+        TaskDiscrepancy::Unstarted { .. }
+        | TaskDiscrepancy::Resolving { .. }
+        | TaskDiscrepancy::Ended { .. } => {}
     }
 }
 

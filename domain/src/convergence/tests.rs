@@ -13,8 +13,9 @@ use crate::{
     id::FreshnessDomainName,
     rep::WorkKind,
     testing::{
-        Dice, START, Story, cell_id, crash_report, desire, desire_task, given, key, on_freshness,
-        on_slot, place, placed_story, process_guid, register, running_story, task_guid, task_story,
+        Dice, START, Story, cell_id, crash_report, desire, desire_task, given, key, net_info,
+        on_freshness, on_slot, place, placed_story, process_guid, register, running_story,
+        task_guid, task_story,
     },
     units::{Milliseconds, Timestamp},
 };
@@ -25,7 +26,7 @@ fn domain() -> FreshnessDomainName {
 
 /// The plan, checked to be accepted whole by the rules that judge it.
 fn planned(story: &Story) -> Vec<Command> {
-    let commands = plan(&Discrepancies::of(&story.aggregates), story.now);
+    let commands = plan(&Discrepancies::of(&story.aggregates), &story.aggregates, story.now);
     for command in &commands {
         let answer = story.clone().submit(command.clone());
         assert!(answer.is_ok_and(|decision| !decision.events.is_empty()), "{command:?}");
@@ -254,4 +255,82 @@ fn freshness_is_what_the_domain_says() {
     assert_eq!(index.is_fresh(&domain(), START), said(&story));
     assert!(index.is_fresh(&domain(), Timestamp(START.0 - 1)));
     assert!(!Discrepancies::default().is_fresh(&domain(), START));
+}
+
+fn evacuate_cell(cell: &str) -> Command {
+    cell::Command::Evacuate {
+        cell_id: cell_id(cell),
+        timeout: Milliseconds::from_seconds(600),
+        instances_away_max: 1,
+    }
+    .into()
+}
+
+fn evacuate(index: u32) -> Command {
+    actual_lrp::Command::Evacuate { key: key("web", index) }.into()
+}
+
+/// Three healthy instances of `web` on cell-1; there is a second cell.
+fn three_running() -> Story {
+    let mut story =
+        given([]).after(register("cell-1", 1)).after(register("cell-2", 2)).after(desire("web", 3));
+    for index in 0..3 {
+        let key = key("web", index);
+        story = story.after(actual_lrp::Command::Create { key: key.clone() }).after(place(
+            &key,
+            &format!("i-{index}"),
+            "cell-1",
+        ));
+        let instance = story.instance(&key);
+        story = story.after(actual_lrp::Command::Start { instance, net_info: net_info() });
+    }
+    story
+}
+
+#[test]
+fn an_evacuation_moves_one_instance_of_a_process_at_a_time() {
+    let story = three_running().after(evacuate_cell("cell-1"));
+    assert_eq!(planned(&story), [evacuate(0)]);
+
+    let story = story.after(evacuate(0));
+    assert_eq!(planned(&story), [], "the first one's replacement is not healthy yet");
+    assert_eq!(report(&story).evacuating.len(), 3);
+
+    let story = story.after(place(&key("web", 0), "i-3", "cell-2"));
+    assert_eq!(planned(&story), []);
+    let instance = story.instance(&key("web", 0));
+    let story = story.after(actual_lrp::Command::Start { instance, net_info: net_info() });
+    assert_eq!(planned(&story), [evacuate(1)]);
+}
+
+#[test]
+fn an_evacuation_waits_no_more_once_its_time_is_over() {
+    let story = three_running().after(evacuate_cell("cell-1")).after(evacuate(0));
+    let ends_at = story.cell(&cell_id("cell-1")).evacuation.unwrap().ends_at;
+    let discrepancies = Discrepancies::of(&story.aggregates);
+    assert_eq!(next_due(&discrepancies, story.now), Some(ends_at));
+
+    let story = story.later(Milliseconds::from_seconds(600));
+    let settle = actual_lrp::Command::SettleTwins { key: key("web", 0) };
+    assert_eq!(planned(&story), [evacuate(1), evacuate(2), settle.into()]);
+}
+
+#[test]
+fn a_cell_is_told_evacuated_when_nothing_is_left_on_it() {
+    let end: Command = cell::Command::EndEvacuation { cell_id: cell_id("cell-2") }.into();
+    let story = three_running().after(evacuate_cell("cell-2"));
+    assert_eq!(planned(&story), std::slice::from_ref(&end));
+
+    assert_eq!(planned(&story.after(end)), []);
+}
+
+#[test]
+fn a_suspect_is_put_back_when_its_cell_is_heard_again() {
+    let lost = running_story().after(lose("cell-1")).after(unclaim(UnclaimReason::CellLost));
+    assert_eq!(planned(&lost), []);
+
+    let settle: Command = actual_lrp::Command::SettleTwins { key: key("web", 0) }.into();
+    let back = lost.after(register("cell-1", 1));
+    assert_eq!(planned(&back), std::slice::from_ref(&settle));
+    assert_eq!(planned(&back.after(settle)), []);
 }

@@ -46,6 +46,8 @@ pub enum Observed {
     Claimed,
     /// An LRP is healthy and reached so.
     Healthy(NetInfo),
+    /// A healthy LRP may take requests, or may not.
+    Readiness(bool),
     /// A task asks whether its process may run. Run only after this was accepted.
     MayStart,
     /// It ended without being asked to.
@@ -63,6 +65,9 @@ pub struct Ended {
     pub exit: Option<ProcessExit>,
     /// What was seen of it last.
     pub evidence: Evidence,
+    /// What a task left to be told; empty when nothing.
+    #[serde(default)]
+    pub result: String,
 }
 
 /// What a cell saw of a container before it ended. Stored sealed, named by digest in the event.
@@ -116,6 +121,9 @@ fn lrp_command(
         Observed::Refused(reason) => Some(actual_lrp::Command::Refuse { instance, reason }),
         Observed::Claimed => Some(actual_lrp::Command::Claim { instance }),
         Observed::Healthy(net_info) => Some(actual_lrp::Command::Start { instance, net_info }),
+        Observed::Readiness(is_ready) => {
+            Some(actual_lrp::Command::SetReadiness { instance, is_ready })
+        }
         Observed::MayStart => None,
         Observed::Ended(ended) => {
             let reason = ended.failure_reason.unwrap_or_else(|| "Exited with status 0".to_owned());
@@ -133,11 +141,11 @@ fn task_command(
 ) -> Option<task::Command> {
     match observed {
         Observed::Refused(reason) => Some(task::Command::Refuse { task, reason }),
-        Observed::Claimed | Observed::Healthy(_) => None,
+        Observed::Claimed | Observed::Healthy(_) | Observed::Readiness(_) => None,
         Observed::MayStart => Some(task::Command::Start { task }),
         Observed::Ended(ended) => {
-            let Ended { failure_reason, exit, evidence: _ } = *ended;
-            let result = TaskResult { failure_reason, exit, evidence };
+            let Ended { failure_reason, exit, evidence: _, result } = *ended;
+            let result = TaskResult { failure_reason, exit, evidence, result };
             Some(task::Command::Complete { task, result })
         }
         Observed::Gone => Some(task::Command::Release { task }),

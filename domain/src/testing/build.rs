@@ -12,7 +12,7 @@ use crate::{
     bbs::{
         actual_lrp::{self, CrashReport, NetInfo},
         cell::{self, Registration},
-        definition::{Definition, Rootfs},
+        definition::{Definition, Rootfs, UpdateStrategy},
         desired_lrp, freshness_domain,
         placement::Resources,
         rootfs::RootfsProviders,
@@ -131,6 +131,7 @@ pub fn plain_definition() -> Definition<PlainText> {
         log_source: "APP".to_owned(),
         placement_tags: Vec::new(),
         volume_drivers: Vec::new(),
+        update_strategy: UpdateStrategy::Rolling,
     }
 }
 
@@ -144,11 +145,21 @@ pub fn definition() -> Definition {
 /// Wishes for instances of [`definition`], in the domain `cf-apps`.
 #[must_use]
 pub fn desire(process: &str, instances: u32) -> desired_lrp::Command {
+    desire_of(process, instances, Arc::new(definition()))
+}
+
+/// Wishes for instances of a definition, in the domain `cf-apps`.
+#[must_use]
+pub fn desire_of(
+    process: &str,
+    instances: u32,
+    definition: Arc<Definition>,
+) -> desired_lrp::Command {
     desired_lrp::Command::Desire {
         process_guid: process_guid(process),
         domain: domain(),
         instances,
-        definition: Arc::new(definition()),
+        definition,
         routes: Vec::new(),
         annotation: String::new(),
     }
@@ -162,6 +173,19 @@ pub fn desire_task(task: &str) -> task::Command {
         domain: domain(),
         definition: Arc::new(definition()),
         annotation: String::new(),
+        completion_callback_url: None,
+    }
+}
+
+/// Asks for a task of whose end a client is to be told.
+#[must_use]
+pub fn desire_task_with_callback(task: &str) -> task::Command {
+    task::Command::Desire {
+        task_guid: task_guid(task),
+        domain: domain(),
+        definition: Arc::new(definition()),
+        annotation: String::new(),
+        completion_callback_url: Some(sealed()),
     }
 }
 

@@ -10,10 +10,10 @@ mod walk;
 
 pub use crate::workload::Dice;
 pub use build::{
-    cell_id, claimed_story, crash_report, definition, desire, desire_task, instance_guid, key,
-    machine, net_info, on_cell, on_desired, on_freshness, on_slot, on_task, place, place_task,
-    placed_story, plain_definition, process_guid, register, registration, running_story, sealed,
-    task_guid, task_story,
+    cell_id, claimed_story, crash_report, definition, desire, desire_of, desire_task,
+    desire_task_with_callback, instance_guid, key, machine, net_info, on_cell, on_desired,
+    on_freshness, on_slot, on_task, place, place_task, placed_story, plain_definition,
+    process_guid, register, registration, running_story, sealed, task_guid, task_story,
 };
 pub(crate) use made_up::upcast_version_0;
 pub use made_up::{MADE_UP_VERSION_0_OF, version_0};

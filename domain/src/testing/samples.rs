@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::build::{
     cell_id, crash_report, definition, domain, instance_guid, key, net_info, on_cell, on_desired,
-    on_freshness, on_slot, on_task, process_guid, registration,
+    on_freshness, on_slot, on_task, process_guid, registration, sealed,
 };
 use crate::{
     action::{Action, Run, Serial, Timeout},
@@ -16,6 +16,7 @@ use crate::{
     check::{Check, CheckDefinition, HttpCheck, TcpCheck},
     event::Event,
     exit::{ExitStatus, OutOfMemory, ProcessExit},
+    id::{CellId, InstanceGuid},
     log::{CellEpoch, Owner, Position, StreamId},
     routes::{Hostname, HttpRoute},
     sealed::Digest,
@@ -135,7 +136,7 @@ fn actual_lrp_events() -> Vec<(StreamId, Event)> {
     };
     let refused = actual_lrp::Refused {
         instance_guid: instance_guid.clone(),
-        cell_id,
+        cell_id: cell_id.clone(),
         reason: "no room".to_owned(),
     };
     let started =
@@ -144,17 +145,47 @@ fn actual_lrp_events() -> Vec<(StreamId, Event)> {
         error: "insufficient resources".to_owned(),
         candidates: Some(all_refused()),
     };
-    vec![
+    let mut events = vec![
         on_slot(&slot, actual_lrp::Created { domain: domain() }),
         on_slot(&slot, placed),
         on_slot(&slot, failed),
         on_slot(&slot, refused),
-        on_slot(&slot, actual_lrp::Claimed { instance_guid }),
+        on_slot(&slot, actual_lrp::Claimed { instance_guid: instance_guid.clone() }),
         on_slot(&slot, started),
         on_slot(&slot, crashed),
         on_slot(&slot, actual_lrp::Unclaimed { reason: actual_lrp::UnclaimReason::CellLost }),
         on_slot(&slot, actual_lrp::Retired {}),
         on_slot(&slot, actual_lrp::Removed {}),
+    ];
+    events.extend(twin_events(instance_guid, cell_id));
+    events
+}
+
+fn twin_events(instance_guid: InstanceGuid, cell_id: CellId) -> [(StreamId, Event); 6] {
+    let of = || (instance_guid.clone(), cell_id.clone());
+    let (instance_guid, cell_id) = of();
+    let suspected = actual_lrp::Suspected { instance_guid, cell_id };
+    let (instance_guid, cell_id) = of();
+    let in_stead = Some(super::build::instance_guid("i-2"));
+    let restored = actual_lrp::SuspectRestored { instance_guid, cell_id, in_stead };
+    let (instance_guid, cell_id) = of();
+    let cause = actual_lrp::TwinEnd::Replaced { by: super::build::instance_guid("i-2") };
+    let removed = actual_lrp::SuspectRemoved { instance_guid, cell_id, cause };
+    let (instance_guid, cell_id) = of();
+    let started = actual_lrp::EvacuationStarted { instance_guid, cell_id };
+    let (instance_guid, cell_id) = of();
+    let cause = actual_lrp::TwinEnd::Crashed(crash_report());
+    let ended = actual_lrp::EvacuationEnded { instance_guid, cell_id, cause };
+    let (instance_guid, _) = of();
+    let readiness = actual_lrp::ReadinessChanged { instance_guid, is_ready: false };
+    let slot = key("web", 0);
+    [
+        on_slot(&slot, suspected),
+        on_slot(&slot, restored),
+        on_slot(&slot, removed),
+        on_slot(&slot, started),
+        on_slot(&slot, ended),
+        on_slot(&slot, readiness),
     ]
 }
 
@@ -163,6 +194,7 @@ fn task_events() -> Vec<(StreamId, Event)> {
         domain: domain(),
         definition: Arc::new(definition()),
         annotation: "nightly".to_owned(),
+        completion_callback_url: Some(sealed()),
     };
     let placed = task::Placed {
         instance_guid: instance_guid("i-1"),
@@ -186,7 +218,10 @@ fn task_events() -> Vec<(StreamId, Event)> {
         failure_reason: Some("Exited with status 1".to_owned()),
         exit: Some(ProcessExit { status: ExitStatus::Exited(1), out_of_memory: None }),
         evidence: Some(Digest::of(b"evidence")),
+        result: "{}".to_owned(),
     };
+    let callback_failed =
+        task::CallbackFailed { attempts: 3, reason: "answered with HTTP status 503".to_owned() };
     vec![
         on_task("t", desired),
         on_task("t", placed),
@@ -196,7 +231,12 @@ fn task_events() -> Vec<(StreamId, Event)> {
         on_task("t", completed),
         on_task("t", task::Cancelled {}),
         on_task("t", task::Released {}),
-        on_task("t", task::Deleted {}),
+        on_task("t", task::Deleted { reason: task::DeleteReason::CallbackDelivered }),
+        on_task("t", task::Failed { reason: "not started within time limit".to_owned() }),
+        on_task("t", task::Resolving {}),
+        on_task("t", task::CallbackDelivered { attempts: 1, status: 200 }),
+        on_task("t", callback_failed),
+        on_task("t", task::Demoted {}),
     ]
 }
 
@@ -207,10 +247,18 @@ fn cell_events() -> Vec<(StreamId, Event)> {
         last_heard_at: Timestamp(1_700_000_000_000_000_000),
         heard_by: "node-1".to_owned(),
     };
+    let evacuation = cell::EvacuationStarted {
+        ends_at: Timestamp(1_700_000_600_000_000_000),
+        instances_away_max: 1,
+        containers: 12,
+    };
     vec![
         on_cell("cell-1", registered),
         on_cell("cell-1", lost),
         on_cell("cell-1", cell::Returned {}),
+        on_cell("cell-1", evacuation),
+        on_cell("cell-1", cell::EvacuationCancelled {}),
+        on_cell("cell-1", cell::Evacuated {}),
     ]
 }
 

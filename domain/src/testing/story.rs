@@ -97,9 +97,16 @@ impl Story {
     #[must_use]
     pub fn instance(&self, key: &ActualLrpKey) -> InstanceReference {
         let slot = self.aggregates.slot(key);
-        let placement = slot.and_then(|slot| slot.placement()).expect("a placed slot").clone();
-        let Placement { instance_guid, cell_id, cell_epoch, placement_epoch, .. } = placement;
-        InstanceReference { key: key.clone(), instance_guid, placement_epoch, cell_id, cell_epoch }
+        let placement = slot.and_then(|slot| slot.placement()).expect("a placed slot");
+        reference_of(key, placement)
+    }
+
+    /// How the cells of a slot's instances name them: the ordinary one's, and those beside it.
+    #[must_use]
+    pub fn instances(&self, key: &ActualLrpKey) -> Vec<InstanceReference> {
+        let slot = self.aggregates.slot(key);
+        let instances = slot.into_iter().flat_map(|slot| slot.instances());
+        instances.map(|instance| reference_of(key, instance.placement)).collect()
     }
 
     /// How a task's cell names its present placement.
@@ -141,6 +148,11 @@ impl Story {
         self.aggregates.apply(&recorded);
         self.recorded.push(recorded);
     }
+}
+
+fn reference_of(key: &ActualLrpKey, placement: &Placement) -> InstanceReference {
+    let Placement { instance_guid, cell_id, cell_epoch, placement_epoch, .. } = placement.clone();
+    InstanceReference { key: key.clone(), instance_guid, placement_epoch, cell_id, cell_epoch }
 }
 
 fn envelope(command: Command, head: Stamp) -> Envelope {

@@ -8,8 +8,10 @@ use super::{
 };
 use crate::{
     bbs::{
-        actual_lrp, cell, definition::Definition, desired_lrp, freshness_domain, task,
-        task::TaskResult,
+        actual_lrp, cell,
+        definition::Definition,
+        desired_lrp, freshness_domain, task,
+        task::{CallbackOutcome, Calls, TaskResult},
     },
     command::Command,
     convergence,
@@ -40,15 +42,18 @@ impl Story {
 /// A command that somebody might send now.
 #[must_use]
 pub fn random_command(dice: &mut Dice, story: &Story) -> Command {
-    match dice.below(12) {
+    match dice.below(14) {
         0 => of_wish(dice).into(),
-        1 => of_cell(dice, story).into(),
+        1 | 12 => of_cell(dice, story).into(),
         2 => task_of_user(dice).into(),
         3 if dice.one_in(4) => forget(dice).into(),
         3 => vouch(dice).into(),
-        4 | 5 => planned(dice, story).unwrap_or_else(|| of_wish(dice).into()),
+        4 | 5 | 13 => planned(dice, story).unwrap_or_else(|| of_wish(dice).into()),
         6 | 7 => of_slot(dice, story).into(),
         8 | 9 => report_of_slot(dice, story).unwrap_or_else(|| of_slot(dice, story)).into(),
+        10 if dice.one_in(2) => {
+            note_callback(dice, story).unwrap_or_else(|| place_task(dice, story)).into()
+        }
         10 => place_task(dice, story).into(),
         _ => report_of_task(dice, story).unwrap_or_else(|| place_task(dice, story)).into(),
     }
@@ -81,15 +86,21 @@ fn of_wish(dice: &mut Dice) -> desired_lrp::Command {
 
 fn of_cell(dice: &mut Dice, story: &Story) -> cell::Command {
     let (cell_id, cell_epoch) = random_cell(dice, story);
-    match dice.below(4) {
-        0 => cell::Command::Lose {
+    match dice.below(8) {
+        0 if !dice.one_in(3) => cell::Command::Evacuate {
+            cell_id,
+            timeout: Milliseconds(u64::from(dice.below(60_000))),
+            instances_away_max: 1 + dice.below(2),
+        },
+        0 | 1 => cell::Command::CancelEvacuation { cell_id },
+        2 | 3 => cell::Command::Lose {
             cell_id,
             last_heard_at: Timestamp(0),
             heard_by: "node-1".to_owned(),
         },
-        1 => cell::Command::Return { cell_id, cell_epoch },
+        4 | 5 => cell::Command::Return { cell_id, cell_epoch },
         _ => {
-            let registration = Box::new(registration(u128::from(dice.below(2))));
+            let registration = Box::new(registration(u128::from(dice.one_in(5))));
             cell::Command::Register { cell_id, registration }
         }
     }
@@ -105,12 +116,38 @@ fn random_cell(dice: &mut Dice, story: &Story) -> (CellId, CellEpoch) {
 
 fn task_of_user(dice: &mut Dice) -> task::Command {
     let task_guid = task_guid(dice.pick(&TASKS));
-    if dice.one_in(3) {
-        return task::Command::Cancel { task_guid };
+    match dice.below(12) {
+        0 | 1 => task::Command::Cancel { task_guid },
+        2 => task::Command::Fail { task_guid, reason: "by hand".to_owned() },
+        3 | 4 => task::Command::Resolve { task_guid },
+        5 => task::Command::Delete { task_guid },
+        _ => task::Command::Desire {
+            task_guid,
+            domain: super::build::domain(),
+            definition: random_definition(dice),
+            annotation: String::new(),
+            completion_callback_url: dice.one_in(2).then(super::build::sealed),
+        },
     }
-    let definition = random_definition(dice);
-    let (domain, annotation) = (super::build::domain(), String::new());
-    task::Command::Desire { task_guid, domain, definition, annotation }
+}
+
+/// What calls came to that are under way.
+fn note_callback(dice: &mut Dice, story: &Story) -> Option<task::Command> {
+    let (task_guid, resolving) = story.aggregates.tasks().find_map(|task| match &task.state {
+        task::State::Resolving { by, .. } => Some((task.task_guid.clone(), *by)),
+        task::State::Pending
+        | task::State::Placed(_)
+        | task::State::Running(_)
+        | task::State::Completed(_)
+        | task::State::Deleting(_) => None,
+    })?;
+    let outcome = if dice.one_in(2) {
+        CallbackOutcome::Delivered(200)
+    } else {
+        CallbackOutcome::Failed("refused".to_owned())
+    };
+    let calls = Calls { attempts: 1 + dice.below(3), outcome };
+    Some(task::Command::NoteCallback { task_guid, resolving, calls })
 }
 
 fn vouch(dice: &mut Dice) -> freshness_domain::Command {
@@ -127,13 +164,19 @@ fn forget(dice: &mut Dice) -> secrets::Command {
 
 fn planned(dice: &mut Dice, story: &Story) -> Option<Command> {
     let discrepancies = convergence::Discrepancies::of(&story.aggregates);
-    let plan = convergence::plan(&discrepancies, story.now);
+    let plan = convergence::plan(&discrepancies, &story.aggregates, story.now);
     (!plan.is_empty()).then(|| dice.pick(&plan))
 }
 
 fn of_slot(dice: &mut Dice, story: &Story) -> actual_lrp::Command {
     let key = key(dice.pick(&PROCESSES), dice.below(INDEX_BOUND));
-    match dice.below(8) {
+    match dice.below(9) {
+        8 => {
+            let twins = story.aggregates.slots().filter(|slot| slot.has_twin());
+            let keys: Vec<_> = twins.map(|slot| slot.key.clone()).collect();
+            let key = if keys.is_empty() { key } else { dice.pick(&keys) };
+            actual_lrp::Command::SettleTwins { key }
+        }
         0 => actual_lrp::Command::Create { key },
         1 => actual_lrp::Command::FailPlacement {
             key,
@@ -150,14 +193,15 @@ fn of_slot(dice: &mut Dice, story: &Story) -> actual_lrp::Command {
 }
 
 fn report_of_slot(dice: &mut Dice, story: &Story) -> Option<actual_lrp::Command> {
-    let placed = story.aggregates.slots().filter(|slot| slot.placement().is_some());
-    let keys: Vec<_> = placed.map(|slot| slot.key.clone()).collect();
-    if keys.is_empty() {
+    let keys: Vec<_> = story.aggregates.slots().map(|slot| slot.key.clone()).collect();
+    let instances: Vec<_> = keys.iter().flat_map(|key| story.instances(key)).collect();
+    if instances.is_empty() {
         return None;
     }
-    let mut instance = story.instance(&dice.pick(&keys));
+    let mut instance = dice.pick(&instances);
     instance.cell_epoch.0 += u64::from(dice.one_in(20));
-    Some(match dice.below(6) {
+    Some(match dice.below(7) {
+        6 => actual_lrp::Command::SetReadiness { instance, is_ready: dice.one_in(2) },
         0 => actual_lrp::Command::Refuse { instance, reason: "no room".to_owned() },
         1 => actual_lrp::Command::Claim { instance },
         2 => actual_lrp::Command::Crash { instance, report: crash_report() },
@@ -192,7 +236,8 @@ fn report_of_task(dice: &mut Dice, story: &Story) -> Option<task::Command> {
         0 => task::Command::Refuse { task, reason: "no room".to_owned() },
         1 => task::Command::Release { task },
         2 => {
-            let result = TaskResult { failure_reason: None, exit: None, evidence: None };
+            let (exit, evidence, result) = (None, None, "done".to_owned());
+            let result = TaskResult { failure_reason: None, exit, evidence, result };
             task::Command::Complete { task, result }
         }
         _ => task::Command::Start { task },

@@ -94,7 +94,15 @@ fn of_slot(
         }
         Event::Unclaimed(unclaimed) => Command::Unclaim { key, reason: unclaimed.reason },
         Event::Removed(_) => Command::Remove { instance: instance() },
-        Event::PlacementFailed(_) | Event::Refused(_) | Event::Retired(_) => panic!("{event:?}"),
+        Event::PlacementFailed(_)
+        | Event::Refused(_)
+        | Event::Retired(_)
+        | Event::Suspected(_)
+        | Event::SuspectRestored(_)
+        | Event::SuspectRemoved(_)
+        | Event::EvacuationStarted(_)
+        | Event::EvacuationEnded(_)
+        | Event::ReadinessChanged(_) => panic!("{event:?}"),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     action::{Action, EnvironmentVariable, Run},
     bbs::{
         cell::Registration,
-        definition::{Definition, Rootfs},
+        definition::{Definition, Rootfs, UpdateStrategy},
         placement::Resources,
         rootfs::RootfsProviders,
     },
@@ -143,6 +143,7 @@ pub(super) fn definition(dice: &mut Dice) -> Definition {
         log_source: "APP".to_owned(),
         placement_tags: Vec::new(),
         volume_drivers: Vec::new(),
+        update_strategy: UpdateStrategy::Rolling,
     }
 }
 

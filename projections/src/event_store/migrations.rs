@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     fn check(folder: &str, steps: &[Step]) {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../migrations").join(folder);
+        let folder = Path::new("../migrations").join(folder);
         let mut files: Vec<String> = fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -135,7 +135,7 @@ fn of_two_nodes_that_start_together_on_an_old_schema_one_migrates_and_the_other_
     });
 
     hold.wait().unwrap();
-    let steps = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres"));
+    let steps = fs::read_dir("migrations/postgres");
     let applied = cluster.psql(name, "SELECT count(*) FROM _sqlx_migrations");
     assert_eq!(applied, steps.unwrap().count().to_string());
     for (writer, reader, process) in [(&one, &two, "a"), (&two, &one, "b")] {

@@ -249,7 +249,8 @@ async fn waiting_for_a_task_tells_how_it_ended() {
             let task = inner.start_task(guid, "cell-1").await;
             let exit = ProcessExit { status: ExitStatus::Exited(status), out_of_memory: None };
             let failure_reason = (status != 0).then(|| format!("exited with status {status}"));
-            let result = TaskResult { failure_reason, exit: Some(exit), evidence: None };
+            let (evidence, result) = (None, String::new());
+            let result = TaskResult { failure_reason, exit: Some(exit), evidence, result };
             inner.command(task::Command::Complete { task, result }).await;
         }
     };

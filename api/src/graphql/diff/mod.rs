@@ -319,12 +319,18 @@ fn may_change_routes(event: &Event) -> bool {
             | actual_lrp::Event::Crashed(_)
             | actual_lrp::Event::Unclaimed(_)
             | actual_lrp::Event::Retired(_)
-            | actual_lrp::Event::Removed(_) => true,
+            | actual_lrp::Event::Removed(_)
+            | actual_lrp::Event::SuspectRemoved(_)
+            | actual_lrp::Event::EvacuationEnded(_)
+            | actual_lrp::Event::ReadinessChanged(_) => true,
             actual_lrp::Event::Created(_)
             | actual_lrp::Event::Placed(_)
             | actual_lrp::Event::PlacementFailed(_)
             | actual_lrp::Event::Refused(_)
-            | actual_lrp::Event::Claimed(_) => false,
+            | actual_lrp::Event::Claimed(_)
+            | actual_lrp::Event::Suspected(_)
+            | actual_lrp::Event::SuspectRestored(_)
+            | actual_lrp::Event::EvacuationStarted(_) => false,
         },
         Event::Task(_) | Event::Cell(_) | Event::FreshnessDomain(_) | Event::Secrets(_) => false,
     }

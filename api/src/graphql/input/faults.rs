@@ -89,9 +89,14 @@ pub(in crate::graphql) fn of_spec(faults: Invalid) -> Invalid {
     renamed(faults, |path| {
         let first = path.split(['.', '[']).next().unwrap_or_default();
         match first {
-            "process_guid" | "task_guid" | "domain" | "instances" | "routes" | "annotation" => {
-                format!("spec.{path}")
-            }
+            "process_guid"
+            | "task_guid"
+            | "domain"
+            | "instances"
+            | "routes"
+            | "annotation"
+            | "restart"
+            | "completion_callback_url" => format!("spec.{path}"),
             // The domain calls the list of checks a check definition.
             "check" => {
                 format!("spec.definition.{}", path.strip_prefix("check.").unwrap_or("checks"))

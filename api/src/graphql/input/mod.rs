@@ -17,6 +17,7 @@ use domain::{
     units::{Mebibytes, Milliseconds},
 };
 
+use super::definition::UpdateStrategy;
 pub(super) use faults::{Faults, of_spec, of_update};
 
 /// A desired LRP as a client writes it.
@@ -51,6 +52,10 @@ pub(super) struct TaskInput {
     /// Any text of the client's, at most 10 KiB.
     #[graphql(default)]
     annotation: String,
+    /// Who is told of its end, by a POST of JSON: an http or https URL. It is sealed, and never shown
+    /// again.
+    #[graphql(secret)]
+    completion_callback_url: Option<String>,
     /// What runs; a task has no checks.
     definition: DefinitionInput,
 }
@@ -95,6 +100,9 @@ pub(super) struct DefinitionInput {
     /// The drivers of the volumes that are mounted in it: a cell must have all of them.
     #[graphql(default)]
     volume_drivers: Vec<String>,
+    /// How an instance leaves a cell that is being evacuated.
+    #[graphql(default)]
+    update_strategy: UpdateStrategy,
 }
 
 /// One variable of a process's environment.
@@ -231,6 +239,7 @@ impl TaskInput {
             task_guid: task_guid?,
             domain: domain?,
             annotation: self.annotation,
+            completion_callback_url: self.completion_callback_url.map(PlainText),
             definition: definition?,
         })
     }
@@ -285,6 +294,7 @@ impl DefinitionInput {
             log_source: self.log_source,
             placement_tags: self.placement_tags,
             volume_drivers: self.volume_drivers,
+            update_strategy: self.update_strategy.into(),
         })
     }
 }

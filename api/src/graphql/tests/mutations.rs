@@ -141,7 +141,7 @@ async fn every_command_of_a_user_does_what_it_says() {
             r#"{ now {
                 desiredLrp(processGuid: "web") { instances annotation routes { port } }
                 actualLrps(processGuid: "web") { index isStopping }
-                task(taskGuid: "job") { state }
+                task(taskGuid: "job") { state failed failureReason }
                 freshnessDomains { name isFresh freshUntil }
             } }"#,
         )
@@ -154,7 +154,10 @@ async fn every_command_of_a_user_does_what_it_says() {
         seen["now"]["actualLrps"],
         json!([{ "index": 0, "isStopping": true }, { "index": 1, "isStopping": true }])
     );
-    assert_eq!(seen["now"]["task"]["state"], "CANCELLED");
+    assert_eq!(
+        seen["now"]["task"],
+        json!({ "state": "COMPLETED", "failed": true, "failureReason": "task was cancelled" })
+    );
     let domains = &seen["now"]["freshnessDomains"];
     assert_eq!(domains[0], json!({ "name": "apps", "isFresh": true, "freshUntil": null }));
     assert_eq!(domains[1]["isFresh"], true);
@@ -162,4 +165,61 @@ async fn every_command_of_a_user_does_what_it_says() {
     harness.ask(r#"mutation { removeDesiredLrp(processGuid: "web") { events } }"#).await;
     let seen = harness.ask("{ now { desiredLrps { processGuid } } }").await;
     assert_eq!(seen["now"]["desiredLrps"], json!([]));
+}
+
+#[tokio::test]
+async fn an_ended_task_is_resolved_by_one_client_and_deleted_and_refusals_say_what_diego_says() {
+    let harness = Harness::start().await;
+    let url = "https://user:pass@example.com/done";
+    let spec =
+        json!({ "taskGuid": "job", "completionCallbackUrl": url, "definition": definition() });
+    harness.ask_with(RUN_TASK, json!({ "spec": spec })).await;
+    let resolve = "mutation { resolveTask(taskGuid: \"job\") { events } }";
+    let delete = "mutation { deleteTask(taskGuid: \"job\") { events } }";
+    let fail = "mutation { failTask(taskGuid: \"job\", reason: \"by hand\") { events } }";
+
+    let early = harness.ask_with(resolve, json!({})).await;
+    assert_eq!(
+        early["errors"][0]["extensions"],
+        json!({
+            "code": "INVALID_TRANSITION",
+            "diego": {
+                "type": "InvalidStateTransition",
+                "message": "Cannot transition from Pending to Resolving",
+            },
+        })
+    );
+    harness.ask(fail).await;
+    harness.ask(resolve).await;
+    let seen = harness
+        .ask(
+            r#"{ now { task(taskGuid: "job") {
+                state failed failureReason result callback { attempts status failure }
+            } } }"#,
+        )
+        .await;
+    let callback = json!({ "attempts": 0, "status": null, "failure": null });
+    assert_eq!(
+        seen["now"]["task"],
+        json!({
+            "state": "RESOLVING", "failed": true, "failureReason": "by hand", "result": "",
+            "callback": callback,
+        })
+    );
+    assert_eq!(harness.refused(resolve, json!({})).await.0, "INVALID_TRANSITION");
+    harness.ask(delete).await;
+    assert_eq!(harness.refused(delete, json!({})).await.0, "NOT_FOUND");
+}
+
+#[tokio::test]
+async fn a_callback_url_that_is_none_is_refused_by_name_and_never_repeated() {
+    let harness = Harness::start().await;
+    for url in
+        ["", "example.com", "ftp://h/x", "http://", "http://:80/", "http://h/a b", "file:///x"]
+    {
+        let spec =
+            json!({ "taskGuid": "job", "completionCallbackUrl": url, "definition": definition() });
+        let (code, fields) = harness.refused(RUN_TASK, json!({ "spec": spec })).await;
+        assert_eq!((code.as_str(), fields), ("INVALID", vec!["spec.completionCallbackUrl".into()]));
+    }
 }

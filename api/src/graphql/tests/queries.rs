@@ -84,7 +84,8 @@ async fn eventful() -> Harness {
     let task = inner.start_task("job", "cell-1").await;
     let exit = ProcessExit { status: ExitStatus::Exited(3), out_of_memory: None };
     let failure_reason = Some("exited with status 3".to_owned());
-    let result = TaskResult { failure_reason, exit: Some(exit), evidence: None };
+    let (evidence, result) = (None, "{}".to_owned());
+    let result = TaskResult { failure_reason, exit: Some(exit), evidence, result };
     inner.command(task::Command::Complete { task, result }).await;
     inner.register("cell-2").await;
     let cell_id = CellId::new("cell-2").unwrap();

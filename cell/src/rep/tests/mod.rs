@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use domain::action::{Action, EnvironmentVariable, Run};
-use domain::bbs::definition::{Definition, Rootfs};
+use domain::bbs::definition::{Definition, Rootfs, UpdateStrategy};
 use domain::check::{Check, CheckDefinition, TcpCheck};
 use domain::id::{ActualLrpKey, CellId, InstanceGuid, ProcessGuid, TaskGuid};
 use domain::log::{PlacementEpoch, Position};
@@ -202,6 +202,7 @@ fn name(observed: &Observed) -> &'static str {
         Observed::Refused(_) => "refused",
         Observed::Claimed => "claimed",
         Observed::Healthy(_) => "healthy",
+        Observed::Readiness(_) => "readiness",
         Observed::MayStart => "may start",
         Observed::Ended(_) => "ended",
         Observed::Gone => "gone",
@@ -228,6 +229,7 @@ fn app() -> Definition<PlainText> {
         log_source: "APP".to_owned(),
         placement_tags: Vec::new(),
         volume_drivers: Vec::new(),
+        update_strategy: UpdateStrategy::Rolling,
     }
 }
 

@@ -208,7 +208,10 @@ impl State {
                 self.work.retain(|work| work.reference.instance_guid != *guid);
                 self.position += 1;
             }
-            Observed::Claimed | Observed::Healthy(_) | Observed::MayStart => {}
+            Observed::Claimed
+            | Observed::Healthy(_)
+            | Observed::Readiness(_)
+            | Observed::MayStart => {}
         }
         None
     }

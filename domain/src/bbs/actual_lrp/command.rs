@@ -61,6 +61,13 @@ pub enum Command {
         /// How it is reached.
         net_info: NetInfo,
     },
+    /// A healthy instance may take requests, or may not. A cell's report.
+    SetReadiness {
+        /// Which instance.
+        instance: InstanceReference,
+        /// Whether it may.
+        is_ready: bool,
+    },
     /// The instance ended without being asked to. A cell's report.
     Crash {
         /// Which instance.
@@ -79,6 +86,16 @@ pub enum Command {
         key: ActualLrpKey,
         /// Why.
         reason: UnclaimReason,
+    },
+    /// Move its instance off a cell that is being evacuated. The converger's.
+    Evacuate {
+        /// Which.
+        key: ActualLrpKey,
+    },
+    /// End what stands beside the ordinary instance and need not any more. The converger's.
+    SettleTwins {
+        /// Which.
+        key: ActualLrpKey,
     },
     /// Stop its instance; the slot goes when that is done. A user's or the converger's.
     Retire {
@@ -121,6 +138,10 @@ pub enum UnclaimReason {
     CellLost,
     /// Its back-off is over.
     BackOffOver,
+    /// Its cell is being evacuated, and it is not to run on two cells at once.
+    Evacuated,
+    /// Its container is gone, while another of its instances still runs.
+    Gone,
 }
 
 impl Command {
@@ -132,10 +153,13 @@ impl Command {
             | Self::Place { key, .. }
             | Self::FailPlacement { key, .. }
             | Self::Unclaim { key, .. }
+            | Self::Evacuate { key }
+            | Self::SettleTwins { key }
             | Self::Retire { key } => key,
             Self::Refuse { instance, .. }
             | Self::Claim { instance }
             | Self::Start { instance, .. }
+            | Self::SetReadiness { instance, .. }
             | Self::Crash { instance, .. }
             | Self::Remove { instance } => &instance.key,
         }

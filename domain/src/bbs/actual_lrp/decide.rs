@@ -1,13 +1,12 @@
-//! The rules of a slot.
+//! The rules of a slot, as loops and users ask: [`super::reports`] judges what its cells say,
+//! [`super::twins`] what stands beside the ordinary instance.
 //!
-//! A report counts only for the slot's present placement: whoever comes too late is told so and
-//! stops its container. Placing reads the cell's reservations as they are now, so that two
-//! auctioneers cannot over-commit a cell.
+//! Placing reads the cell's reservations as they are now, so that two auctioneers cannot
+//! over-commit a cell.
 
 use super::{
-    ActualLrp, CRASH_COUNT_RESET_AFTER, Claimed, Command, CrashReport, Crashed, Created, Event,
-    InstanceReference, NetInfo, Placed, PlacementFailed, Refused, Removed, Restart, Retired,
-    Started, State, UnclaimReason, Unclaimed, restart,
+    ActualLrp, Command, Created, Event, Placed, PlacementFailed, Removed, Restart, Retired, State,
+    Suspected, TwinEnd, UnclaimReason, Unclaimed, reports, twins,
 };
 use crate::{
     aggregates::Aggregates,
@@ -40,32 +39,51 @@ pub(crate) fn decide(
         Command::FailPlacement { key, error, candidates } => {
             fail_placement(aggregates, key, error, candidates)
         }
-        Command::Refuse { instance, reason } => refuse(aggregates, instance, reason),
-        Command::Claim { instance } => claim(aggregates, instance),
-        Command::Start { instance, net_info } => start(aggregates, instance, net_info),
-        Command::Crash { instance, report } => crash(aggregates, instance, report, now),
-        Command::Remove { instance } => {
-            present(aggregates, instance)?;
-            Ok(one(&instance.key, Removed {}))
+        Command::Refuse { instance, reason } => reports::refuse(aggregates, instance, reason),
+        Command::Claim { instance } => reports::claim(aggregates, instance),
+        Command::Start { instance, net_info } => reports::start(aggregates, instance, net_info),
+        Command::SetReadiness { instance, is_ready } => {
+            reports::set_readiness(aggregates, instance, *is_ready)
         }
+        Command::Crash { instance, report } => reports::crash(aggregates, instance, report, now),
+        Command::Remove { instance } => reports::remove(aggregates, instance),
         Command::Unclaim { key, reason } => unclaim(aggregates, key, *reason, now),
+        Command::Evacuate { key } => twins::evacuate(aggregates, existing(aggregates, key)?, now),
+        Command::SettleTwins { key } => twins::settle(aggregates, existing(aggregates, key)?, now),
         Command::Retire { key } => {
-            let slot = existing(aggregates, key)?;
             let mut decision = Decision::default();
-            retire(slot, &mut decision);
+            retire(aggregates, existing(aggregates, key)?, &mut decision);
             Ok(decision)
         }
     }
 }
 
-/// Stops a slot's instance, or removes the slot at once when it has none.
-pub(crate) fn retire(slot: &ActualLrp, decision: &mut Decision) {
-    let event = match (slot.placement(), slot.is_stopping) {
-        (None, _) => Event::from(Removed {}),
-        (Some(_), false) => Event::from(Retired {}),
-        (Some(_), true) => return,
-    };
-    decision.push(StreamId::ActualLrp(slot.key.clone()), event);
+/// Stops a slot's instance, or removes the slot at once when it has none, or none that can be
+/// reached. What stands beside it goes at once: its cell stops what is on its list no more.
+pub(crate) fn retire(aggregates: &Aggregates, slot: &ActualLrp, decision: &mut Decision) {
+    if slot.is_stopping {
+        return;
+    }
+    if slot.placement().is_none_or(|placement| aggregates.is_lost(placement)) {
+        decision.append(removed(slot));
+        return;
+    }
+    twins::end_all(slot, &TwinEnd::Undesired, decision);
+    decision.push(StreamId::ActualLrp(slot.key.clone()), Event::from(Retired {}));
+}
+
+/// The slot goes, with all that stands beside its ordinary instance.
+pub(super) fn removed(slot: &ActualLrp) -> Decision {
+    let mut decision = Decision::default();
+    twins::end_all(slot, &TwinEnd::Undesired, &mut decision);
+    decision.push(StreamId::ActualLrp(slot.key.clone()), Event::from(Removed {}));
+    decision
+}
+
+/// Whether the slot is one of those that are desired.
+pub(super) fn is_desired(aggregates: &Aggregates, key: &ActualLrpKey) -> bool {
+    let lrp = aggregates.desired_lrp(&key.process_guid);
+    lrp.is_some_and(|lrp| key.index < lrp.instances)
 }
 
 fn create(aggregates: &Aggregates, key: &ActualLrpKey) -> Result<Decision, Rejection> {
@@ -129,84 +147,6 @@ fn fail_placement(
     Ok(one(key, PlacementFailed { error, candidates: candidates.clone() }))
 }
 
-fn refuse(
-    aggregates: &Aggregates,
-    instance: &InstanceReference,
-    reason: &str,
-) -> Result<Decision, Rejection> {
-    let (slot, placement) = present(aggregates, instance)?;
-    if slot.is_stopping {
-        return Ok(one(&instance.key, Removed {}));
-    }
-    if matches!(slot.state, State::Running(_)) {
-        return Err(wrong_state(slot, "refused"));
-    }
-    Ok(one(
-        &instance.key,
-        Refused {
-            instance_guid: placement.instance_guid.clone(),
-            cell_id: placement.cell_id.clone(),
-            reason: cut_reason(reason),
-        },
-    ))
-}
-
-fn claim(aggregates: &Aggregates, instance: &InstanceReference) -> Result<Decision, Rejection> {
-    let (slot, placement) = present(aggregates, instance)?;
-    match slot.state {
-        State::Placed(_) => {
-            Ok(one(&instance.key, Claimed { instance_guid: placement.instance_guid.clone() }))
-        }
-        State::Claimed(_) | State::Running(_) | State::Unclaimed | State::Crashed(_) => {
-            Ok(Decision::default())
-        }
-    }
-}
-
-fn start(
-    aggregates: &Aggregates,
-    instance: &InstanceReference,
-    net_info: &NetInfo,
-) -> Result<Decision, Rejection> {
-    let (slot, placement) = present(aggregates, instance)?;
-    let is_repeated =
-        matches!(&slot.state, State::Running(running) if running.net_info == *net_info);
-    if slot.is_stopping || is_repeated {
-        return Ok(Decision::default());
-    }
-    Ok(one(
-        &instance.key,
-        Started { instance_guid: placement.instance_guid.clone(), net_info: net_info.clone() },
-    ))
-}
-
-fn crash(
-    aggregates: &Aggregates,
-    instance: &InstanceReference,
-    report: &CrashReport,
-    now: Timestamp,
-) -> Result<Decision, Rejection> {
-    let (slot, placement) = present(aggregates, instance)?;
-    if slot.is_stopping {
-        return Ok(one(&instance.key, Removed {}));
-    }
-    let ran_long =
-        matches!(slot.state, State::Running(_)) && now.since(slot.since) > CRASH_COUNT_RESET_AFTER;
-    let crash_count = if ran_long { 1 } else { slot.crash_count.saturating_add(1) };
-    Ok(one(
-        &instance.key,
-        Crashed {
-            instance_guid: placement.instance_guid.clone(),
-            cell_id: placement.cell_id.clone(),
-            reason: cut_reason(&report.reason).into(),
-            exit: report.exit,
-            crash_count,
-            restart: restart(crash_count, now),
-            evidence: report.evidence,
-        },
-    ))
-}
-
 fn unclaim(
     aggregates: &Aggregates,
     key: &ActualLrpKey,
@@ -214,32 +154,62 @@ fn unclaim(
     now: Timestamp,
 ) -> Result<Decision, Rejection> {
     let slot = existing(aggregates, key)?;
-    let is_due = match (&slot.state, reason) {
-        (State::Crashed(Restart::NotBefore(instant)), UnclaimReason::BackOffOver) => {
+    let is_due = match (reason, &slot.state) {
+        (UnclaimReason::BackOffOver, State::Crashed(Restart::NotBefore(instant))) => {
             now >= *instant
         }
-        (_, UnclaimReason::CellLost) => {
+        (UnclaimReason::CellLost, _) => {
             slot.placement().is_some_and(|placement| aggregates.is_lost(placement))
         }
-        (
+        // Only ever answers to what a cell says or to its evacuation.
+        (UnclaimReason::Evacuated | UnclaimReason::Gone, _)
+        | (
+            UnclaimReason::BackOffOver,
             State::Unclaimed
             | State::Placed(_)
             | State::Claimed(_)
             | State::Running(_)
             | State::Crashed(_),
-            UnclaimReason::BackOffOver,
         ) => false,
     };
     if !is_due {
         return Err(wrong_state(slot, "unclaimed"));
     }
     if slot.is_stopping {
-        return Ok(one(key, Removed {}));
+        return Ok(removed(slot));
     }
-    Ok(one(key, Unclaimed { reason }))
+    Ok(match (reason, &slot.state) {
+        (UnclaimReason::CellLost, State::Claimed(placement)) => {
+            lose_cell(aggregates, slot, placement)
+        }
+        (UnclaimReason::CellLost, State::Running(running)) => {
+            lose_cell(aggregates, slot, &running.placement)
+        }
+        (
+            UnclaimReason::CellLost
+            | UnclaimReason::BackOffOver
+            | UnclaimReason::Evacuated
+            | UnclaimReason::Gone,
+            State::Unclaimed
+            | State::Placed(_)
+            | State::Claimed(_)
+            | State::Running(_)
+            | State::Crashed(_),
+        ) => one(key, Unclaimed { reason }),
+    })
 }
 
-fn existing<'a>(
+/// The instance may still run there: it is suspect, unless another one is already, which has run
+/// for longer.
+fn lose_cell(aggregates: &Aggregates, slot: &ActualLrp, placement: &Placement) -> Decision {
+    if slot.suspect.is_some() || aggregates.is_replaced(placement) {
+        return one(&slot.key, Unclaimed { reason: UnclaimReason::CellLost });
+    }
+    let Placement { instance_guid, cell_id, .. } = placement.clone();
+    one(&slot.key, Suspected { instance_guid, cell_id })
+}
+
+pub(super) fn existing<'a>(
     aggregates: &'a Aggregates,
     key: &ActualLrpKey,
 ) -> Result<&'a ActualLrp, Rejection> {
@@ -248,22 +218,7 @@ fn existing<'a>(
         .ok_or_else(|| Rejection::NotFound { what: "actual LRP", id: key.to_string() })
 }
 
-/// The slot and its placement, when the report is about just that placement.
-fn present<'a>(
-    aggregates: &'a Aggregates,
-    instance: &InstanceReference,
-) -> Result<(&'a ActualLrp, &'a Placement), Rejection> {
-    let moved = || Rejection::PlacementMoved { instance_guid: instance.instance_guid.clone() };
-    let slot = aggregates.slot(&instance.key).ok_or_else(moved)?;
-    let placement = slot.placement().ok_or_else(moved)?;
-    let is_present = placement.instance_guid == instance.instance_guid
-        && placement.placement_epoch == instance.placement_epoch
-        && placement.cell_id == instance.cell_id
-        && placement.cell_epoch == instance.cell_epoch;
-    if is_present { Ok((slot, placement)) } else { Err(moved()) }
-}
-
-fn wrong_state(slot: &ActualLrp, wanted: &'static str) -> Rejection {
+pub(super) fn wrong_state(slot: &ActualLrp, wanted: &'static str) -> Rejection {
     Rejection::InvalidTransition {
         what: "actual LRP",
         id: slot.key.to_string(),
@@ -272,7 +227,7 @@ fn wrong_state(slot: &ActualLrp, wanted: &'static str) -> Rejection {
     }
 }
 
-fn one(key: &ActualLrpKey, event: impl Into<Event>) -> Decision {
+pub(super) fn one(key: &ActualLrpKey, event: impl Into<Event>) -> Decision {
     let mut decision = Decision::default();
     decision.push(StreamId::ActualLrp(key.clone()), event.into());
     decision

@@ -50,6 +50,7 @@ fn reports(instance: &InstanceReference) -> Vec<Command> {
         Command::Refuse { instance: instance.clone(), reason: "no room".to_owned() },
         Command::Claim { instance: instance.clone() },
         Command::Start { instance: instance.clone(), net_info: net_info() },
+        Command::SetReadiness { instance: instance.clone(), is_ready: true },
         Command::Crash { instance: instance.clone(), report: crash_report() },
         Command::Remove { instance: instance.clone() },
     ]
@@ -345,7 +346,7 @@ fn a_slot_is_unclaimed_for_a_lost_cell_only_when_the_cell_is_lost() {
         .then_rejected("INVALID_TRANSITION");
     let unclaimed = || on_slot(&web(), Unclaimed { reason });
 
-    running_story().after(lose("cell-1")).when(unclaim(reason)).then([unclaimed()]);
+    placed_story().after(lose("cell-1")).when(unclaim(reason)).then([unclaimed()]);
     running_story()
         .after(lose("cell-1"))
         .after(register("cell-1", 2))
@@ -374,7 +375,10 @@ fn retiring_stops_an_instance_once_and_removes_an_empty_slot_at_once() {
 fn whatever_ends_a_stopping_instance_removes_its_slot() {
     let instance = running_story().instance(&web());
     for report in reports(&instance) {
-        let ends = !matches!(report, Command::Claim { .. } | Command::Start { .. });
+        let ends = !matches!(
+            report,
+            Command::Claim { .. } | Command::Start { .. } | Command::SetReadiness { .. }
+        );
         let when = retired(running_story()).when(report);
         if ends {
             when.then([on_slot(&web(), Removed {})]);

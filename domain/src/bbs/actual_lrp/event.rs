@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{NetInfo, Restart, UnclaimReason};
+use super::{CrashReport, NetInfo, Restart, UnclaimReason};
 use crate::{
     auction::Candidates,
     bbs::placement::Resources,
@@ -37,6 +37,18 @@ events! {
     Retired = "actual_lrp.retired", 1;
     /// The slot is gone.
     Removed = "actual_lrp.removed", 1;
+    /// Its instance's cell is lost: the instance is suspect, and the slot is unclaimed.
+    Suspected = "actual_lrp.suspected", 1;
+    /// The suspect's cell is back: it is the ordinary instance again.
+    SuspectRestored = "actual_lrp.suspect_restored", 1;
+    /// The suspect instance is one no more.
+    SuspectRemoved = "actual_lrp.suspect_removed", 1;
+    /// Its instance runs on until another one does; the slot is unclaimed.
+    EvacuationStarted = "actual_lrp.evacuation_started", 1;
+    /// The evacuating instance is one no more.
+    EvacuationEnded = "actual_lrp.evacuation_ended", 1;
+    /// A healthy instance may take requests, or may not.
+    ReadinessChanged = "actual_lrp.readiness_changed", 1;
 }
 
 /// The slot exists and is unclaimed.
@@ -135,3 +147,84 @@ pub struct Retired {}
 /// The slot is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removed {}
+
+/// Its instance's cell is lost. It may still run there, and keeps its routes until a new one runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspected {
+    /// Which container.
+    pub instance_guid: InstanceGuid,
+    /// On which cell.
+    pub cell_id: CellId,
+}
+
+/// The suspect's cell is back. Whatever was placed in its stead goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuspectRestored {
+    /// Which container.
+    pub instance_guid: InstanceGuid,
+    /// On which cell.
+    pub cell_id: CellId,
+    /// Which container was placed in its stead; absent when none was.
+    pub in_stead: Option<InstanceGuid>,
+}
+
+/// The suspect instance is one no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuspectRemoved {
+    /// Which container.
+    pub instance_guid: InstanceGuid,
+    /// On which cell.
+    pub cell_id: CellId,
+    /// Why.
+    pub cause: TwinEnd,
+}
+
+/// Its instance runs on until another one does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvacuationStarted {
+    /// Which container: the ordinary one until now, or the suspect one.
+    pub instance_guid: InstanceGuid,
+    /// From which cell.
+    pub cell_id: CellId,
+}
+
+/// The evacuating instance is one no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvacuationEnded {
+    /// Which container.
+    pub instance_guid: InstanceGuid,
+    /// On which cell.
+    pub cell_id: CellId,
+    /// Why.
+    pub cause: TwinEnd,
+}
+
+/// Why an instance beside the ordinary one is one no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TwinEnd {
+    /// The instance that was placed in its stead is healthy.
+    Replaced {
+        /// That one.
+        by: InstanceGuid,
+    },
+    /// The slot is not desired any more.
+    Undesired,
+    /// It ended without being asked to.
+    Crashed(CrashReport),
+    /// It was stopped, or its container is gone.
+    Gone,
+    /// Its cell is lost, or is another machine by now.
+    CellLost,
+    /// The time for evacuating its cell is over.
+    TimedOut,
+}
+
+/// A healthy instance may take requests, or may not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadinessChanged {
+    /// Which container.
+    pub instance_guid: InstanceGuid,
+    /// Whether it may.
+    pub is_ready: bool,
+}

@@ -4,7 +4,9 @@ mod command;
 mod crash;
 mod decide;
 mod event;
+mod reports;
 mod state;
+mod twins;
 
 pub use command::{Command, CrashReport, InstanceReference, UnclaimReason};
 pub use crash::{
@@ -13,11 +15,17 @@ pub use crash::{
 };
 pub(crate) use decide::{decide, retire};
 pub use event::{
-    Claimed, Crashed, Created, Event, Placed, PlacementFailed, Refused, Removed, Retired, Started,
-    Unclaimed,
+    Claimed, Crashed, Created, EvacuationEnded, EvacuationStarted, Event, Placed, PlacementFailed,
+    ReadinessChanged, Refused, Removed, Retired, Started, SuspectRemoved, SuspectRestored,
+    Suspected, TwinEnd, Unclaimed,
 };
 pub(crate) use state::evolve;
-pub use state::{ActualLrp, LastCrash, NetInfo, Running, State};
+pub use state::{
+    ActualLrp, Instance, InstancePresence, LastCrash, NetInfo, Running, State, Twin, TwinState,
+};
+pub(crate) use twins::{away, evacuation};
 
 #[cfg(test)]
 mod decide_tests;
+#[cfg(test)]
+mod twins_tests;

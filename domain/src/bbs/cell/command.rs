@@ -1,4 +1,5 @@
-//! What may be asked of a cell's record: by the cell itself (register) and by the presence watch.
+//! What may be asked of a cell's record: by the cell itself (register), by loops (lose, end an
+//! evacuation) and by an operator (evacuate).
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -8,8 +9,16 @@ use crate::{
     bbs::{placement::Resources, rootfs::RootfsProviders},
     id::{CellId, MachineId, Zone},
     log::CellEpoch,
-    units::Timestamp,
+    units::{Milliseconds, Timestamp},
 };
+
+/// How long an evacuation may take, unless it is said otherwise (Diego's `evacuation_timeout`).
+pub const EVACUATION_TIMEOUT: Milliseconds = Milliseconds::from_seconds(600);
+/// The longest that an evacuation may take: a week.
+pub const EVACUATION_TIMEOUT_MAX: Milliseconds = Milliseconds::from_seconds(7 * 86_400);
+/// How many instances of one process guid an evacuation may keep away from RUNNING at a time,
+/// unless it is said otherwise.
+pub const INSTANCES_AWAY_MAX: u32 = 1;
 
 /// What may be asked of a cell's record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +45,25 @@ pub enum Command {
         cell_id: CellId,
         /// Which registration of it.
         cell_epoch: CellEpoch,
+    },
+    /// Move everything off it and place nothing more on it. An operator's.
+    Evacuate {
+        /// Which.
+        cell_id: CellId,
+        /// After this span instances that are still there are stopped.
+        timeout: Milliseconds,
+        /// Of one process guid, so many instances may be away from RUNNING at a time.
+        instances_away_max: u32,
+    },
+    /// Use it again. An operator's.
+    CancelEvacuation {
+        /// Which.
+        cell_id: CellId,
+    },
+    /// Note that nothing is left on it. The converger's.
+    EndEvacuation {
+        /// Which.
+        cell_id: CellId,
     },
 }
 
@@ -67,7 +95,10 @@ impl Command {
         match self {
             Self::Register { cell_id, .. }
             | Self::Lose { cell_id, .. }
-            | Self::Return { cell_id, .. } => cell_id,
+            | Self::Return { cell_id, .. }
+            | Self::Evacuate { cell_id, .. }
+            | Self::CancelEvacuation { cell_id }
+            | Self::EndEvacuation { cell_id } => cell_id,
         }
     }
 }

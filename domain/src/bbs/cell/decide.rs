@@ -1,6 +1,9 @@
 //! The rules of a cell's record: one live machine per id, and no more on it than it can hold.
 
-use super::{Cell, Command, Event, Lost, Registered, Registration, Returned};
+use super::{
+    Cell, Command, Evacuated, EvacuationCancelled, EvacuationStarted, Event, Lost, Registered,
+    Registration, Returned,
+};
 use crate::{
     aggregates::Aggregates,
     bbs::placement::Resources,
@@ -8,10 +11,15 @@ use crate::{
     id::CellId,
     log::{CellEpoch, StreamId},
     rejection::Rejection,
+    units::Timestamp,
 };
 
 /// Judges a command against the cell's record.
-pub(crate) fn decide(aggregates: &Aggregates, command: &Command) -> Result<Decision, Rejection> {
+pub(crate) fn decide(
+    aggregates: &Aggregates,
+    command: &Command,
+    now: Timestamp,
+) -> Result<Decision, Rejection> {
     match command {
         Command::Register { cell_id, registration } => {
             register(aggregates.cell(cell_id), cell_id, registration)
@@ -31,7 +39,35 @@ pub(crate) fn decide(aggregates: &Aggregates, command: &Command) -> Result<Decis
             }
             Ok(one(cell_id, Returned {}))
         }
+        Command::Evacuate { cell_id, timeout, instances_away_max } => {
+            if existing(aggregates, cell_id)?.evacuation.is_some() {
+                return Ok(Decision::default());
+            }
+            let started = EvacuationStarted {
+                ends_at: now.plus(*timeout),
+                instances_away_max: *instances_away_max,
+                containers: aggregates.reserved_on(cell_id).containers,
+            };
+            Ok(one(cell_id, started))
+        }
+        Command::CancelEvacuation { cell_id } => {
+            if existing(aggregates, cell_id)?.evacuation.is_none() {
+                return Ok(Decision::default());
+            }
+            Ok(one(cell_id, EvacuationCancelled {}))
+        }
+        Command::EndEvacuation { cell_id } => end_evacuation(aggregates, cell_id),
     }
+}
+
+fn end_evacuation(aggregates: &Aggregates, cell_id: &CellId) -> Result<Decision, Rejection> {
+    let cell = existing(aggregates, cell_id)?;
+    let is_open = cell.evacuation.is_some_and(|it| it.evacuated_at.is_none());
+    let is_empty = aggregates.reserved_on(cell_id) == Resources::default();
+    if is_open && is_empty {
+        return Ok(one(cell_id, Evacuated {}));
+    }
+    Ok(Decision::default())
 }
 
 fn register(
@@ -68,6 +104,9 @@ pub(crate) fn check_room(
     check_epoch(cell, cell_epoch)?;
     if !cell.is_present() {
         return Err(Rejection::CellLost { cell_id: cell_id.clone() });
+    }
+    if !cell.takes_work() {
+        return Err(Rejection::CellEvacuating { cell_id: cell_id.clone() });
     }
     let lacking = aggregates.free_on(cell).lacking(wanted);
     if lacking.is_empty() {

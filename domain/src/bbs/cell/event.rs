@@ -13,6 +13,12 @@ events! {
     Lost = "cell.lost", 1;
     /// It was heard again.
     Returned = "cell.returned", 1;
+    /// Everything is to be moved off it.
+    EvacuationStarted = "cell.evacuation_started", 1;
+    /// It is used again.
+    EvacuationCancelled = "cell.evacuation_cancelled", 1;
+    /// Nothing is left on it.
+    Evacuated = "cell.evacuated", 1;
 }
 
 /// A machine took the id, or said anew what it offers.
@@ -36,3 +42,22 @@ pub struct Lost {
 /// It was heard again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Returned {}
+
+/// Everything is to be moved off it, and nothing placed on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvacuationStarted {
+    /// When instances that are still there are stopped.
+    pub ends_at: Timestamp,
+    /// How many instances of one process guid may be away from RUNNING at a time.
+    pub instances_away_max: u32,
+    /// How many containers were on it.
+    pub containers: u32,
+}
+
+/// It is used again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvacuationCancelled {}
+
+/// Nothing is left on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evacuated {}

@@ -5,11 +5,15 @@ mod decide;
 mod event;
 mod state;
 
-pub use command::{Command, Registration};
+pub use command::{
+    Command, EVACUATION_TIMEOUT, EVACUATION_TIMEOUT_MAX, INSTANCES_AWAY_MAX, Registration,
+};
 pub(crate) use decide::{check_room, decide};
-pub use event::{Event, Lost, Registered, Returned};
+pub use event::{
+    Evacuated, EvacuationCancelled, EvacuationStarted, Event, Lost, Registered, Returned,
+};
 pub(crate) use state::evolve;
-pub use state::{Cell, Presence};
+pub use state::{Cell, Evacuation, Presence};
 
 #[cfg(test)]
 mod decide_tests;

@@ -20,6 +20,9 @@ pub struct Cell {
     pub registration: Registration,
     /// Whether it is there.
     pub presence: Presence,
+    /// What moves everything off it, while something does. Another machine under its id begins
+    /// without.
+    pub evacuation: Option<Evacuation>,
     /// The highest sequence of its reports in this epoch that left an event.
     pub reports_seen: u64,
     /// Its last event.
@@ -41,7 +44,28 @@ pub enum Presence {
     },
 }
 
+/// What moves everything off a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evacuation {
+    /// Since when.
+    pub started_at: Timestamp,
+    /// When instances that are still there are stopped.
+    pub ends_at: Timestamp,
+    /// How many instances of one process guid may be away from RUNNING at a time.
+    pub instances_away_max: u32,
+    /// How many containers were on the cell when it began.
+    pub containers: u32,
+    /// When nothing was left.
+    pub evacuated_at: Option<Timestamp>,
+}
+
 impl Cell {
+    /// Whether something may be placed on it.
+    #[must_use]
+    pub fn takes_work(&self) -> bool {
+        self.is_present() && self.evacuation.is_none()
+    }
+
     /// Whether it is there.
     #[must_use]
     pub fn is_present(&self) -> bool {
@@ -54,14 +78,15 @@ pub(crate) fn evolve(state: &mut Option<Cell>, cell_id: &CellId, event: &Event, 
     let since = stamp.recorded_at;
     match (event, state.as_mut()) {
         (Event::Registered(registered), before) => {
-            let reports_seen = before
-                .filter(|cell| cell.cell_epoch == registered.cell_epoch)
-                .map_or(0, |cell| cell.reports_seen);
+            let same = before.filter(|cell| cell.cell_epoch == registered.cell_epoch);
+            let (reports_seen, evacuation) =
+                same.map_or((0, None), |cell| (cell.reports_seen, cell.evacuation));
             *state = Some(Cell {
                 cell_id: cell_id.clone(),
                 cell_epoch: registered.cell_epoch,
                 registration: (*registered.registration).clone(),
                 presence: Presence::Present { since },
+                evacuation,
                 reports_seen,
                 last_position: stamp.position,
             });
@@ -74,6 +99,33 @@ pub(crate) fn evolve(state: &mut Option<Cell>, cell_id: &CellId, event: &Event, 
             cell.presence = Presence::Present { since };
             cell.last_position = stamp.position;
         }
-        (Event::Lost(_) | Event::Returned(_), None) => {}
+        (Event::EvacuationStarted(started), Some(cell)) => {
+            cell.evacuation = Some(Evacuation {
+                started_at: since,
+                ends_at: started.ends_at,
+                instances_away_max: started.instances_away_max,
+                containers: started.containers,
+                evacuated_at: None,
+            });
+            cell.last_position = stamp.position;
+        }
+        (Event::EvacuationCancelled(_), Some(cell)) => {
+            cell.evacuation = None;
+            cell.last_position = stamp.position;
+        }
+        (Event::Evacuated(_), Some(cell)) => {
+            if let Some(evacuation) = &mut cell.evacuation {
+                evacuation.evacuated_at = Some(since);
+            }
+            cell.last_position = stamp.position;
+        }
+        (
+            Event::Lost(_)
+            | Event::Returned(_)
+            | Event::EvacuationStarted(_)
+            | Event::EvacuationCancelled(_)
+            | Event::Evacuated(_),
+            None,
+        ) => {}
     }
 }

@@ -88,6 +88,6 @@ fn retire_from(
     decision: &mut Decision,
 ) {
     for slot in aggregates.slots_of(process_guid).filter(|slot| slot.key.index >= first_index) {
-        actual_lrp::retire(slot, decision);
+        actual_lrp::retire(aggregates, slot, decision);
     }
 }

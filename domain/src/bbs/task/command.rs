@@ -1,17 +1,19 @@
-//! What may be asked of a task: by a user (run, cancel), by loops (place, fail, expire) and by the
-//! cell that holds it (refuse, start, complete, release).
+//! What may be asked of a task: by a user (run, cancel, fail, resolve, delete), by loops (place,
+//! fail to place, call back, demote, expire) and by the cell that holds it (refuse, start, complete,
+//! release).
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::CallbackOutcome;
 use crate::{
     auction::Candidates,
     bbs::definition::Definition,
     exit::ProcessExit,
     id::{CellId, FreshnessDomainName, InstanceGuid, TaskGuid},
-    log::{CellEpoch, PlacementEpoch},
-    sealed::Digest,
+    log::{CellEpoch, PlacementEpoch, Position},
+    sealed::{Digest, Sealed},
 };
 
 /// What may be asked of a task.
@@ -27,9 +29,43 @@ pub enum Command {
         definition: Arc<Definition>,
         /// Any text of the client's.
         annotation: String,
+        /// Who is told of its end, if anybody. Sealed: it may hold credentials.
+        completion_callback_url: Option<Sealed>,
     },
     /// Stop it, or never start it. A user's.
     Cancel {
+        /// Which.
+        task_guid: TaskGuid,
+    },
+    /// Take it for failed, for a reason of the client's (Diego's deprecated FailTask). A user's.
+    Fail {
+        /// Which.
+        task_guid: TaskGuid,
+        /// Why.
+        reason: String,
+    },
+    /// Its end is being dealt with, by this sender alone: only the first one is accepted. A user's
+    /// who asks for results, or the callback loop's before it calls.
+    Resolve {
+        /// Which.
+        task_guid: TaskGuid,
+    },
+    /// What became of the calls that followed one resolving. The callback loop's.
+    NoteCallback {
+        /// Which.
+        task_guid: TaskGuid,
+        /// The event by which it was resolving.
+        resolving: Position,
+        /// How often it was called, and what came of it.
+        calls: Calls,
+    },
+    /// Its end was dealt with: forget it. A user's, after resolving it.
+    Delete {
+        /// Which.
+        task_guid: TaskGuid,
+    },
+    /// It has been resolving for too long: whoever did is gone. The converger's.
+    Demote {
         /// Which.
         task_guid: TaskGuid,
     },
@@ -106,6 +142,15 @@ pub struct TaskReference {
     pub cell_epoch: CellEpoch,
 }
 
+/// A run of calls of a task's callback URL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Calls {
+    /// How many, from 1.
+    pub attempts: u32,
+    /// What the last one came to.
+    pub outcome: CallbackOutcome,
+}
+
 /// How a task ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskResult {
@@ -115,6 +160,8 @@ pub struct TaskResult {
     pub exit: Option<ProcessExit>,
     /// The sealed record of what the cell saw, by digest.
     pub evidence: Option<Digest>,
+    /// What it left to be told, at most [`super::RESULT_BYTES_MAX`]; empty when nothing.
+    pub result: String,
 }
 
 impl Command {
@@ -124,6 +171,11 @@ impl Command {
         match self {
             Self::Desire { task_guid, .. }
             | Self::Cancel { task_guid }
+            | Self::Fail { task_guid, .. }
+            | Self::Resolve { task_guid }
+            | Self::NoteCallback { task_guid, .. }
+            | Self::Delete { task_guid }
+            | Self::Demote { task_guid }
             | Self::Place { task_guid, .. }
             | Self::FailPlacement { task_guid, .. }
             | Self::LoseCell { task_guid }

@@ -1,11 +1,13 @@
 //! The rules of a task, refusals first: above all, that it is started at most once.
 
 use super::{
-    Cancelled, Command, Completed, Deleted, EXPIRE_COMPLETED_AFTER, EXPIRE_PENDING_AFTER,
-    PlacementFailed, RETRY_AFTER, Refused, Released, Started, State, TaskReference, TaskResult,
+    Cancelled, Command, Completed, DeleteReason, Deleted, EXPIRE_COMPLETED_AFTER,
+    EXPIRE_PENDING_AFTER, Failed, PlacementFailed, RESULT_BYTES_MAX, RETRY_AFTER, Refused,
+    Released, Started, State, TaskReference, TaskResult,
 };
 use crate::{
     bbs::cell,
+    diego_error::ErrorType,
     log::{CellEpoch, PlacementEpoch, Position},
     testing::{
         Dice, Story, cell_id, desire_task, given, instance_guid, on_task, place_task, register,
@@ -60,11 +62,20 @@ fn lose(cell: &str) -> cell::Command {
 }
 
 fn success() -> TaskResult {
-    TaskResult { failure_reason: None, exit: None, evidence: None }
+    TaskResult { failure_reason: None, exit: None, evidence: None, result: String::new() }
 }
 
 fn failed(reason: &str) -> Completed {
-    Completed { failure_reason: Some(reason.to_owned()), exit: None, evidence: None }
+    let (exit, evidence, result) = (None, None, String::new());
+    Completed { failure_reason: Some(reason.to_owned()), exit, evidence, result }
+}
+
+fn given_up(reason: &str) -> Failed {
+    Failed { reason: reason.to_owned() }
+}
+
+fn fail(reason: &str) -> Command {
+    Command::Fail { task_guid: task_guid("t"), reason: reason.to_owned() }
 }
 
 fn reports(task: &TaskReference) -> Vec<Command> {
@@ -79,7 +90,7 @@ fn reports(task: &TaskReference) -> Vec<Command> {
 #[test]
 fn nothing_is_asked_of_a_task_that_is_not_there() {
     let place = place_task("t", "i-1", "cell-1");
-    for command in [cancel(), place, fail_placement(), lose_cell(), expire()] {
+    for command in [cancel(), fail("no"), place, fail_placement(), lose_cell(), expire()] {
         given([]).when(command).then_rejected("NOT_FOUND");
     }
 }
@@ -122,7 +133,10 @@ fn a_report_about_any_but_the_present_placement_is_refused() {
     ];
 
     for report in others.iter().flat_map(reports) {
-        started().when(report).then_rejected("PLACEMENT_MOVED");
+        let is_end_elsewhere = matches!(&report,
+            Command::Complete { task, .. } if task.cell_id == cell_id("cell-9"));
+        let code = if is_end_elsewhere { "RUNNING_ON_DIFFERENT_CELL" } else { "PLACEMENT_MOVED" };
+        started().when(report).then_rejected(code);
     }
     for report in reports(&present) {
         pending().when(report.clone()).then_rejected("PLACEMENT_MOVED");
@@ -216,7 +230,7 @@ fn the_fourth_rejection_fails_a_task_with_its_reason() {
         );
     }
 
-    let story = story.when(fail_placement()).then([noted(4), on_task("t", failed("no cell"))]);
+    let story = story.when(fail_placement()).then([noted(4), on_task("t", given_up("no cell"))]);
 
     assert!(matches!(story.aggregates.tasks().next().unwrap().state, State::Completed(_)));
 }
@@ -239,7 +253,7 @@ fn a_refused_task_is_pending_again_and_a_refusal_counts_as_a_rejection() {
     }
     let story = story.after(place_task("t", "i-1", "cell-1"));
     let task = story.task(&task_guid("t"));
-    story.when(refuse(task)).then([refused(4), on_task("t", failed("no room"))]);
+    story.when(refuse(task)).then([refused(4), on_task("t", given_up("no room"))]);
 }
 
 #[test]
@@ -257,7 +271,11 @@ fn a_task_ends_as_its_cell_says() {
 
 #[test]
 fn a_cancelled_task_holds_its_room_until_its_container_is_gone() {
-    pending().when(cancel()).then([on_task("t", Cancelled {})]).when(cancel()).then_nothing();
+    pending()
+        .when(cancel())
+        .then([on_task("t", Cancelled {})])
+        .when(cancel())
+        .then_rejected("INVALID_TRANSITION");
     let task = started().task(&task_guid("t"));
     for report in reports(&task) {
         let is_late_start = matches!(report, Command::Start { .. });
@@ -293,18 +311,18 @@ fn a_task_fails_with_its_cell_and_only_then() {
 #[test]
 fn a_task_expires_at_its_instant_and_not_before() {
     let just_before = |span: Milliseconds| Milliseconds(span.0 - 1);
-    for story in [task_story(), started(), cancelled()] {
-        let story = story.later(Milliseconds::from_seconds(100_000));
-        story.when(expire()).then_rejected("INVALID_TRANSITION");
-    }
+    let running = started().later(Milliseconds::from_seconds(100_000));
+    running.when(expire()).then_rejected("INVALID_TRANSITION");
 
-    pending()
-        .later(just_before(EXPIRE_PENDING_AFTER))
-        .when(expire())
-        .then_rejected("INVALID_TRANSITION")
-        .later(Milliseconds(1))
-        .when(expire())
-        .then([on_task("t", failed("not started within time limit"))]);
+    for waiting in [pending(), task_story()] {
+        waiting
+            .later(just_before(EXPIRE_PENDING_AFTER))
+            .when(expire())
+            .then_rejected("INVALID_TRANSITION")
+            .later(Milliseconds(1))
+            .when(expire())
+            .then([on_task("t", given_up("not started within time limit"))]);
+    }
     for ended in [completed(), pending().after(cancel())] {
         let _desired_again = ended
             .later(just_before(EXPIRE_COMPLETED_AFTER))
@@ -312,7 +330,99 @@ fn a_task_expires_at_its_instant_and_not_before() {
             .then_rejected("INVALID_TRANSITION")
             .later(Milliseconds(1))
             .when(expire())
-            .then([on_task("t", Deleted {})])
+            .then([on_task("t", Deleted { reason: DeleteReason::Expired })])
             .after(desire_task("t"));
     }
+}
+
+#[test]
+fn a_client_may_take_a_task_for_failed_and_must_say_why() {
+    for story in [pending(), task_story(), started()] {
+        let story = story.when(fail("by hand")).then([on_task("t", given_up("by hand"))]);
+        story.when(fail("again")).then_rejected("INVALID_TRANSITION");
+    }
+    pending().when(fail("")).then_rejected("INVALID_REQUEST");
+    let long = "x".repeat(1024);
+    let cut = format!("{}(truncated)", "x".repeat(1013));
+    pending().when(fail(&long)).then([on_task("t", given_up(&cut))]);
+    pending().when(fail(&long[1..])).then([on_task("t", given_up(&long[1..]))]);
+}
+
+#[test]
+fn a_result_is_kept_of_what_succeeded_and_one_that_is_too_large_fails_the_task() {
+    let complete = |failure_reason: Option<&str>, bytes: usize| {
+        let story = started();
+        let task = story.task(&task_guid("t"));
+        let result = "r".repeat(bytes);
+        let failure_reason = failure_reason.map(str::to_owned);
+        let result = TaskResult { failure_reason, result, ..success() };
+        let story = story.after(Command::Complete { task, result });
+        let ended = story.aggregates.task(&task_guid("t")).unwrap().ended().unwrap().clone();
+        (ended.failure_reason, ended.result.len())
+    };
+
+    assert_eq!(complete(None, RESULT_BYTES_MAX), (None, RESULT_BYTES_MAX));
+    let too_large = Some("failed to fetch result".to_owned());
+    assert_eq!(complete(None, RESULT_BYTES_MAX + 1), (too_large, 0));
+    assert_eq!(complete(Some("exit 1"), 10), (Some("exit 1".to_owned()), 0));
+}
+
+#[test]
+fn a_cell_that_refuses_without_a_reason_is_quoted_as_such() {
+    let story = task_story();
+    let task = story.task(&task_guid("t"));
+
+    let story = story.after(Command::Refuse { task, reason: String::new() });
+
+    let task = story.aggregates.task(&task_guid("t")).unwrap();
+    let reason = "the cell refused it and gave no reason";
+    assert_eq!(task.rejection_reason.as_deref(), Some(reason));
+}
+
+#[test]
+fn a_rejected_task_leaves_its_cells_list_and_a_late_report_of_it_is_refused() {
+    let story = task_story();
+    let task = story.task(&task_guid("t"));
+    let story = story.after(Command::Refuse { task: task.clone(), reason: "no".to_owned() });
+
+    let found = story.aggregates.task(&task_guid("t")).unwrap();
+    assert_eq!((&found.state, found.placement()), (&State::Pending, None));
+    for report in reports(&task) {
+        story.clone().when(report).then_rejected("PLACEMENT_MOVED");
+    }
+}
+
+#[test]
+fn every_refusal_is_also_told_in_diegos_words() {
+    let told = |mut story: Story, command: Command| {
+        let refused = story.submit(command.into()).unwrap_err().diego();
+        (refused.error_type, refused.message)
+    };
+    let present = started().task(&task_guid("t"));
+    let elsewhere = TaskReference { cell_id: cell_id("cell-9"), ..present };
+    let complete = |task: TaskReference| Command::Complete { task, result: success() };
+    let resolve = || Command::Resolve { task_guid: task_guid("t") };
+    let delete = || Command::Delete { task_guid: task_guid("t") };
+    let transition = |from: &str, to: &str| {
+        (ErrorType::InvalidStateTransition, format!("Cannot transition from {from} to {to}"))
+    };
+
+    assert_eq!(told(completed(), cancel()), transition("Completed", "Completed"));
+    assert_eq!(told(started(), resolve()), transition("Running", "Resolving"));
+    assert_eq!(told(completed().after(resolve()), resolve()), transition("Resolving", "Resolving"));
+    assert_eq!(told(completed(), delete()), transition("Completed", "Resolving"));
+    assert_eq!(told(task_story(), resolve()), transition("Pending", "Resolving"));
+    let different = "Running on cell cell-1 not cell-9".to_owned();
+    let found = told(started(), complete(elsewhere));
+    assert_eq!(found, (ErrorType::RunningOnDifferentCell, different));
+    let found = told(pending(), fail(""));
+    assert_eq!(found, (ErrorType::InvalidRequest, "Invalid field: failure_reason".to_owned()));
+    let found = told(started(), fail_placement());
+    assert_eq!(found, (ErrorType::InvalidRequest, "the request received is invalid".to_owned()));
+    let found = told(pending(), desire_task("t"));
+    let exists = "the requested resource already exists".to_owned();
+    assert_eq!(found, (ErrorType::ResourceExists, exists));
+    let found = told(given([]), cancel());
+    let missing = "the requested resource could not be found".to_owned();
+    assert_eq!(found, (ErrorType::ResourceNotFound, missing));
 }

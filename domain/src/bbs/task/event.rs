@@ -11,7 +11,7 @@ use crate::{
     exit::ProcessExit,
     id::{CellId, FreshnessDomainName, InstanceGuid},
     log::CellEpoch,
-    sealed::Digest,
+    sealed::{Digest, Sealed},
 };
 
 events! {
@@ -30,10 +30,20 @@ events! {
     Completed = "task.completed", 1;
     /// A user stopped it.
     Cancelled = "task.cancelled", 1;
-    /// The container of a cancelled task is gone.
+    /// The container of an ended task is gone.
     Released = "task.released", 1;
-    /// It ended long ago and is no longer shown.
+    /// It is no longer shown.
     Deleted = "task.deleted", 1;
+    /// It counts as failed without a word of its cell's.
+    Failed = "task.failed", 1;
+    /// Somebody deals with its end, alone.
+    Resolving = "task.resolving", 1;
+    /// Its client was told of its end.
+    CallbackDelivered = "task.callback_delivered", 1;
+    /// Its client could not be told of its end, for now.
+    CallbackFailed = "task.callback_failed", 1;
+    /// Whoever dealt with its end is gone: the next may.
+    Demoted = "task.demoted", 1;
 }
 
 /// It is to run, once.
@@ -45,6 +55,8 @@ pub struct Desired {
     pub definition: Arc<Definition>,
     /// Any text of the client's.
     pub annotation: String,
+    /// Who is told of its end, if anybody.
+    pub completion_callback_url: Option<Sealed>,
 }
 
 /// It was put on a cell. Its position is the placement epoch.
@@ -104,16 +116,68 @@ pub struct Completed {
     pub exit: Option<ProcessExit>,
     /// The sealed record of what the cell saw, by digest.
     pub evidence: Option<Digest>,
+    /// What it left to be told; empty when nothing.
+    pub result: String,
 }
 
 /// A user stopped it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancelled {}
 
-/// The container of a cancelled task is gone.
+/// It counts as failed without a word of its cell's; a container of it is being stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// Why.
+    pub reason: String,
+}
+
+/// The container of an ended task is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Released {}
 
-/// It ended long ago and is no longer shown.
+/// Somebody deals with its end, alone. Its position says which time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Deleted {}
+pub struct Resolving {}
+
+/// Its client was told of its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallbackDelivered {
+    /// How many calls it took.
+    pub attempts: u32,
+    /// The HTTP status that the last one was answered with.
+    pub status: u16,
+}
+
+/// Its client could not be told of its end, for now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallbackFailed {
+    /// How many calls there were.
+    pub attempts: u32,
+    /// What the last one came to.
+    pub reason: String,
+}
+
+/// Whoever dealt with its end is gone: the next may.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Demoted {}
+
+/// It is no longer shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    /// Why.
+    pub reason: DeleteReason,
+}
+
+/// Why a task is no longer shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeleteReason {
+    /// Its client was told of its end.
+    CallbackDelivered,
+    /// Its client has dealt with its end.
+    Resolved,
+    /// It ended long ago, and nobody was to be told.
+    Expired,
+    /// It ended long ago, and its client could not be told: the result is dropped.
+    CallbackUndelivered,
+}

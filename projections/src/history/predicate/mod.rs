@@ -31,7 +31,8 @@ A predicate compares what there is after an event, or the event itself, with a v
   slot.GUID.INDEX.FIELD               exists, state, cell, crash_count, stopping
                                       (states: unclaimed, placed, claimed, running, crashed)
   task.GUID.FIELD                     exists, state, cell, rejection_count
-                                      (states: pending, placed, running, completed, cancelled)
+                                      (states: pending, placed, running, completed,
+                                       resolving, deleting)
   cell.ID.FIELD                       exists, state, free_memory_mb, free_disk_mb, free_containers
                                       (states: present, lost)
 with == != < <= > >=, joined by &&, || and !, grouped by ( ).
@@ -295,7 +296,8 @@ fn of_task(world: &World, task_guid: &TaskGuid, field: TaskField) -> Option<Valu
     }
 }
 
-const TASK_STATES: [&str; 5] = ["pending", "placed", "running", "completed", "cancelled"];
+const TASK_STATES: [&str; 6] =
+    ["pending", "placed", "running", "completed", "resolving", "deleting"];
 
 fn task_state(state: &task::State) -> &'static str {
     match state {
@@ -303,7 +305,8 @@ fn task_state(state: &task::State) -> &'static str {
         task::State::Placed(_) => "placed",
         task::State::Running(_) => "running",
         task::State::Completed(_) => "completed",
-        task::State::Cancelled { .. } => "cancelled",
+        task::State::Resolving { .. } => "resolving",
+        task::State::Deleting(_) => "deleting",
     }
 }
 

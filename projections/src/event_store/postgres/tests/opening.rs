@@ -100,7 +100,7 @@ async fn of_two_nodes_that_start_together_on_an_older_schema_one_migrates_and_th
 /// Ours and one more, which is slow and shows how often it was applied.
 async fn newer_migrations() -> sqlx::migrate::Migrator {
     let folder = tempfile::tempdir().unwrap();
-    let ours = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/postgres");
+    let ours = "../migrations/postgres";
     for file in std::fs::read_dir(ours).unwrap() {
         let file = file.unwrap();
         std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();

@@ -1,0 +1,160 @@
+//! What a cell says about an instance.
+//!
+//! A report counts only for an instance that the slot still knows, with its placement: whoever
+//! comes too late is told so and stops its container.
+
+use super::{
+    ActualLrp, CRASH_COUNT_RESET_AFTER, Claimed, CrashReport, Crashed, Instance, InstancePresence,
+    InstanceReference, NetInfo, ReadinessChanged, Refused, Started, State, TwinEnd, UnclaimReason,
+    Unclaimed,
+    decide::{is_desired, one, removed, wrong_state},
+    restart, twins,
+};
+use crate::{
+    aggregates::Aggregates, decide::Decision, exit::cut_reason, rejection::Rejection,
+    units::Timestamp,
+};
+
+pub(super) fn refuse(
+    aggregates: &Aggregates,
+    reference: &InstanceReference,
+    reason: &str,
+) -> Result<Decision, Rejection> {
+    let (slot, instance) = present(aggregates, reference)?;
+    if instance.presence != InstancePresence::Ordinary {
+        return Ok(twins::ended(slot, instance, TwinEnd::Gone));
+    }
+    if slot.is_stopping {
+        return Ok(removed(slot));
+    }
+    if instance.running.is_some() {
+        return Err(wrong_state(slot, "refused"));
+    }
+    Ok(one(
+        &slot.key,
+        Refused {
+            instance_guid: instance.placement.instance_guid.clone(),
+            cell_id: instance.placement.cell_id.clone(),
+            reason: cut_reason(reason),
+        },
+    ))
+}
+
+pub(super) fn claim(
+    aggregates: &Aggregates,
+    reference: &InstanceReference,
+) -> Result<Decision, Rejection> {
+    let (slot, instance) = present(aggregates, reference)?;
+    match (instance.presence, &slot.state) {
+        (InstancePresence::Ordinary, State::Placed(placement)) => {
+            Ok(one(&slot.key, Claimed { instance_guid: placement.instance_guid.clone() }))
+        }
+        (
+            InstancePresence::Ordinary | InstancePresence::Evacuating | InstancePresence::Suspect,
+            State::Placed(_)
+            | State::Claimed(_)
+            | State::Running(_)
+            | State::Unclaimed
+            | State::Crashed(_),
+        ) => Ok(Decision::default()),
+    }
+}
+
+/// The ordinary instance's health ends what stands beside it, in the same batch: at no position of
+/// the log does a slot have two healthy instances that serve for good.
+pub(super) fn start(
+    aggregates: &Aggregates,
+    reference: &InstanceReference,
+    net_info: &NetInfo,
+) -> Result<Decision, Rejection> {
+    let (slot, instance) = present(aggregates, reference)?;
+    let is_repeated = instance.running.is_some_and(|running| running.net_info == *net_info);
+    let is_moving = instance.presence == InstancePresence::Evacuating;
+    if slot.is_stopping || is_repeated || is_moving {
+        return Ok(Decision::default());
+    }
+    let instance_guid = instance.placement.instance_guid.clone();
+    let started = Started { instance_guid: instance_guid.clone(), net_info: net_info.clone() };
+    let mut decision = one(&slot.key, started);
+    if instance.presence == InstancePresence::Ordinary {
+        twins::end_all(slot, &TwinEnd::Replaced { by: instance_guid }, &mut decision);
+    }
+    Ok(decision)
+}
+
+/// Of an instance that is not healthy yet nothing is noted: it becomes healthy ready.
+pub(super) fn set_readiness(
+    aggregates: &Aggregates,
+    reference: &InstanceReference,
+    is_ready: bool,
+) -> Result<Decision, Rejection> {
+    let (slot, instance) = present(aggregates, reference)?;
+    if instance.running.is_none_or(|running| running.is_ready == is_ready) {
+        return Ok(Decision::default());
+    }
+    let instance_guid = instance.placement.instance_guid.clone();
+    Ok(one(&slot.key, ReadinessChanged { instance_guid, is_ready }))
+}
+
+pub(super) fn crash(
+    aggregates: &Aggregates,
+    reference: &InstanceReference,
+    report: &CrashReport,
+    now: Timestamp,
+) -> Result<Decision, Rejection> {
+    let (slot, instance) = present(aggregates, reference)?;
+    if instance.presence != InstancePresence::Ordinary {
+        let report = CrashReport { reason: cut_reason(&report.reason), ..report.clone() };
+        return Ok(twins::ended(slot, instance, TwinEnd::Crashed(report)));
+    }
+    if slot.is_stopping {
+        return Ok(removed(slot));
+    }
+    let ran_long =
+        instance.running.is_some() && now.since(instance.since) > CRASH_COUNT_RESET_AFTER;
+    let crash_count = if ran_long { 1 } else { slot.crash_count.saturating_add(1) };
+    Ok(one(
+        &slot.key,
+        Crashed {
+            instance_guid: instance.placement.instance_guid.clone(),
+            cell_id: instance.placement.cell_id.clone(),
+            reason: cut_reason(&report.reason).into(),
+            exit: report.exit,
+            crash_count,
+            restart: restart(crash_count, now),
+            evidence: report.evidence,
+        },
+    ))
+}
+
+/// A slot that is desired stays for its next instance while another one of it still runs.
+pub(super) fn remove(
+    aggregates: &Aggregates,
+    reference: &InstanceReference,
+) -> Result<Decision, Rejection> {
+    let (slot, instance) = present(aggregates, reference)?;
+    if instance.presence != InstancePresence::Ordinary {
+        return Ok(twins::ended(slot, instance, TwinEnd::Gone));
+    }
+    if slot.has_twin() && !slot.is_stopping && is_desired(aggregates, &slot.key) {
+        return Ok(one(&slot.key, Unclaimed { reason: UnclaimReason::Gone }));
+    }
+    Ok(removed(slot))
+}
+
+/// The slot and the instance that a report is about, while the slot knows it.
+fn present<'a>(
+    aggregates: &'a Aggregates,
+    reference: &InstanceReference,
+) -> Result<(&'a ActualLrp, Instance<'a>), Rejection> {
+    let moved = || Rejection::PlacementMoved { instance_guid: reference.instance_guid.clone() };
+    let slot = aggregates.slot(&reference.key).ok_or_else(moved)?;
+    let instance = slot.instances().find(|instance| {
+        let placement = instance.placement;
+        placement.instance_guid == reference.instance_guid
+            && placement.placement_epoch == reference.placement_epoch
+            && placement.cell_id == reference.cell_id
+            && placement.cell_epoch == reference.cell_epoch
+    });
+    instance.map(|instance| (slot, instance)).ok_or_else(moved)
+}

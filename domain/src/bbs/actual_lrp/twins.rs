@@ -1,0 +1,152 @@
+//! What stands beside a slot's ordinary instance: a suspect one, whose cell is lost and which may
+//! still run there, and an evacuating one, which runs on until the ordinary one does.
+//!
+//! Better than Diego on purpose: an instance that is not healthy yet is not recorded as running
+//! when its cell is evacuated, a suspect ends in the same batch in which its replacement becomes
+//! healthy, and of one process guid a bounded number of instances is moved at a time.
+
+use super::{
+    ActualLrp, EvacuationEnded, EvacuationStarted, Instance, InstancePresence, State,
+    SuspectRemoved, SuspectRestored, TwinEnd, UnclaimReason, Unclaimed,
+    decide::{is_desired, one, retire, wrong_state},
+};
+use crate::{
+    aggregates::Aggregates,
+    bbs::{cell::Evacuation, definition::UpdateStrategy, placement::Placement},
+    decide::Decision,
+    id::ProcessGuid,
+    rejection::Rejection,
+    units::Timestamp,
+};
+
+/// The evacuation that a placement has to give way to; none once its cell is lost or cancelled it.
+pub(crate) fn evacuation<'a>(
+    aggregates: &'a Aggregates,
+    placement: &Placement,
+) -> Option<&'a Evacuation> {
+    let cell = aggregates.cell(&placement.cell_id)?;
+    if aggregates.is_lost(placement) { None } else { cell.evacuation.as_ref() }
+}
+
+/// How many of the instances that are desired of a process are not healthy.
+pub(crate) fn away(aggregates: &Aggregates, process_guid: &ProcessGuid) -> u32 {
+    let desired = aggregates.desired_lrp(process_guid).map_or(0, |lrp| lrp.instances);
+    let slots = aggregates.slots_of(process_guid).take_while(|slot| slot.key.index < desired);
+    let healthy = slots.filter(|slot| matches!(slot.state, State::Running(_))).count();
+    desired.saturating_sub(u32::try_from(healthy).unwrap_or(u32::MAX))
+}
+
+/// Moves the ordinary instance off its cell. What is not healthy yet is placed anew at once; what
+/// is healthy runs on until its replacement is, or under the strategy *recreate* is stopped first.
+pub(super) fn evacuate(
+    aggregates: &Aggregates,
+    slot: &ActualLrp,
+    now: Timestamp,
+) -> Result<Decision, Rejection> {
+    let not_due = || wrong_state(slot, "evacuated");
+    let placement = slot.placement().filter(|_| !slot.is_stopping).ok_or_else(not_due)?;
+    let evacuation = evacuation(aggregates, placement).ok_or_else(not_due)?;
+    if !is_desired(aggregates, &slot.key) {
+        let mut decision = Decision::default();
+        retire(aggregates, slot, &mut decision);
+        return Ok(decision);
+    }
+    if !matches!(slot.state, State::Running(_)) {
+        return Ok(one(&slot.key, Unclaimed { reason: UnclaimReason::Evacuated }));
+    }
+    let process_guid = &slot.key.process_guid;
+    let is_within_budget = away(aggregates, process_guid) < evacuation.instances_away_max;
+    if !is_within_budget && now < evacuation.ends_at {
+        return Err(Rejection::EvacuationBudget { process_guid: process_guid.clone() });
+    }
+    let lrp = aggregates.desired_lrp(process_guid).ok_or_else(not_due)?;
+    match lrp.definition.shared().update_strategy {
+        UpdateStrategy::Recreate => {
+            Ok(one(&slot.key, Unclaimed { reason: UnclaimReason::Evacuated }))
+        }
+        UpdateStrategy::Rolling => Ok(start_evacuating(slot, placement)),
+    }
+}
+
+/// One that is still evacuating makes room: the newer one serves as well.
+fn start_evacuating(slot: &ActualLrp, placement: &Placement) -> Decision {
+    let mut decision = Decision::default();
+    let by = &placement.instance_guid;
+    for older in of_presence(slot, InstancePresence::Evacuating) {
+        decision.append(ended(slot, older, TwinEnd::Replaced { by: by.clone() }));
+    }
+    let (instance_guid, cell_id) = (by.clone(), placement.cell_id.clone());
+    decision.append(one(&slot.key, EvacuationStarted { instance_guid, cell_id }));
+    decision
+}
+
+/// Ends what stands beside the ordinary instance and need not any more, or puts it back.
+pub(super) fn settle(
+    aggregates: &Aggregates,
+    slot: &ActualLrp,
+    now: Timestamp,
+) -> Result<Decision, Rejection> {
+    let mut decision = Decision::default();
+    for evacuating in of_presence(slot, InstancePresence::Evacuating) {
+        let placement = evacuating.placement;
+        if aggregates.is_lost(placement) {
+            decision.append(ended(slot, evacuating, TwinEnd::CellLost));
+        } else if evacuation(aggregates, placement).is_some_and(|it| now >= it.ends_at) {
+            decision.append(ended(slot, evacuating, TwinEnd::TimedOut));
+        }
+    }
+    if !decision.is_empty() {
+        return Ok(decision);
+    }
+    for suspect in of_presence(slot, InstancePresence::Suspect) {
+        if aggregates.is_replaced(suspect.placement) {
+            decision.append(ended(slot, suspect, TwinEnd::CellLost));
+        }
+        if aggregates.is_lost(suspect.placement) {
+            continue;
+        }
+        if evacuation(aggregates, suspect.placement).is_some() {
+            decision.append(start_evacuating(slot, suspect.placement));
+            continue;
+        }
+        let Placement { instance_guid, cell_id, .. } = suspect.placement.clone();
+        let in_stead = slot.placement().map(|placement| placement.instance_guid.clone());
+        let by = instance_guid.clone();
+        decision.append(one(&slot.key, SuspectRestored { instance_guid, cell_id, in_stead }));
+        // It may have become healthy unheard: then it is what the evacuating one waited for.
+        for evacuating in of_presence(slot, InstancePresence::Evacuating) {
+            if suspect.running.is_some() {
+                decision.append(ended(slot, evacuating, TwinEnd::Replaced { by: by.clone() }));
+            }
+        }
+    }
+    if decision.is_empty() {
+        return Err(wrong_state(slot, "settled"));
+    }
+    Ok(decision)
+}
+
+fn of_presence(slot: &ActualLrp, presence: InstancePresence) -> impl Iterator<Item = Instance<'_>> {
+    slot.instances().filter(move |instance| instance.presence == presence)
+}
+
+/// An instance beside the ordinary one is one no more; nothing for the ordinary one.
+pub(super) fn ended(slot: &ActualLrp, instance: Instance<'_>, cause: TwinEnd) -> Decision {
+    let Placement { instance_guid, cell_id, .. } = instance.placement.clone();
+    match instance.presence {
+        InstancePresence::Ordinary => Decision::default(),
+        InstancePresence::Evacuating => {
+            one(&slot.key, EvacuationEnded { instance_guid, cell_id, cause })
+        }
+        InstancePresence::Suspect => {
+            one(&slot.key, SuspectRemoved { instance_guid, cell_id, cause })
+        }
+    }
+}
+
+/// Ends all that stands beside the ordinary instance.
+pub(super) fn end_all(slot: &ActualLrp, cause: &TwinEnd, decision: &mut Decision) {
+    for instance in slot.instances() {
+        decision.append(ended(slot, instance, cause.clone()));
+    }
+}

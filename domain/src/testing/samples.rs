@@ -9,8 +9,12 @@ use super::build::{
 use crate::{
     action::{Action, Run, Serial, Timeout},
     bbs::{
-        actual_lrp, cell, definition::Definition, desired_lrp, freshness_domain,
-        placement::Resources, task,
+        actual_lrp, cell,
+        definition::Definition,
+        desired_lrp, freshness_domain,
+        placement::Resources,
+        restart_policy::{RestartPolicy, RestartWhen},
+        task,
     },
     check::{Check, CheckDefinition, HttpCheck, TcpCheck},
     event::Event,
@@ -76,6 +80,10 @@ fn rich_definition() -> Definition {
     }
 }
 
+fn on_failure() -> RestartPolicy {
+    RestartPolicy { when: RestartWhen::OnFailure, ..RestartPolicy::default() }
+}
+
 fn desired_lrp_events() -> Vec<(StreamId, Event)> {
     let desired = desired_lrp::Desired {
         domain: domain(),
@@ -83,6 +91,7 @@ fn desired_lrp_events() -> Vec<(StreamId, Event)> {
         definition: Arc::new(rich_definition()),
         routes: routes(),
         annotation: "v1".into(),
+        restart: Some(on_failure()),
     };
     vec![
         on_desired("web", desired),
@@ -90,6 +99,7 @@ fn desired_lrp_events() -> Vec<(StreamId, Event)> {
         on_desired("web", desired_lrp::RoutesChanged { routes: routes() }),
         on_desired("web", desired_lrp::AnnotationChanged { annotation: "v2".into() }),
         on_desired("web", desired_lrp::Removed {}),
+        on_desired("web", desired_lrp::RestartChanged { restart: on_failure() }),
     ]
 }
 
@@ -244,5 +254,8 @@ fn secrets_events() -> Vec<(StreamId, Event)> {
 
 fn freshness_events() -> Vec<(StreamId, Event)> {
     let fresh_until = Some(Timestamp(1_700_000_120_000_000_000));
-    vec![on_freshness(freshness_domain::Upserted { fresh_until })]
+    vec![
+        on_freshness(freshness_domain::Upserted { fresh_until }),
+        on_freshness(freshness_domain::RestartSet { restart: Some(on_failure()) }),
+    ]
 }

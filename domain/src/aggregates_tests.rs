@@ -44,7 +44,7 @@ fn assert_reservations(aggregates: &Aggregates) {
 
 #[test]
 fn a_walk_goes_everywhere() {
-    let stories: Vec<Story> = (0..SEEDS).map(walked).collect();
+    let stories: Vec<Story> = (0..3 * SEEDS).map(walked).collect();
     let seen: std::collections::BTreeSet<&str> = stories
         .iter()
         .flat_map(|story| story.recorded.iter().map(|recorded| recorded.event.type_name()))

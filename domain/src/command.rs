@@ -33,9 +33,7 @@ impl Command {
             Self::ActualLrp(command) => StreamId::ActualLrp(command.key().clone()),
             Self::Task(command) => StreamId::Task(command.task_guid().clone()),
             Self::Cell(command) => StreamId::Cell(command.cell_id().clone()),
-            Self::FreshnessDomain(freshness_domain::Command::Upsert { name, .. }) => {
-                StreamId::FreshnessDomain(name.clone())
-            }
+            Self::FreshnessDomain(command) => StreamId::FreshnessDomain(command.name().clone()),
             Self::Secrets(command) => StreamId::Secrets(command.owner().clone()),
         }
     }
@@ -59,9 +57,10 @@ impl Command {
                 cell::Command::CancelEvacuation { .. } => "cell.cancel_evacuation",
                 cell::Command::EndEvacuation { .. } => "cell.end_evacuation",
             },
-            Self::FreshnessDomain(freshness_domain::Command::Upsert { .. }) => {
-                "freshness_domain.upsert"
-            }
+            Self::FreshnessDomain(command) => match command {
+                freshness_domain::Command::Upsert { .. } => "freshness_domain.upsert",
+                freshness_domain::Command::SetRestart { .. } => "freshness_domain.set_restart",
+            },
             Self::Secrets(secrets::Command::Forget { .. }) => "secrets.forget",
         }
     }

@@ -50,7 +50,7 @@ pub fn decide(
         Command::ActualLrp(command) => actual_lrp::decide(aggregates, command, now),
         Command::Task(command) => task::decide(aggregates, command, now),
         Command::Cell(command) => cell::decide(aggregates, command, now),
-        Command::FreshnessDomain(command) => Ok(freshness_domain::decide(command, now)),
+        Command::FreshnessDomain(command) => freshness_domain::decide(aggregates, command, now),
         Command::Secrets(command) => secrets::decide(aggregates, command),
     }
 }

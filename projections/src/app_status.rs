@@ -78,6 +78,6 @@ fn crash_details(slot: &ActualLrp, restart: Restart) -> String {
     let reason = slot.last_crash.as_ref().map_or("", |crash| &*crash.reason);
     match restart {
         Restart::Immediately | Restart::NotBefore(_) => reason.to_owned(),
-        Restart::Never => format!("{reason} (given up after {} crashes)", slot.crash_count),
+        Restart::Never => format!("{reason} (not restarted; crash {} in a row)", slot.crash_count),
     }
 }

@@ -249,7 +249,9 @@ impl World {
 fn is_seen_by_views(event: &Event) -> bool {
     match event {
         Event::DesiredLrp(event) => match event {
-            desired_lrp::Event::AnnotationChanged(_) => false,
+            desired_lrp::Event::AnnotationChanged(_) | desired_lrp::Event::RestartChanged(_) => {
+                false
+            }
             desired_lrp::Event::Desired(_)
             | desired_lrp::Event::Scaled(_)
             | desired_lrp::Event::RoutesChanged(_)

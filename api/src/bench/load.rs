@@ -101,6 +101,7 @@ pub(super) fn desire_as(guid: &str) -> Envelope {
         definition: Arc::new(definition()),
         routes: Vec::new(),
         annotation: String::new(),
+        restart: None,
     }))
 }
 
@@ -154,6 +155,7 @@ pub(super) fn payload() -> String {
         definition: Arc::new(definition()),
         routes: Vec::new(),
         annotation: "".into(),
+        restart: None,
     };
     let event = domain::event::Event::from(desired_lrp::Event::Desired(desired));
     let bytes = event.payload().unwrap_or_default();

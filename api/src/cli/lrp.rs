@@ -14,6 +14,7 @@ use super::{
     Error,
     instant::Instant,
     lrp_file,
+    restart_options::RestartOptions,
     spec_options::{DefinitionOptions, ServingOptions},
     table::{self, Table, or_dash},
     target::Session,
@@ -53,6 +54,16 @@ pub enum Command {
         #[command(flatten)]
         wish: WishOptions,
     },
+    /// Changes whether and when its instances are started again, from the next end on.
+    #[command(after_help = "Example: diario lrp restart-policy web --restart on-failure")]
+    RestartPolicy {
+        /// Which.
+        guid: ProcessGuid,
+        #[command(flatten)]
+        restart: RestartOptions,
+        #[command(flatten)]
+        wish: WishOptions,
+    },
     /// Desires it no longer: all its instances are stopped.
     #[command(visible_alias = "remove", after_help = "Example: diario lrp rm web")]
     Rm {
@@ -77,7 +88,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Desire {
     /// A file in YAML or JSON; `-` is standard input.
-    #[arg(required_unless_present = "guid", conflicts_with_all = ["guid", "command", "env", "env_file", "ports", "routes"])]
+    #[arg(required_unless_present = "guid", conflicts_with_all = ["guid", "command", "env", "env_file", "ports", "routes", "restart"])]
     file: Option<PathBuf>,
     /// Its guid, to desire by flags: letters, digits, `-` and `_`.
     #[arg(long)]
@@ -96,6 +107,8 @@ pub struct Desire {
     #[command(flatten)]
     serving: ServingOptions,
     #[command(flatten)]
+    restart: RestartOptions,
+    #[command(flatten)]
     wish: WishOptions,
 }
 
@@ -110,6 +123,21 @@ pub(super) async fn run(command: Command, session: &Session) -> Result<(), Error
             let scale = Wish { mutation: "updateDesiredLrp", arguments };
             let done = format!("LRP {guid} is desired, instances: {instances}");
             wish::send(session, &wish, scale).await?.show(session, &done)
+        }
+        Command::RestartPolicy { guid, restart, wish } => {
+            let Some(policy) = restart.policy() else {
+                return Err(Error::Usage(
+                    "name a policy: --restart always|on-failure|never".to_owned(),
+                ));
+            };
+            let policy = lrp_file::input(&policy);
+            let arguments = [
+                ("processGuid", "String!", json!(guid)),
+                ("restart", "RestartPolicyInput!", policy),
+            ];
+            let change = Wish { mutation: "updateDesiredLrp", arguments };
+            let done = format!("LRP {guid} has another restart policy");
+            wish::send(session, &wish, change).await?.show(session, &done)
         }
         Command::Rm { guid, wish } => {
             let arguments = [("processGuid", "String!", json!(guid))];
@@ -149,6 +177,7 @@ impl Desire {
                     instances: self.instances,
                     routes,
                     annotation: self.annotation,
+                    restart: self.restart.policy(),
                     definition,
                 })
             }

@@ -21,6 +21,12 @@ The file, in YAML or JSON (- is standard input); only the fields marked * must b
   instances: 3                       # 1 when absent
   domain: default                    # who vouches for it
   annotation: any text
+  restart:                           # what follows an instance's end; this is Diego's rule
+    when: always                     # or on_failure: not after exit status 0; or never
+    immediate_restarts: 2
+    back_off_first_ms: 30000         # doubles with each crash
+    back_off_max_ms: 960000
+    crashes_max: 200
   routes:
     - {hostnames: [web.example.com], port: 8080}
   definition:                        # *
@@ -149,7 +155,7 @@ fn member((name, mut value): (String, Value)) -> (String, Value) {
         return ("checks".to_owned(), in_camel_case(value["checks"].take()));
     }
     // And names the values of an enumeration in capitals.
-    if name == "update_strategy"
+    if matches!(name.as_str(), "update_strategy" | "when")
         && let Some(text) = value.as_str()
     {
         value = Value::String(text.to_ascii_uppercase());

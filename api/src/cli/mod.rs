@@ -21,6 +21,7 @@ mod lrp;
 mod lrp_file;
 mod progress_bar;
 mod replay;
+mod restart_options;
 mod restore;
 mod routes;
 mod spec_options;

@@ -117,7 +117,7 @@ fn crashed_slot(slot: &CrashedSlot) -> Discrepancy {
         Restart::NotBefore(instant) => {
             (format!("restarts at {}", time_text(instant)), Some(Time(instant)))
         }
-        Restart::Never => ("given up".to_owned(), None),
+        Restart::Never => ("not restarted".to_owned(), None),
     };
     let why = format!("{reason} ({} crashes in a row; {follows})", slot.crash_count);
     Discrepancy { not_before, ..Discrepancy::of_slot(&slot.key, why) }

@@ -5,6 +5,7 @@ use domain::bbs::desired_lrp;
 
 use super::{
     definition::{Definition, HttpRoute},
+    restart_policy::RestartPolicy,
     scalars::{PositionText, Time},
 };
 
@@ -47,6 +48,11 @@ impl DesiredLrp {
     /// Any text of the client's.
     async fn annotation(&self) -> &str {
         &self.0.annotation
+    }
+
+    /// What follows an instance's end; absent: as its freshness domain says, or Diego's rule.
+    async fn restart(&self) -> Option<RestartPolicy> {
+        self.0.restart.map(RestartPolicy::from)
     }
 
     /// When it was desired.

@@ -3,7 +3,10 @@
 use async_graphql::SimpleObject;
 use domain::{bbs::freshness_domain, units::Timestamp};
 
-use super::scalars::{PositionText, Time};
+use super::{
+    restart_policy::RestartPolicy,
+    scalars::{PositionText, Time},
+};
 
 /// Somebody who vouches that the desired state is complete.
 #[derive(SimpleObject)]
@@ -14,6 +17,8 @@ pub(super) struct FreshnessDomain {
     fresh_until: Option<Time>,
     /// Whether it vouches at the instant of the world.
     is_fresh: bool,
+    /// What follows the ends of its instances whose wishes do not say; absent: Diego's rule.
+    restart: Option<RestartPolicy>,
     /// Its last event.
     position: PositionText,
 }
@@ -25,6 +30,7 @@ impl FreshnessDomain {
             name: domain.name.to_string(),
             fresh_until: domain.fresh_until.map(Time),
             is_fresh: domain.is_fresh(instant),
+            restart: domain.restart.map(RestartPolicy::from),
             position: PositionText(domain.last_position),
         }
     }

@@ -23,7 +23,11 @@ use projections::event_store::keys::KeyLabel;
 use super::{
     ControlPlane, caller,
     error::{self, coded, invalid, invalid_field, parse_id},
-    input::{DesiredLrpInput, Faults, HttpRouteInput, TaskInput, of_spec, of_update, routes_of},
+    input::{
+        DesiredLrpInput, Faults, HttpRouteInput, TaskInput, of_spec, of_update, restart_of,
+        routes_of,
+    },
+    restart_policy::RestartPolicyInput,
     scalars::{BigInt, CursorText, PositionText},
     state,
 };
@@ -165,6 +169,7 @@ impl Mutation {
     }
 
     /// Changes what may change of a desired LRP; what is absent stays.
+    #[expect(clippy::too_many_arguments, reason = "each is one of the mutation's own")]
     async fn update_desired_lrp(
         &self,
         ctx: &Context<'_>,
@@ -172,6 +177,7 @@ impl Mutation {
         instances: Option<i64>,
         routes: Option<Vec<HttpRouteInput>>,
         annotation: Option<String>,
+        restart: Option<RestartPolicyInput>,
         command_id: Option<String>,
     ) -> Result<Accepted> {
         let sender = Sender::of(ctx, command_id)?;
@@ -185,10 +191,9 @@ impl Mutation {
             Some(routes) => routes_of(routes, "routes", &mut faults).map(Some),
             None => Some(None),
         };
-        let update = instances.zip(routes).map(|(instances, routes)| desired_lrp::Update {
-            instances,
-            routes,
-            annotation,
+        let restart = restart_of(restart, "restart", &mut faults);
+        let update = instances.zip(routes).zip(restart).map(|((instances, routes), restart)| {
+            desired_lrp::Update { instances, routes, annotation, restart }
         });
         let update = faults.or(update).map_err(|faults| invalid(&faults))?;
         let command = update.into_command(process_guid);
@@ -354,6 +359,24 @@ impl Mutation {
         let sender = Sender::of(ctx, command_id)?;
         let cell_id = parse_id("cellId", &cell_id)?;
         sender.send(cell::Command::CancelEvacuation { cell_id }).await
+    }
+
+    /// Sets what follows the ends of instances of a freshness domain whose wishes do not say so
+    /// themselves, from the next end on; absent is Diego's rule. The domain must have been vouched for.
+    async fn set_restart_policy(
+        &self,
+        ctx: &Context<'_>,
+        domain: String,
+        restart: Option<RestartPolicyInput>,
+        command_id: Option<String>,
+    ) -> Result<Accepted> {
+        let sender = Sender::of(ctx, command_id)?;
+        let name = parse_id("domain", &domain)?;
+        let mut faults = Faults::default();
+        let restart = restart_of(restart, "restart", &mut faults);
+        let restart = faults.or(restart).map_err(|faults| invalid(&faults))?;
+        let command = freshness_domain::set_restart(name, restart);
+        sender.send(command.map_err(|faults| invalid(&of_update(faults)))?).await
     }
 
     /// Makes all secrets that an owner, `process/GUID` or `task/GUID`, has now unreadable for ever,

@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use domain::{
     auction::{self, Input, PlacementError},
     bbs::{
-        actual_lrp::{self, ActualLrp, BACK_OFF_MAX, InstancePresence, Restart},
+        actual_lrp::{self, ActualLrp, InstancePresence, Restart},
         cell::Cell,
         placement::Placement,
+        restart_policy::RestartPolicy,
         task::{self, Task},
     },
     id::{ActualLrpKey, InstanceGuid},
@@ -231,7 +232,10 @@ impl Cluster {
 /// A crashed slot waits no longer than the longest pause, and not beyond its end.
 fn is_backing_off(restart: Restart, now: Timestamp) -> bool {
     match restart {
-        Restart::NotBefore(instant) => now < instant && instant <= now.plus(BACK_OFF_MAX),
+        Restart::NotBefore(instant) => {
+            let longest = RestartPolicy::default().back_off_max_ms;
+            now < instant && instant <= now.plus(longest)
+        }
         Restart::Never => true,
         Restart::Immediately => false,
     }

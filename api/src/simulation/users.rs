@@ -105,6 +105,7 @@ impl Users {
             definition: Arc::new(definition(chance)?),
             routes: routes(&process_guid, chance),
             annotation: String::new(),
+            restart: None,
             process_guid,
         })
     }
@@ -114,7 +115,7 @@ impl Users {
         let routes = chance.per_mille(300).then(|| routes(&process_guid, chance));
         let instances = Some(chance.small(INSTANCES_MAX + 1));
         let annotation = chance.per_mille(200).then(|| chance.uuid().to_string());
-        let update = Update { instances, routes, annotation };
+        let update = Update { instances, routes, annotation, restart: None };
         Some(desired_lrp::Command::Update { process_guid, update })
     }
 

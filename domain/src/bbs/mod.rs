@@ -9,6 +9,7 @@ pub mod desired_lrp;
 pub mod freshness_domain;
 pub mod held_definition;
 pub mod placement;
+pub mod restart_policy;
 pub mod rootfs;
 pub mod task;
 

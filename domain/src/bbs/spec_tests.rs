@@ -287,7 +287,10 @@ fn an_update_is_checked_like_a_wish_and_must_change_something() {
         |update: Update| update.into_command(process_guid("web")).unwrap_err().to_string();
     let changes = Update { instances: Some(20_000), ..Update::default() };
 
-    assert_eq!(refused(Update::default()), "update must change instances, routes or annotation");
+    assert_eq!(
+        refused(Update::default()),
+        "update must change instances, routes, annotation or restart"
+    );
     assert_eq!(refused(changes), "instances must be from 0 to 4000, but is 20000");
     let annotation = Some("x".repeat(10_241));
     assert_eq!(

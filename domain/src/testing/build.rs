@@ -162,6 +162,7 @@ pub fn desire_of(
         definition,
         routes: Vec::new(),
         annotation: String::new(),
+        restart: None,
     }
 }
 

@@ -10,8 +10,12 @@ use crate::{
     action::{Action, Run, Serial, Timeout},
     auction::{Candidates, Lacking, Refusal, Score},
     bbs::{
-        actual_lrp, cell, definition::Definition, desired_lrp, freshness_domain,
-        placement::Resources, task,
+        actual_lrp, cell,
+        definition::Definition,
+        desired_lrp, freshness_domain,
+        placement::Resources,
+        restart_policy::{RestartPolicy, RestartWhen},
+        task,
     },
     check::{Check, CheckDefinition, HttpCheck, TcpCheck},
     event::Event,
@@ -78,6 +82,10 @@ fn rich_definition() -> Definition {
     }
 }
 
+fn on_failure() -> RestartPolicy {
+    RestartPolicy { when: RestartWhen::OnFailure, ..RestartPolicy::default() }
+}
+
 fn desired_lrp_events() -> Vec<(StreamId, Event)> {
     let desired = desired_lrp::Desired {
         domain: domain(),
@@ -85,6 +93,7 @@ fn desired_lrp_events() -> Vec<(StreamId, Event)> {
         definition: Arc::new(rich_definition()),
         routes: routes(),
         annotation: "v1".into(),
+        restart: Some(on_failure()),
     };
     vec![
         on_desired("web", desired),
@@ -92,6 +101,7 @@ fn desired_lrp_events() -> Vec<(StreamId, Event)> {
         on_desired("web", desired_lrp::RoutesChanged { routes: routes() }),
         on_desired("web", desired_lrp::AnnotationChanged { annotation: "v2".into() }),
         on_desired("web", desired_lrp::Removed {}),
+        on_desired("web", desired_lrp::RestartChanged { restart: on_failure() }),
     ]
 }
 
@@ -270,5 +280,8 @@ fn secrets_events() -> Vec<(StreamId, Event)> {
 
 fn freshness_events() -> Vec<(StreamId, Event)> {
     let fresh_until = Some(Timestamp(1_700_000_120_000_000_000));
-    vec![on_freshness(freshness_domain::Upserted { fresh_until })]
+    vec![
+        on_freshness(freshness_domain::Upserted { fresh_until }),
+        on_freshness(freshness_domain::RestartSet { restart: Some(on_failure()) }),
+    ]
 }

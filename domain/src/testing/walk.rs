@@ -10,7 +10,9 @@ use crate::{
     bbs::{
         actual_lrp, cell,
         definition::Definition,
-        desired_lrp, freshness_domain, task,
+        desired_lrp, freshness_domain,
+        restart_policy::{RestartPolicy, RestartWhen},
+        task,
         task::{CallbackOutcome, Calls, TaskResult},
     },
     command::Command,
@@ -70,7 +72,9 @@ fn of_wish(dice: &mut Dice) -> desired_lrp::Command {
         0 => desired_lrp::Command::Remove { process_guid },
         1 => {
             let instances = Some(dice.below(INDEX_BOUND));
-            let update = desired_lrp::Update { instances, ..desired_lrp::Update::default() };
+            let restart = dice.one_in(8).then(|| random_policy(dice));
+            let update =
+                desired_lrp::Update { instances, restart, ..desired_lrp::Update::default() };
             desired_lrp::Command::Update { process_guid, update }
         }
         _ => desired_lrp::Command::Desire {
@@ -80,8 +84,14 @@ fn of_wish(dice: &mut Dice) -> desired_lrp::Command {
             definition: random_definition(dice),
             routes: Vec::new(),
             annotation: String::new(),
+            restart: dice.one_in(8).then(|| random_policy(dice)),
         },
     }
+}
+
+fn random_policy(dice: &mut Dice) -> RestartPolicy {
+    let when = dice.pick(&[RestartWhen::Always, RestartWhen::OnFailure, RestartWhen::Never]);
+    RestartPolicy { when, crashes_max: 2 + dice.below(4), ..RestartPolicy::default() }
 }
 
 fn of_cell(dice: &mut Dice, story: &Story) -> cell::Command {
@@ -151,8 +161,13 @@ fn note_callback(dice: &mut Dice, story: &Story) -> Option<task::Command> {
 }
 
 fn vouch(dice: &mut Dice) -> freshness_domain::Command {
+    let name = super::build::domain();
+    if dice.one_in(4) {
+        let restart = dice.one_in(2).then(|| random_policy(dice));
+        return freshness_domain::Command::SetRestart { name, restart };
+    }
     let time_to_live = (!dice.one_in(5)).then(|| Milliseconds(u64::from(dice.below(60_000))));
-    freshness_domain::Command::Upsert { name: super::build::domain(), time_to_live }
+    freshness_domain::Command::Upsert { name, time_to_live }
 }
 
 /// Few keys, so that some are forgotten twice; never the one that definitions are sealed under.

@@ -8,9 +8,10 @@ use std::{collections::VecDeque, sync::Arc};
 use super::{Dice, Shape, Step, WORKLOAD_START, texts};
 use crate::{
     bbs::{
-        actual_lrp::{self, Restart, restart},
+        actual_lrp::{self, Restart},
         cell, desired_lrp, freshness_domain,
         placement::Resources,
+        restart_policy::RestartPolicy,
     },
     command::ReportNumber,
     event::Event,
@@ -173,6 +174,7 @@ impl Cluster {
             definition: Arc::new(definition),
             routes: texts::routes(&mut self.dice),
             annotation: texts::annotation(&mut self.dice).into(),
+            restart: None,
         };
         let stream = StreamId::DesiredLrp(lrp.process_guid.clone());
         let number = match replaced {
@@ -300,7 +302,7 @@ impl Cluster {
         let ran_long = now.since(slot.since) > actual_lrp::CRASH_COUNT_RESET_AFTER;
         slot.crash_count = if ran_long { 1 } else { slot.crash_count + 1 };
         let (crash_count, cell) = (slot.crash_count, slot.cell);
-        let restart = restart(crash_count, now);
+        let restart = RestartPolicy::default().after_count(crash_count, now);
         slot.state = match restart {
             Restart::Immediately => State::Unclaimed,
             Restart::NotBefore(instant) => State::Crashed(instant),

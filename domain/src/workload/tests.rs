@@ -27,9 +27,13 @@ fn command(aggregates: &Aggregates, recorded: &Recorded<Event>) -> Command {
                     definition: desired.definition,
                     routes: desired.routes,
                     annotation: desired.annotation.to_string(),
+                    restart: desired.restart,
                 },
                 desired_lrp::Event::Scaled(scaled) => {
                     update(desired_lrp::Update { instances: Some(scaled.to), ..none() })
+                }
+                desired_lrp::Event::RestartChanged(changed) => {
+                    update(desired_lrp::Update { restart: Some(changed.restart), ..none() })
                 }
                 desired_lrp::Event::RoutesChanged(changed) => {
                     update(desired_lrp::Update { routes: Some(changed.routes), ..none() })

@@ -11,7 +11,6 @@ mod lrp;
 mod search;
 
 /// Whether the large models are asked for.
-#[expect(clippy::disallowed_methods, reason = "the test's own setting")]
 fn is_full() -> bool {
     std::env::var_os("DIARIO_MODEL").is_some_and(|value| value == "full")
 }

@@ -18,6 +18,7 @@ use domain::{
         actual_lrp::{self, ActualLrp, LastCrash, Twin},
         desired_lrp::DesiredLrp,
         held_definition::{HeldDefinition, Pack},
+        restart_policy::RestartPolicy,
         task::Task,
     },
     id::{ActualLrpKey, FreshnessDomainName, ProcessGuid},
@@ -33,7 +34,7 @@ use crate::snapshot::{SHARD_BYTES_MAX, ShardId};
 
 /// What the bytes of a shard mean. Raised whenever an aggregate's shape changes; older snapshots
 /// are passed over then.
-pub const SHARD_FORMAT: u32 = 4;
+pub const SHARD_FORMAT: u32 = 5;
 
 /// Fast, and not much larger than what takes longer.
 const COMPRESSION_LEVEL: i32 = 1;
@@ -86,6 +87,7 @@ struct DesiredRecord<'a> {
     definition: Digest,
     routes: Cow<'a, [HttpRoute]>,
     annotation: Cow<'a, str>,
+    restart: Option<RestartPolicy>,
     desired_at: Timestamp,
     last_position: Position,
 }
@@ -115,6 +117,7 @@ impl<'a> DesiredRecord<'a> {
             definition,
             routes,
             annotation,
+            restart,
             desired_at,
             last_position,
         } = lrp;
@@ -124,6 +127,7 @@ impl<'a> DesiredRecord<'a> {
             definition: definition.digest(),
             routes: Cow::Borrowed(routes),
             annotation: Cow::Borrowed(annotation),
+            restart: *restart,
             desired_at: *desired_at,
             last_position: *last_position,
         }
@@ -137,6 +141,7 @@ impl<'a> DesiredRecord<'a> {
             definition: packs.held(self.definition)?,
             routes: self.routes.into_owned(),
             annotation: self.annotation.into(),
+            restart: self.restart,
             desired_at: self.desired_at,
             last_position: self.last_position,
         })
@@ -506,7 +511,7 @@ mod tests {
 
     /// The SHA-256 of all records of a small story, uncompressed. When it changes, snapshots that
     /// were written before can be read no longer: raise [`SHARD_FORMAT`], then write it anew.
-    const RECORDS: &str = "c11fb7eaec755efc310add86fc8031087971c1d97a302698702bb068250d8cd9";
+    const RECORDS: &str = "48f07bd6b0b19575dcaff7a96ad49a1bf6554ba5fc396978a4f28ddf9929b514";
 
     #[test]
     fn a_record_of_another_shape_needs_another_format() {
@@ -521,7 +526,7 @@ mod tests {
             aggregates.desired_lrps().map(|lrp| lrp.definition.for_once()).collect();
         bytes.extend(postcard::to_stdvec(&definitions).unwrap());
 
-        assert_eq!((SHARD_FORMAT, Digest::of(&bytes).to_string().as_str()), (4, RECORDS));
+        assert_eq!((SHARD_FORMAT, Digest::of(&bytes).to_string().as_str()), (5, RECORDS));
     }
 
     #[test]

@@ -312,7 +312,9 @@ fn may_change_routes(event: &Event) -> bool {
             desired_lrp::Event::Desired(_)
             | desired_lrp::Event::RoutesChanged(_)
             | desired_lrp::Event::Removed(_) => true,
-            desired_lrp::Event::Scaled(_) | desired_lrp::Event::AnnotationChanged(_) => false,
+            desired_lrp::Event::Scaled(_)
+            | desired_lrp::Event::AnnotationChanged(_)
+            | desired_lrp::Event::RestartChanged(_) => false,
         },
         Event::ActualLrp(event) => match event {
             actual_lrp::Event::Started(_)

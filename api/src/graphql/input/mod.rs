@@ -10,14 +10,16 @@ use domain::{
     action::{self, EnvironmentVariable},
     bbs::{
         definition::{self, Rootfs},
-        desired_lrp, task,
+        desired_lrp,
+        restart_policy::RestartPolicy,
+        task,
     },
     check, routes,
     sealed::PlainText,
     units::{Mebibytes, Milliseconds},
 };
 
-use super::definition::UpdateStrategy;
+use super::{definition::UpdateStrategy, restart_policy::RestartPolicyInput};
 pub(super) use faults::{Faults, of_spec, of_update};
 
 /// A desired LRP as a client writes it.
@@ -37,6 +39,8 @@ pub(super) struct DesiredLrpInput {
     /// Any text of the client's, at most 10 KiB.
     #[graphql(default)]
     annotation: String,
+    /// What follows an instance's end; absent: as its freshness domain says, or Diego's rule.
+    restart: Option<RestartPolicyInput>,
     /// What runs.
     definition: DefinitionInput,
 }
@@ -217,6 +221,7 @@ impl DesiredLrpInput {
         let domain = faults.id("spec.domain", &self.domain);
         let instances = faults.number("spec.instances", self.instances);
         let routes = routes_of(self.routes, "spec.routes", faults);
+        let restart = restart_of(self.restart, "spec.restart", faults);
         let definition = self.definition.read("spec.definition", faults);
         Some(desired_lrp::Spec {
             process_guid: process_guid?,
@@ -224,8 +229,21 @@ impl DesiredLrpInput {
             instances: instances?,
             routes: routes?,
             annotation: self.annotation,
+            restart: restart?,
             definition: definition?,
         })
+    }
+}
+
+/// A policy, where there is one, as the domain has it; `None` when a fault was noted.
+pub(super) fn restart_of(
+    restart: Option<RestartPolicyInput>,
+    path: &str,
+    faults: &mut Faults,
+) -> Option<Option<RestartPolicy>> {
+    match restart {
+        Some(restart) => restart.read(path, faults).map(Some),
+        None => Some(None),
     }
 }
 

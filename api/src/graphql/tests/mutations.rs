@@ -223,3 +223,53 @@ async fn a_callback_url_that_is_none_is_refused_by_name_and_never_repeated() {
         assert_eq!((code.as_str(), fields), ("INVALID", vec!["spec.completionCallbackUrl".into()]));
     }
 }
+
+#[tokio::test]
+async fn a_restart_policy_is_a_wishs_own_or_its_domains_and_is_bounded() {
+    let harness = Harness::start().await;
+    harness.desire("web", 1).await;
+    harness
+        .ask(
+            r#"mutation {
+                own: updateDesiredLrp(processGuid: "web", restart: { when: ON_FAILURE }) { events }
+                there: upsertFreshnessDomain(name: "jobs", ttlSeconds: 0) { events }
+                domain: setRestartPolicy(domain: "jobs", restart: { when: NEVER }) { events }
+            }"#,
+        )
+        .await;
+
+    let query = "{ now { desiredLrp(processGuid: \"web\") { restart { when immediateRestarts \
+        backOffFirstMs backOffMaxMs crashesMax } } freshnessDomains { restart { when } } } }";
+    let seen = harness.ask(query).await;
+    let restart = json!({
+        "when": "ON_FAILURE", "immediateRestarts": 2, "backOffFirstMs": 30_000,
+        "backOffMaxMs": 960_000, "crashesMax": 200,
+    });
+    assert_eq!(seen["now"]["desiredLrp"]["restart"], restart);
+    assert_eq!(seen["now"]["freshnessDomains"][0]["restart"], json!({ "when": "NEVER" }));
+
+    let cleared = r#"mutation { setRestartPolicy(domain: "jobs") { events } }"#;
+    assert_eq!(harness.ask(cleared).await["setRestartPolicy"]["events"], 1);
+    assert_eq!(harness.ask(query).await["now"]["freshnessDomains"][0]["restart"], json!(null));
+    for (bad, field) in [
+        ("immediateRestarts: 101", "immediateRestarts"),
+        ("backOffFirstMs: 0", "backOffFirstMs"),
+        ("backOffFirstMs: 2000, backOffMaxMs: 1000", "backOffMaxMs"),
+        ("crashesMax: 0", "crashesMax"),
+        ("crashesMax: -1", "crashesMax"),
+    ] {
+        for mutation in [
+            format!(
+                "mutation {{ setRestartPolicy(domain: \"jobs\", restart: {{ {bad} }}) {{ events }} }}"
+            ),
+            format!(
+                "mutation {{ updateDesiredLrp(processGuid: \"web\", restart: {{ {bad} }}) {{ events }} }}"
+            ),
+        ] {
+            let (code, fields) = harness.refused(&mutation, json!({})).await;
+            assert_eq!((code.as_str(), fields), ("INVALID", vec![format!("restart.{field}")]));
+        }
+    }
+    let unknown = r#"mutation { setRestartPolicy(domain: "nobody") { events } }"#;
+    assert_eq!(harness.refused(unknown, json!({})).await.0, "NOT_FOUND");
+}

@@ -1,12 +1,19 @@
 //! The rules of a slot, refusals first.
 
+use std::sync::Arc;
+
 use super::{
     Claimed, Command, CrashReport, Crashed, Created, InstanceReference, Placed, PlacementFailed,
     Refused, Removed, Restart, Retired, Started, State, UnclaimReason, Unclaimed,
 };
 use crate::{
     auction::{Candidates, Refusal, Score},
-    bbs::{cell, desired_lrp, placement::RETRY_AFTER},
+    bbs::{
+        cell, desired_lrp, freshness_domain,
+        placement::RETRY_AFTER,
+        restart_policy::{RestartPolicy, RestartWhen},
+    },
+    exit::{ExitStatus, ProcessExit},
     id::ActualLrpKey,
     log::{CellEpoch, PlacementEpoch, Position},
     testing::{
@@ -406,4 +413,78 @@ fn a_slot_stopped_by_a_removed_wish_is_not_placed() {
     let remove = desired_lrp::Command::Remove { process_guid: process_guid("web") };
 
     created().after(remove).when(place(&web(), "i-1", "cell-1")).then_rejected("NOT_FOUND");
+}
+
+fn after_end(story: Story, report: CrashReport) -> (State, Arc<str>) {
+    let instance = story.instance(&web());
+    let story = story.after(Command::Crash { instance, report });
+    let slot = story.aggregates.slot(&web()).unwrap();
+    (slot.state.clone(), slot.last_crash.as_ref().unwrap().reason.clone())
+}
+
+fn with_policy(story: Story, when: RestartWhen) -> Story {
+    let restart = Some(RestartPolicy { when, ..RestartPolicy::default() });
+    let update = desired_lrp::Update { restart, ..desired_lrp::Update::default() };
+    story.after(desired_lrp::Command::Update { process_guid: process_guid("web"), update })
+}
+
+fn with_domain_policy(story: Story, when: RestartWhen) -> Story {
+    let name = || "cf-apps".parse().unwrap();
+    let restart = Some(RestartPolicy { when, ..RestartPolicy::default() });
+    story
+        .after(freshness_domain::Command::Upsert { name: name(), time_to_live: None })
+        .after(freshness_domain::set_restart(name(), restart).unwrap())
+}
+
+fn clean_exit() -> CrashReport {
+    let exit = ProcessExit { status: ExitStatus::Exited(0), out_of_memory: None };
+    CrashReport { reason: "Exited with status 0".to_owned(), exit: Some(exit), ..crash_report() }
+}
+
+#[test]
+fn a_policy_says_which_ends_are_restarted_and_the_reason_says_that_they_are_not() {
+    let never = State::Crashed(Restart::Never);
+    assert_eq!(after_end(running_story(), clean_exit()).0, State::Unclaimed, "always by default");
+
+    let done = after_end(with_policy(running_story(), RestartWhen::OnFailure), clean_exit());
+    let reason = "Exited with status 0; not restarted: the restart policy is on_failure";
+    assert_eq!(done, (never.clone(), reason.into()));
+    let failed = after_end(with_policy(running_story(), RestartWhen::OnFailure), crash_report());
+    assert_eq!(failed, (State::Unclaimed, "Exited with status 1".into()));
+    let long = CrashReport { reason: "ü".repeat(2000), ..crash_report() };
+    let (state, reason) = after_end(with_policy(running_story(), RestartWhen::Never), long);
+    assert_eq!(state, never);
+    assert!(reason.ends_with("; not restarted: the restart policy is never"), "{reason}");
+    assert!(reason.len() <= 1024);
+}
+
+#[test]
+fn a_domains_policy_holds_for_wishes_that_have_none_of_their_own() {
+    let never = State::Crashed(Restart::Never);
+    let story = || with_domain_policy(running_story(), RestartWhen::Never);
+    assert_eq!(after_end(story(), crash_report()).0, never);
+    let own = with_policy(story(), RestartWhen::Always);
+    assert_eq!(after_end(own, crash_report()).0, State::Unclaimed);
+
+    let name = || "cf-apps".parse().unwrap();
+    let vouched = freshness_domain::Command::Upsert { name: name(), time_to_live: None };
+    assert_eq!(after_end(story().after(vouched), crash_report()).0, never, "vouching keeps it");
+    let cleared = freshness_domain::Command::SetRestart { name: name(), restart: None };
+    assert_eq!(after_end(story().after(cleared), crash_report()).0, State::Unclaimed);
+    let unknown = freshness_domain::Command::SetRestart { name: name(), restart: None };
+    running_story().when(unknown).then_rejected("NOT_FOUND");
+}
+
+#[test]
+fn what_is_not_restarted_is_started_again_by_a_user_who_retires_it() {
+    let story = with_policy(running_story(), RestartWhen::Never);
+    let report = crash(&story);
+    let story = story.after(report);
+    let story = with_policy(story, RestartWhen::Always).later(Milliseconds(86_400_000));
+    let slot = story.aggregates.slot(&web()).unwrap();
+    assert_eq!(slot.state, State::Crashed(Restart::Never), "a change is for the next end");
+
+    let story = story.after(Command::Retire { key: web() }).after(Command::Create { key: web() });
+
+    assert_eq!(story.aggregates.slot(&web()).unwrap().state, State::Unclaimed);
 }

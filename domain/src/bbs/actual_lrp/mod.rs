@@ -9,10 +9,7 @@ mod state;
 mod twins;
 
 pub use command::{Command, CrashReport, InstanceReference, UnclaimReason};
-pub use crash::{
-    BACK_OFF_FIRST, BACK_OFF_MAX, CRASH_COUNT_RESET_AFTER, IMMEDIATE_RESTARTS, RESTARTS_MAX,
-    Restart, restart,
-};
+pub use crash::{CRASH_COUNT_RESET_AFTER, Restart};
 pub(crate) use decide::{decide, retire};
 pub use event::{
     Claimed, Crashed, Created, EvacuationEnded, EvacuationStarted, Event, Placed, PlacementFailed,

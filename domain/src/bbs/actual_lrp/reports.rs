@@ -7,8 +7,9 @@ use super::{
     ActualLrp, CRASH_COUNT_RESET_AFTER, Claimed, CrashReport, Crashed, Instance, InstancePresence,
     InstanceReference, NetInfo, ReadinessChanged, Refused, Started, State, TwinEnd, UnclaimReason,
     Unclaimed,
+    crash::{policy_of, reason_of},
     decide::{is_desired, one, removed, wrong_state},
-    restart, twins,
+    twins,
 };
 use crate::{
     aggregates::Aggregates, decide::Decision, exit::cut_reason, rejection::Rejection,
@@ -112,16 +113,17 @@ pub(super) fn crash(
     }
     let ran_long =
         instance.running.is_some() && now.since(instance.since) > CRASH_COUNT_RESET_AFTER;
+    let policy = policy_of(aggregates, slot);
     let crash_count = if ran_long { 1 } else { slot.crash_count.saturating_add(1) };
     Ok(one(
         &slot.key,
         Crashed {
             instance_guid: instance.placement.instance_guid.clone(),
             cell_id: instance.placement.cell_id.clone(),
-            reason: cut_reason(&report.reason).into(),
+            reason: reason_of(&policy, report).into(),
             exit: report.exit,
             crash_count,
-            restart: restart(crash_count, now),
+            restart: policy.after(report, crash_count, now),
             evidence: report.evidence,
         },
     ))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    bbs::definition::Definition,
+    bbs::{definition::Definition, restart_policy::RestartPolicy},
     id::{FreshnessDomainName, ProcessGuid},
     routes::HttpRoute,
 };
@@ -25,6 +25,8 @@ pub enum Command {
         routes: Vec<HttpRoute>,
         /// Any text of the client's.
         annotation: String,
+        /// What follows an instance's end; its domain's policy when absent.
+        restart: Option<RestartPolicy>,
     },
     /// Change what may change of it.
     Update {
@@ -49,6 +51,8 @@ pub struct Update {
     pub routes: Option<Vec<HttpRoute>>,
     /// The client's text.
     pub annotation: Option<String>,
+    /// What follows an instance's end, from the next one on.
+    pub restart: Option<RestartPolicy>,
 }
 
 impl Command {

@@ -1,7 +1,10 @@
 //! The rules of the wish. Scaling down and removing act on the slots at once, in the same batch:
 //! a client's direct call needs no freshness (as in Diego).
 
-use super::{AnnotationChanged, Command, Desired, Event, Removed, RoutesChanged, Scaled, Update};
+use super::{
+    AnnotationChanged, Command, Desired, Event, Removed, RestartChanged, RoutesChanged, Scaled,
+    Update,
+};
 use crate::{
     aggregates::Aggregates,
     bbs::actual_lrp,
@@ -15,7 +18,15 @@ use crate::{
 /// Judges a command against the wish and its slots.
 pub(crate) fn decide(aggregates: &Aggregates, command: &Command) -> Result<Decision, Rejection> {
     match command {
-        Command::Desire { process_guid, domain, instances, definition, routes, annotation } => {
+        Command::Desire {
+            process_guid,
+            domain,
+            instances,
+            definition,
+            routes,
+            annotation,
+            restart,
+        } => {
             if aggregates.desired_lrp(process_guid).is_some() {
                 return Err(Rejection::AlreadyExists {
                     what: "desired LRP",
@@ -30,6 +41,7 @@ pub(crate) fn decide(aggregates: &Aggregates, command: &Command) -> Result<Decis
                 definition: definition.clone(),
                 routes: routes.clone(),
                 annotation: annotation.as_str().into(),
+                restart: *restart,
             };
             Ok(one(process_guid, desired))
         }
@@ -58,6 +70,9 @@ fn update(
     if let Some(annotation) = annotation.filter(|text| **text != *lrp.annotation) {
         let changed = AnnotationChanged { annotation: annotation.into() };
         decision.push(stream.clone(), Event::from(changed));
+    }
+    if let Some(restart) = update.restart.filter(|restart| Some(*restart) != lrp.restart) {
+        decision.push(stream.clone(), Event::from(RestartChanged { restart }));
     }
     if let Some(instances) = update.instances.filter(|instances| *instances != lrp.instances) {
         decision.push(stream, Event::from(Scaled { from: lrp.instances, to: instances }));

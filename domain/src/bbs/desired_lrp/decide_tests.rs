@@ -35,7 +35,7 @@ fn a_wish_is_made_once() {
         unreachable!("a wish")
     };
     let annotation = annotation.into();
-    let desired = Desired { domain, instances, definition, routes, annotation };
+    let desired = Desired { domain, instances, definition, routes, annotation, restart: None };
 
     given([])
         .when(desire("web", 2))
@@ -49,6 +49,7 @@ fn only_what_changes_is_an_event() {
     let routes = vec![HttpRoute { hostnames: vec![Hostname::new("a.b").unwrap()], port: 80 }];
     let change = || {
         update(Update {
+            restart: None,
             instances: Some(3),
             routes: Some(routes.clone()),
             annotation: Some("new".to_owned()),

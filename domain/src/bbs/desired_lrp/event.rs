@@ -5,7 +5,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bbs::definition::Definition, event::events, id::FreshnessDomainName, routes::HttpRoute,
+    bbs::{definition::Definition, restart_policy::RestartPolicy},
+    event::events,
+    id::FreshnessDomainName,
+    routes::HttpRoute,
 };
 
 events! {
@@ -20,6 +23,8 @@ events! {
     AnnotationChanged = "desired_lrp.annotation_changed", 1;
     /// It is desired no longer.
     Removed = "desired_lrp.removed", 1;
+    /// What follows an instance's end changed.
+    RestartChanged = "desired_lrp.restart_changed", 1;
 }
 
 /// It is desired from now on.
@@ -36,6 +41,8 @@ pub struct Desired {
     /// Any text of the client's.
     #[serde(with = "crate::shared_text")]
     pub annotation: Arc<str>,
+    /// What follows an instance's end; its domain's policy when absent.
+    pub restart: Option<RestartPolicy>,
 }
 
 /// Its number of instances changed.
@@ -65,3 +72,10 @@ pub struct AnnotationChanged {
 /// It is desired no longer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removed {}
+
+/// What follows an instance's end changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartChanged {
+    /// The policy from now on.
+    pub restart: RestartPolicy,
+}

@@ -8,7 +8,9 @@ mod state;
 
 pub use command::{Command, Update};
 pub(crate) use decide::decide;
-pub use event::{AnnotationChanged, Desired, Event, Removed, RoutesChanged, Scaled};
+pub use event::{
+    AnnotationChanged, Desired, Event, Removed, RestartChanged, RoutesChanged, Scaled,
+};
 pub(crate) use spec::default_domain;
 pub use spec::{ANNOTATION_BYTES_MAX, INSTANCES_MAX, Spec};
 pub use state::DesiredLrp;

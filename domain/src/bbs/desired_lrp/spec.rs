@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Command, Update};
 use crate::{
-    bbs::definition::Definition,
+    bbs::{definition::Definition, restart_policy::RestartPolicy},
     id::{FreshnessDomainName, ProcessGuid},
     invalid::Invalid,
     routes::{self, HttpRoute},
@@ -36,6 +36,9 @@ pub struct Spec {
     /// Any text of the client's, at most [`ANNOTATION_BYTES_MAX`].
     #[serde(default)]
     pub annotation: String,
+    /// What follows an instance's end; its domain's policy when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<RestartPolicy>,
     /// What runs.
     pub definition: Definition<PlainText>,
 }
@@ -59,6 +62,7 @@ impl Spec {
     ) -> Result<Command, E> {
         let mut invalid = Invalid::default();
         self.definition.check(&mut invalid);
+        check_restart(self.restart, &mut invalid);
         check_shared(
             Some(self.instances),
             Some(&self.routes),
@@ -73,6 +77,7 @@ impl Spec {
             definition: Arc::new(self.definition.try_map(&mut seal)?),
             routes: self.routes,
             annotation: self.annotation,
+            restart: self.restart,
         })
     }
 }
@@ -85,8 +90,12 @@ impl Update {
     pub fn into_command(self, process_guid: ProcessGuid) -> Result<Command, Invalid> {
         let mut invalid = Invalid::default();
         if self == Self::default() {
-            return Err(Invalid::one("update", "must change instances, routes or annotation"));
+            return Err(Invalid::one(
+                "update",
+                "must change instances, routes, annotation or restart",
+            ));
         }
+        check_restart(self.restart, &mut invalid);
         check_shared(
             self.instances,
             self.routes.as_deref(),
@@ -94,6 +103,12 @@ impl Update {
             &mut invalid,
         );
         invalid.or(Command::Update { process_guid, update: self })
+    }
+}
+
+fn check_restart(restart: Option<RestartPolicy>, invalid: &mut Invalid) {
+    if let Some(restart) = restart {
+        restart.check("restart", invalid);
     }
 }
 

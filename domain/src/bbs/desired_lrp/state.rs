@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Event;
 use crate::{
-    bbs::{held_definition::HeldDefinition, placement::Resources},
+    bbs::{held_definition::HeldDefinition, placement::Resources, restart_policy::RestartPolicy},
     id::{FreshnessDomainName, ProcessGuid},
     log::{Position, Stamp},
     routes::HttpRoute,
@@ -30,6 +30,8 @@ pub struct DesiredLrp {
     /// Any text of the client's.
     #[serde(with = "crate::shared_text")]
     pub annotation: Arc<str>,
+    /// What follows an instance's end; its domain's policy when absent.
+    pub restart: Option<RestartPolicy>,
     /// When it was desired.
     pub desired_at: Timestamp,
     /// Its last event.
@@ -60,6 +62,7 @@ pub(crate) fn evolve(
             definition: Arc::clone(&desired.definition).into(),
             routes: desired.routes.clone(),
             annotation: Arc::clone(&desired.annotation),
+            restart: desired.restart,
             desired_at: stamp.recorded_at,
             last_position: stamp.position,
         }));
@@ -72,6 +75,7 @@ pub(crate) fn evolve(
         Event::Scaled(scaled) => lrp.instances = scaled.to,
         Event::RoutesChanged(changed) => lrp.routes.clone_from(&changed.routes),
         Event::AnnotationChanged(changed) => lrp.annotation = Arc::clone(&changed.annotation),
+        Event::RestartChanged(changed) => lrp.restart = Some(changed.restart),
         Event::Removed(_) => *state = None,
     }
 }

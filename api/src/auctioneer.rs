@@ -11,6 +11,8 @@ use domain::{
 };
 use projections::world::World;
 
+use crate::presence_watch::PRESENCE_TIME_TO_LIVE;
+
 /// The commands that place what waits, or note why it cannot be placed.
 pub fn step(
     world: &World,
@@ -21,13 +23,25 @@ pub fn step(
     if world.auction_queue().is_empty() {
         return Vec::new();
     }
+    let settings = paced(settings, world, now);
     let outcome = auction::schedule(Input {
         auctions: world.auction_queue().auctions(world.aggregates(), now),
         cells: world.cell_capacity().cells(),
-        settings: *settings,
+        settings,
         seen: world.position(),
     });
     let placed = outcome.placements.into_iter().map(|p| p.into_command(new_instance_guid()));
     let failed = outcome.failures.into_iter().filter_map(Failure::into_command);
     placed.chain(failed).collect()
+}
+
+/// The settings, with the pace at which the work of many lost cells is placed again.
+fn paced(settings: &Settings, world: &World, now: Timestamp) -> Settings {
+    let pace = auction::paced_starting_maximum(world.aggregates(), PRESENCE_TIME_TO_LIVE, now);
+    let Some(pace) = pace else { return *settings };
+    let limit = match settings.starting_container_count_maximum {
+        0 => pace,
+        limit => limit.min(pace),
+    };
+    Settings { starting_container_count_maximum: limit, ..*settings }
 }

@@ -6,6 +6,7 @@
 //! - `round`, `siblings`: what a round has reserved, beside what it borrows
 //! - `filter`, `score`: what a cell takes, and how good it is for something
 //! - [`Candidates`]: why a cell was chosen, or none
+//! - [`paced_starting_maximum`]: how much may start at a time once many cells are lost
 //! - [`rebalance()`]: what would be better elsewhere; a plan, never applied unasked
 //!
 //! Of Diego's quirks these are mended on purpose: a cell takes as many containers as it says, none is
@@ -24,6 +25,7 @@ mod cells;
 mod filter;
 mod input;
 mod order;
+mod pace;
 mod placement_error;
 mod rebalance;
 mod round;
@@ -36,6 +38,7 @@ pub use candidates::{BEST, Candidates, InvalidRefusal, LISTED_MAX, Lacking, Refu
 pub use cells::{CellNumber, Cells, Change, PresentCell};
 pub use filter::Offer;
 pub use input::{Auction, Constraint, Demand, Input, Settings};
+pub use pace::{PACE_KEPT_FOR, PACED_STARTING_PER_CELL, paced_starting_maximum};
 pub use placement_error::PlacementError;
 pub use rebalance::{Bounds, Movable, Move, Plan, rebalance};
 pub use schedule::{Failure, Outcome, Placement, schedule};

@@ -3,8 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use foldhash::{HashMap, HashMapExt as _};
-
 use super::{
     Candidates, Cells, Constraint, Demand, Lacking, PlacementError, Refusal, Settings,
     candidates::{BEST, LISTED_MAX, Score},
@@ -13,7 +11,9 @@ use super::{
     search::{Found, Search, Walk},
     siblings::{Siblings, zone_of},
 };
-use crate::{bbs::placement::Resources, id::ProcessGuid, log::Position, rep::WorkKind};
+use crate::{
+    bbs::placement::Resources, hash_index::HashIndex, id::ProcessGuid, log::Position, rep::WorkKind,
+};
 
 /// When more cells of a group than these have changed, the round makes the group's order its own.
 const MOVED_MAX: usize = 16;
@@ -28,14 +28,14 @@ pub(super) struct Round<'a> {
     /// What was decided last. It is booked when more is asked, since the last of all needs not be.
     unbooked: Option<Booking<'a>>,
     /// Of the cells on which something was reserved.
-    states: HashMap<u32, State>,
+    states: HashIndex<u32, State>,
     /// By group.
     changes: Vec<Changes>,
-    siblings: HashMap<&'a ProcessGuid, Siblings>,
+    siblings: HashIndex<&'a ProcessGuid, Siblings>,
     /// Reservations do not change who is compatible, so each constraint is filtered once.
-    compatible: HashMap<&'a Constraint, Compatible>,
+    compatible: HashIndex<&'a Constraint, Compatible>,
     /// What had no room after so many bookings. It has none until the next booking.
-    without_room: HashMap<(&'a Constraint, Resources), (u64, NotPlaced)>,
+    without_room: HashIndex<(&'a Constraint, Resources), (u64, NotPlaced)>,
 }
 
 /// Why something has no cell.
@@ -90,11 +90,11 @@ impl<'a> Round<'a> {
             seen,
             starting: order.starting,
             unbooked: None,
-            states: HashMap::new(),
+            states: HashIndex::default(),
             changes: Vec::new(),
-            siblings: HashMap::new(),
-            compatible: HashMap::new(),
-            without_room: HashMap::new(),
+            siblings: HashIndex::default(),
+            compatible: HashIndex::default(),
+            without_room: HashIndex::default(),
         }
     }
 
@@ -143,11 +143,11 @@ impl<'a> Round<'a> {
         let Self { cells, order, compatible, siblings, .. } = self;
         let constraint = &demand.constraint;
         let compatible =
-            compatible.entry(constraint).or_insert_with(|| Compatible::among(order, constraint));
+            compatible.get_or_insert_with(constraint, || Compatible::among(order, constraint));
         let siblings = process_guid.map(|process_guid| {
-            &*siblings
-                .entry(process_guid)
-                .or_insert_with(|| Siblings::new(cells.instances_of(process_guid), order))
+            &*siblings.get_or_insert_with(process_guid, || {
+                Siblings::new(cells.instances_of(process_guid), order)
+            })
         });
         let instances_beside = |group: &Group| siblings.map_or(0, |it| it.in_zone(group.zone));
         let mut tries: Vec<(u64, u32)> = compatible
@@ -160,7 +160,7 @@ impl<'a> Round<'a> {
         for (_, group) in &tries {
             self.keep_short(*group, queue);
         }
-        let siblings = process_guid.and_then(|process_guid| self.siblings.get(process_guid));
+        let siblings = process_guid.and_then(|process_guid| self.siblings.get(&process_guid));
         let mut search = Search::new(demand.resources, queue, siblings, &self.settings);
         let mut tried = 0;
         for equal in tries.chunk_by(|one, other| one.0 == other.0) {
@@ -181,7 +181,7 @@ impl<'a> Round<'a> {
     }
 
     fn error(&self, constraint: &Constraint, search: &Search<'_>) -> PlacementError {
-        let compatible = self.compatible.get(constraint);
+        let compatible = self.compatible.get(&constraint);
         if compatible.is_some_and(|compatible| !compatible.groups.is_empty()) {
             return PlacementError::InsufficientResources(search.lacking_everywhere);
         }
@@ -258,7 +258,7 @@ impl<'a> Round<'a> {
             changes.resize_with(order.groups.len(), Changes::default);
         }
         let Some(changes) = changes.get_mut(index(cell.group)) else { return };
-        let state = states.entry(place).or_insert_with(|| {
+        let state = states.get_or_insert_with(place, || {
             changes.moved.push(place);
             cell.state
         });
@@ -272,7 +272,7 @@ impl<'a> Round<'a> {
                 own.extend(order.key(place, *state, queue));
             }
         }
-        if let Some(siblings) = process_guid.and_then(|guid| siblings.get_mut(guid)) {
+        if let Some(siblings) = process_guid.and_then(|guid| siblings.get_mut(&guid)) {
             siblings.add(place, zone_of(place, order), order);
         }
     }
@@ -338,7 +338,7 @@ impl<'a> Round<'a> {
         told.best.extend(search.best().filter_map(|found| {
             Some((self.order.cell(found.place)?.cell_id.clone(), Score::of(found.score)))
         }));
-        let mismatches = self.compatible.get(constraint).map(|it| it.mismatches.iter());
+        let mismatches = self.compatible.get(&constraint).map(|it| it.mismatches.iter());
         let mismatches = mismatches.into_iter().flatten();
         let untried = untried.iter().filter_map(|(_, number)| self.order.group(*number));
         let untried: u32 = untried.map(|group| group.size).sum();

@@ -118,7 +118,7 @@ pub(super) fn envelope(command: Command) -> Envelope {
     }
 }
 
-fn definition() -> Definition {
+pub(super) fn definition() -> Definition {
     let run = Run {
         path: "/app/bin/start".to_owned(),
         args: vec!["web".to_owned()],

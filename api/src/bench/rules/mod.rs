@@ -1,9 +1,10 @@
 //! `diario bench rules`: how fast the rules decide, without a log: what they cost on this machine.
 //!
-//! - `placing`: the auction
+//! - `placing`: the auction; `converging`: the loops, lists and memory of what runs
 //!
 //! Only figures of the product's own pure functions; what is asked of them is made from seeds.
 
+mod converging;
 mod placing;
 
 use std::time::Duration;
@@ -44,7 +45,8 @@ pub(super) const SMOKE: Effort = Effort { rounds: 1, one_in: 100 };
 
 /// Measures every row.
 pub(super) fn all(report: &mut Report, effort: Effort) -> Result<(), Error> {
-    placing::all(report, effort)
+    placing::all(report, effort)?;
+    converging::all(report, effort)
 }
 
 /// What this thread has used of the processor for something.

@@ -81,3 +81,32 @@ fn crash_details(slot: &ActualLrp, restart: Restart) -> String {
         Restart::Never => format!("{reason} (not restarted; crash {} in a row)", slot.crash_count),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::{
+        bbs::{
+            actual_lrp::{Command, UnclaimReason},
+            cell,
+        },
+        testing::{cell_id, key, process_guid, running_story},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_slot_is_shown_once_and_runs_while_any_of_its_instances_does() {
+        let lose = cell::Command::Lose {
+            cell_id: cell_id("cell-1"),
+            last_heard_at: Timestamp(0),
+            heard_by: "node-1".to_owned(),
+        };
+        let (key, reason) = (key("web", 0), UnclaimReason::CellLost);
+        let story = running_story().after(lose).after(Command::Unclaim { key, reason });
+
+        let statuses = app_status(&story.aggregates, &process_guid("web"));
+
+        let states: Vec<_> = statuses.iter().map(|status| (status.index, status.state)).collect();
+        assert_eq!(states, [(0, InstanceState::Running)]);
+    }
+}

@@ -151,3 +151,36 @@ fn task_command(
         Observed::Gone => Some(task::Command::Release { task }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        id::InstanceGuid,
+        log::{PlacementEpoch, Position},
+        testing::{cell_id, key},
+    };
+
+    #[test]
+    fn an_end_without_a_failure_is_told_as_one_with_status_0() {
+        let work = WorkReference {
+            kind: WorkKind::Lrp(key("web", 0)),
+            instance_guid: InstanceGuid::new("i-1").unwrap(),
+            placement_epoch: PlacementEpoch(Position(1)),
+        };
+        let ended = Ended {
+            failure_reason: None,
+            exit: None,
+            evidence: Evidence::default(),
+            result: String::new(),
+        };
+        let report = Report { work, observed: Observed::Ended(Box::new(ended)) };
+
+        let command = report.into_command(cell_id("cell-1"), CellEpoch(1), None);
+
+        let Some(Command::ActualLrp(actual_lrp::Command::Crash { report, .. })) = command else {
+            panic!("{command:?}");
+        };
+        assert_eq!(report.reason, "Exited with status 0");
+    }
+}

@@ -198,6 +198,21 @@ fn a_placement_error_is_noted_once_and_only_while_unclaimed() {
 }
 
 #[test]
+fn a_placement_error_does_not_make_a_slot_wait_anew() {
+    let story = created();
+    let since = story.aggregates.slot(&web()).unwrap().since;
+    let fail = Command::FailPlacement {
+        key: web(),
+        error: "insufficient resources".to_owned(),
+        candidates: None,
+    };
+
+    let story = story.later(Milliseconds::from_seconds(20)).after(fail);
+
+    assert_eq!(story.aggregates.slot(&web()).unwrap().since, since);
+}
+
+#[test]
 fn a_report_about_any_but_the_present_placement_is_refused() {
     let present = running_story().instance(&web());
     let others = [

@@ -435,3 +435,15 @@ fn a_restored_suspect_that_became_healthy_unheard_replaces_what_was_evacuating()
 
     assert_eq!(presences(&story), [InstancePresence::Ordinary]);
 }
+
+#[test]
+fn an_instance_that_crashes_on_a_cell_under_evacuation_is_placed_elsewhere_at_once() {
+    let story = on_evacuating_cell();
+    let crash = Command::Crash { instance: story.instance(&web()), report: crash_report() };
+
+    let story = story.after(crash).after(place(&web(), "i-2", "cell-2"));
+
+    let slot = story.aggregates.slot(&web()).unwrap();
+    assert_eq!(slot.crash_count, 1);
+    assert_eq!(presences(&story), [InstancePresence::Ordinary]);
+}

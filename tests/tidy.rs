@@ -174,7 +174,10 @@ fn the_rules_do_no_io_and_read_no_clock() {
     let is_known = |place: &String| {
         place.ends_with("HashMap") && by_hash.iter().any(|file| place.contains(file))
     };
-    let found: Vec<String> = found.into_iter().filter(|place| !is_known(place)).collect();
+    // How much a test does may be said from outside.
+    let is_of_a_test = |place: &String| place.contains("_tests.rs") && place.ends_with("std::env");
+    let found = found.into_iter().filter(|place| !is_known(place) && !is_of_a_test(place));
+    let found: Vec<String> = found.collect();
 
     assert_eq!(found, Vec::<String>::new());
 }

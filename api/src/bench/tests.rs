@@ -33,7 +33,7 @@ fn a_row_takes_the_median_of_its_rounds_and_counts_a_missed_goal() {
 fn every_row_of_the_rules_can_be_measured() {
     let mut report = Report::new(true, "");
     rules::all(&mut report, rules::SMOKE).unwrap();
-    assert_eq!(report.rows(), 13);
+    assert_eq!(report.rows(), 28);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@ use domain::{
     auction::{self, Failure, Input, Settings},
     command::Command,
     id::InstanceGuid,
+    rep::WorkKind,
     units::Timestamp,
 };
 use projections::world::World;
@@ -31,7 +32,8 @@ pub fn step(
         seen: world.position(),
     });
     let placed = outcome.placements.into_iter().map(|p| p.into_command(new_instance_guid()));
-    let failed = outcome.failures.into_iter().filter_map(Failure::into_command);
+    let failed = outcome.failures.into_iter().filter(|failure| !is_noted(world, failure));
+    let failed = failed.filter_map(Failure::into_command);
     placed.chain(failed).collect()
 }
 
@@ -44,4 +46,11 @@ fn paced(settings: &Settings, world: &World, now: Timestamp) -> Settings {
         limit => limit.min(pace),
     };
     Settings { starting_container_count_maximum: limit, ..*settings }
+}
+
+/// Whether a slot shows already why it waits: said again, it would be judged for nothing.
+fn is_noted(world: &World, failure: &Failure) -> bool {
+    let WorkKind::Lrp(key) = &failure.work else { return false };
+    let shown = world.aggregates().slot(key).and_then(|slot| slot.placement_error.as_ref());
+    shown.is_some_and(|shown| *shown == failure.error.to_string())
 }

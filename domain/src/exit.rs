@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// What is said of a process that left with status 0 by itself.
+pub const CLEAN_EXIT: &str = "Exited with status 0";
+
 /// The longest reason that an event keeps, in bytes (Diego's limit).
 pub const REASON_BYTES_MAX: usize = 1024;
 

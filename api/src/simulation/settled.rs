@@ -219,7 +219,14 @@ impl Cluster {
             let said = match &failure.work {
                 WorkKind::Lrp(key) => aggregates.slot(key)?.placement_error.clone(),
                 // A task for which no cell at all is there waits without a word.
-                WorkKind::Task(_) if failure.error == PlacementError::NoCells => return None,
+                WorkKind::Task(_)
+                    if matches!(
+                        failure.error,
+                        PlacementError::NoCells | PlacementError::InFlightLimit
+                    ) =>
+                {
+                    return None;
+                }
                 WorkKind::Task(guid) => aggregates.task(guid)?.rejection_reason.clone(),
             };
             let error = failure.error.to_string();

@@ -52,8 +52,16 @@ pub fn step(world: &World, now: Timestamp) -> Vec<Command> {
         let task = world.aggregates().task(task_guid);
         task.and_then(task::Task::expires_at).is_some_and(|expires_at| now < expires_at)
     };
-    let due = world.discrepancies().callbacks().filter(is_due);
-    due.map(|task_guid| task::Command::Resolve { task_guid: task_guid.clone() }.into()).collect()
+    let mut due: Vec<&TaskGuid> = world.discrepancies().callbacks().filter(is_due).collect();
+    // Whoever was called least comes first: clients that never answer must not keep others waiting.
+    let attempts = |task_guid: &&TaskGuid| {
+        let task = world.aggregates().task(task_guid)?;
+        task.callback.as_ref().map(|callback| callback.attempts)
+    };
+    due.sort_by_key(attempts);
+    due.into_iter()
+        .map(|task_guid| task::Command::Resolve { task_guid: task_guid.clone() }.into())
+        .collect()
 }
 
 /// Calls, whenever this node has the lease, until the node goes down. Open calls are then given up.
@@ -97,6 +105,9 @@ fn look(
     actor: &Actor,
     places: usize,
 ) -> Vec<(Envelope, Call)> {
+    if places == 0 {
+        return Vec::new();
+    }
     control_plane.now.read(|world| {
         let now = control_plane.clock.now().max(world.recorded_at());
         let seen = Seen { position: world.position(), lease_epoch };

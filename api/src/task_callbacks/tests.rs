@@ -123,6 +123,8 @@ const SETTINGS: Settings = Settings { timeout: Duration::from_millis(300), calls
 
 impl Scene {
     async fn with_ended_task(url: &str) -> Self {
+        // As the program does when it starts.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let inner = InMemory::start(1);
         inner.register("cell-1").await;
         let owner = Owner::Task(task_guid("t"));

@@ -39,11 +39,14 @@ pub fn paced_starting_maximum(
     }
     let all = present + lost_at.len();
     lost_at.sort_unstable();
-    let within = |first: &Timestamp| {
-        let after = lost_at.iter().filter(|at| *at >= first && **at <= first.plus(time_to_live));
-        after.count()
-    };
-    let lost = lost_at.iter().map(within).max()?;
+    let mut first = 0;
+    let mut lost = 0;
+    for (last, at) in lost_at.iter().enumerate() {
+        while lost_at.get(first).is_some_and(|it| it.plus(time_to_live) < *at) {
+            first += 1;
+        }
+        lost = lost.max(last + 1 - first);
+    }
     if all < CELLS_MIN || lost * 100 <= all * SHARE_MAX {
         return None;
     }

@@ -71,8 +71,8 @@ pub struct Failure {
 impl Failure {
     /// The command that notes it, where there is something to note.
     ///
-    /// Better than Diego on purpose: a task that no cell at all was there for was not rejected. It
-    /// waits, and is placed as soon as one registers.
+    /// Better than Diego on purpose: a task that no cell at all was there for, or that had to wait
+    /// while others start, was not rejected. It waits, and is placed as soon as may be.
     #[must_use]
     pub fn into_command(self) -> Option<Command> {
         let error = self.error.to_string();
@@ -81,13 +81,12 @@ impl Failure {
             (WorkKind::Lrp(key), _) => {
                 Some(actual_lrp::Command::FailPlacement { key, error, candidates }.into())
             }
-            (WorkKind::Task(_), PlacementError::NoCells) => None,
+            (WorkKind::Task(_), PlacementError::NoCells | PlacementError::InFlightLimit) => None,
             (
                 WorkKind::Task(task_guid),
                 PlacementError::Rootfs
                 | PlacementError::VolumeDrivers
                 | PlacementError::PlacementTags(_)
-                | PlacementError::InFlightLimit
                 | PlacementError::InsufficientResources(_),
             ) => Some(task::Command::FailPlacement { task_guid, error, candidates }.into()),
         }

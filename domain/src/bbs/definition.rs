@@ -76,7 +76,7 @@ pub enum UpdateStrategy {
     /// It runs on until the next one is healthy.
     #[default]
     Rolling,
-    /// It is stopped first: never two at once.
+    /// It is stopped first: never two at once on cells that are heard.
     Recreate,
 }
 

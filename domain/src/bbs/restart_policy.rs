@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::actual_lrp::{CrashReport, Restart};
 use crate::{
-    exit::ExitStatus,
+    exit::{CLEAN_EXIT, ExitStatus},
     invalid::{Invalid, InvalidField, field},
     units::{Milliseconds, Timestamp},
 };
@@ -121,11 +121,12 @@ impl RestartPolicy {
     }
 }
 
-/// A process that left with status 0, and was not ended for its health or for want of memory.
+/// A process that left with status 0 by itself: one that was ended for its health, for want of
+/// memory or of time says so in the reason.
 fn is_clean(report: &CrashReport) -> bool {
-    report
-        .exit
-        .is_some_and(|exit| exit.status == ExitStatus::Exited(0) && exit.out_of_memory.is_none())
+    let is_by_itself = report.reason == CLEAN_EXIT;
+    let exit = report.exit.filter(|exit| exit.out_of_memory.is_none());
+    is_by_itself && exit.is_some_and(|exit| exit.status == ExitStatus::Exited(0))
 }
 
 #[cfg(test)]
@@ -135,7 +136,7 @@ mod tests {
 
     fn clean_exit() -> CrashReport {
         let exit = ProcessExit { status: ExitStatus::Exited(0), out_of_memory: None };
-        CrashReport { exit: Some(exit), ..crash_report() }
+        CrashReport { reason: CLEAN_EXIT.to_owned(), exit: Some(exit), ..crash_report() }
     }
 
     fn after(seconds: u64) -> Restart {

@@ -122,7 +122,7 @@ impl SlotDiscrepancy {
     fn due(&self) -> Option<Timestamp> {
         match self {
             Self::Crashed(Restart::NotBefore(instant)) => Some(*instant),
-            Self::OnEvacuatingCell { evacuation, .. } => Some(evacuation.ends_at),
+            Self::OnEvacuatingCell { evacuation, .. } => Some(evacuation.forced_at()),
             Self::Crashed(Restart::Immediately | Restart::Never)
             | Self::OnLostCell
             | Self::Missing

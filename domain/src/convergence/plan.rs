@@ -84,7 +84,7 @@ fn of_slot(
         }
         SlotDiscrepancy::OnEvacuatingCell { evacuation, is_healthy } => {
             let may_go = !is_healthy
-                || now >= evacuation.ends_at
+                || now >= evacuation.forced_at()
                 || budget.take(&key.process_guid, evacuation.instances_away_max);
             may_go.then(|| actual_lrp::Command::Evacuate { key: key.clone() })
         }

@@ -38,7 +38,7 @@ pub struct EvacuatingSlot {
     pub key: ActualLrpKey,
     /// Whether its replacement is under way; else it waits for others of its process to run.
     pub is_moving: bool,
-    /// When it is stopped all the same.
+    /// When it is moved, or stopped, all the same.
     pub ends_at: Timestamp,
 }
 
@@ -117,7 +117,7 @@ impl Discrepancies {
         match (discrepancy, slot) {
             (SlotDiscrepancy::Missing, _) => report.missing.push(key),
             (SlotDiscrepancy::OnEvacuatingCell { evacuation, .. }, _) => {
-                let ends_at = evacuation.ends_at;
+                let ends_at = evacuation.forced_at();
                 report.evacuating.push(EvacuatingSlot { key, is_moving: false, ends_at });
             }
             (SlotDiscrepancy::Extra { domain }, _) => {

@@ -306,11 +306,14 @@ fn an_evacuation_moves_one_instance_of_a_process_at_a_time() {
 #[test]
 fn an_evacuation_waits_no_more_once_its_time_is_over() {
     let story = three_running().after(evacuate_cell("cell-1")).after(evacuate(0));
-    let ends_at = story.cell(&cell_id("cell-1")).evacuation.unwrap().ends_at;
+    let evacuation = story.cell(&cell_id("cell-1")).evacuation.unwrap();
     let discrepancies = Discrepancies::of(&story.aggregates);
-    assert_eq!(next_due(&discrepancies, story.now), Some(ends_at));
+    assert_eq!(next_due(&discrepancies, story.now), Some(evacuation.forced_at()));
 
-    let story = story.later(Milliseconds::from_seconds(600));
+    let story = story.later(Milliseconds::from_seconds(450));
+    assert_eq!(planned(&story), [evacuate(1), evacuate(2)]);
+    assert_eq!(next_due(&discrepancies, story.now), Some(evacuation.ends_at));
+    let story = story.later(Milliseconds::from_seconds(150));
     let settle = actual_lrp::Command::SettleTwins { key: key("web", 0) };
     assert_eq!(planned(&story), [evacuate(1), evacuate(2), settle.into()]);
 }

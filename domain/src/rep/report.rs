@@ -10,7 +10,7 @@ use crate::{
         task::{self, TaskReference, TaskResult},
     },
     command::Command,
-    exit::ProcessExit,
+    exit::{CLEAN_EXIT, ProcessExit},
     id::CellId,
     log::CellEpoch,
     observation::{LogLine, MetricsSample},
@@ -126,7 +126,7 @@ fn lrp_command(
         }
         Observed::MayStart => None,
         Observed::Ended(ended) => {
-            let reason = ended.failure_reason.unwrap_or_else(|| "Exited with status 0".to_owned());
+            let reason = ended.failure_reason.unwrap_or_else(|| CLEAN_EXIT.to_owned());
             let report = CrashReport { reason, exit: ended.exit, evidence };
             Some(actual_lrp::Command::Crash { instance, report })
         }

@@ -37,9 +37,6 @@ pub(crate) trait Model: Clone {
     fn check_settled(&self) -> Result<(), String>;
 }
 
-/// More than what is needed to settle from anywhere.
-const SETTLING_STEPS: usize = 80;
-
 /// What a search came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Found {
@@ -80,16 +77,25 @@ pub(crate) fn search<M: Model>(first: M) -> Found {
 /// Lets a state settle, up to one of which that was seen.
 fn settle<M: Model>(state: &M, seen: &mut HashSet<M::Key>) -> Result<(), String> {
     let mut state = state.clone();
-    for _ in 0..SETTLING_STEPS {
-        if !seen.insert(state.key()) {
-            return Ok(());
+    let mut walk = HashSet::new();
+    loop {
+        let key = state.key();
+        if seen.contains(&key) {
+            break;
+        }
+        if !walk.insert(key) {
+            return Err("it goes round for ever".to_owned());
         }
         match state.settling() {
             Some(next) => state = next,
-            None => return state.check_settled(),
+            None => {
+                state.check_settled()?;
+                break;
+            }
         }
     }
-    Err("it goes round for ever".to_owned())
+    seen.extend(walk);
+    Ok(())
 }
 
 fn way<A: Clone>(ways: &[Option<(usize, A)>], mut number: usize) -> Vec<A> {

@@ -216,6 +216,8 @@ pub enum TwinEnd {
     Gone,
     /// Its cell is lost, or is another machine by now.
     CellLost,
+    /// Its cell is being evacuated, and it was not healthy yet.
+    Evacuated,
     /// The time for evacuating its cell is over.
     TimedOut,
 }

@@ -249,12 +249,33 @@ pub(crate) fn evolve(
     }
     let Some(slot) = state.as_mut().map(Arc::make_mut) else { return };
     slot.last_position = stamp.position;
+    // What is heard of a suspect says nothing of the ordinary instance.
+    let is_of_slot = match event {
+        Event::Started(started) => !is_of_suspect(slot, &started.instance_guid),
+        Event::Created(_)
+        | Event::Placed(_)
+        | Event::PlacementFailed(_)
+        | Event::Refused(_)
+        | Event::Claimed(_)
+        | Event::Crashed(_)
+        | Event::Unclaimed(_)
+        | Event::Retired(_)
+        | Event::Removed(_)
+        | Event::Suspected(_)
+        | Event::SuspectRestored(_)
+        | Event::SuspectRemoved(_)
+        | Event::EvacuationStarted(_)
+        | Event::EvacuationEnded(_)
+        | Event::ReadinessChanged(_) => true,
+    };
     move_twins(slot, event, stamp);
     if let Some(next) = next_state(slot, event, stamp) {
         slot.state = next;
         slot.since = stamp.recorded_at;
     }
-    note(slot, event, stamp);
+    if is_of_slot {
+        note(slot, event, stamp);
+    }
 }
 
 /// The state that an event leads to, where it leads to one.
@@ -324,6 +345,8 @@ fn move_twins(slot: &mut ActualLrp, event: &Event, stamp: Stamp) {
                     TwinState::Running(running) => State::Running(running),
                 };
                 slot.since = suspect.since;
+                slot.placement_error = None;
+                slot.refused_until = None;
             }
         }
         Event::SuspectRemoved(_) => slot.suspect = None,

@@ -6,7 +6,7 @@
 //! healthy, and of one process guid a bounded number of instances is moved at a time.
 
 use super::{
-    ActualLrp, EvacuationEnded, EvacuationStarted, Instance, InstancePresence, State,
+    ActualLrp, EvacuationEnded, EvacuationStarted, Instance, InstancePresence, Retired, State,
     SuspectRemoved, SuspectRestored, TwinEnd, UnclaimReason, Unclaimed,
     decide::{is_desired, one, retire, wrong_state},
 };
@@ -28,12 +28,18 @@ pub(crate) fn evacuation<'a>(
     if aggregates.is_lost(placement) { None } else { cell.evacuation.as_ref() }
 }
 
-/// How many of the instances that are desired of a process are not healthy.
+/// How many of the instances that are desired of a process are away from RUNNING, and may come
+/// back: what is backing off or was given up is nothing to wait for.
 pub(crate) fn away(aggregates: &Aggregates, process_guid: &ProcessGuid) -> u32 {
     let desired = aggregates.desired_lrp(process_guid).map_or(0, |lrp| lrp.instances);
     let slots = aggregates.slots_of(process_guid).take_while(|slot| slot.key.index < desired);
-    let healthy = slots.filter(|slot| matches!(slot.state, State::Running(_))).count();
-    desired.saturating_sub(u32::try_from(healthy).unwrap_or(u32::MAX))
+    let is_there = |slot: &&ActualLrp| match slot.state {
+        State::Running(_) => !slot.is_stopping,
+        State::Crashed(_) => true,
+        State::Unclaimed | State::Placed(_) | State::Claimed(_) => false,
+    };
+    let there = slots.filter(is_there).count();
+    desired.saturating_sub(u32::try_from(there).unwrap_or(u32::MAX))
 }
 
 /// Moves the ordinary instance off its cell. What is not healthy yet is placed anew at once; what
@@ -56,14 +62,13 @@ pub(super) fn evacuate(
     }
     let process_guid = &slot.key.process_guid;
     let is_within_budget = away(aggregates, process_guid) < evacuation.instances_away_max;
-    if !is_within_budget && now < evacuation.ends_at {
+    if !is_within_budget && now < evacuation.forced_at() {
         return Err(Rejection::EvacuationBudget { process_guid: process_guid.clone() });
     }
     let lrp = aggregates.desired_lrp(process_guid).ok_or_else(not_due)?;
     match lrp.definition.shared().update_strategy {
-        UpdateStrategy::Recreate => {
-            Ok(one(&slot.key, Unclaimed { reason: UnclaimReason::Evacuated }))
-        }
+        // The slot goes once its cell says that the instance did, and is made anew elsewhere.
+        UpdateStrategy::Recreate => Ok(one(&slot.key, Retired {})),
         UpdateStrategy::Rolling => Ok(start_evacuating(slot, placement)),
     }
 }
@@ -106,7 +111,10 @@ pub(super) fn settle(
             continue;
         }
         if evacuation(aggregates, suspect.placement).is_some() {
-            decision.append(start_evacuating(slot, suspect.placement));
+            decision.append(match suspect.running {
+                Some(_) => start_evacuating(slot, suspect.placement),
+                None => ended(slot, suspect, TwinEnd::Evacuated),
+            });
             continue;
         }
         let Placement { instance_guid, cell_id, .. } = suspect.placement.clone();

@@ -283,17 +283,22 @@ fn an_instance_of_the_strategy_recreate_is_stopped_before_its_replacement_starts
     let recreate = Arc::new(Definition { update_strategy, ..definition() });
     let story = given([])
         .after(register("cell-1", 1))
+        .after(register("cell-2", 2))
         .after(desire_of("web", 1, recreate))
         .after(Command::Create { key: web() })
         .after(place(&web(), "i-1", "cell-1"));
     let healthy = start(&story.instance(&web()));
-    let reason = UnclaimReason::Evacuated;
-
-    story
+    let story = story
         .after(healthy)
         .after(evacuate_cell("cell-1"))
         .when(evacuate())
-        .then([on_slot(&web(), Unclaimed { reason })]);
+        .then([on_slot(&web(), Retired {})])
+        .when(place(&web(), "i-2", "cell-2"))
+        .then_rejected("INVALID_TRANSITION");
+    let stopped = Command::Remove { instance: story.instance(&web()) };
+    let story = story.after(stopped).after(Command::Create { key: web() });
+    let story = story.after(place(&web(), "i-2", "cell-2"));
+    assert_eq!(presences(&story), [InstancePresence::Ordinary]);
 }
 
 #[test]
@@ -307,17 +312,18 @@ fn nothing_is_evacuated_but_from_a_cell_that_is() {
 }
 
 #[test]
-fn an_evacuation_keeps_its_budget_until_its_time_is_over() {
+fn an_evacuation_keeps_its_budget_and_leaves_replacements_the_last_quarter_of_its_time() {
     let other = key("web", 1);
     let two = desired_lrp::Update { instances: Some(2), ..desired_lrp::Update::default() };
     let two = desired_lrp::Command::Update { process_guid: process_guid("web"), update: two };
     let story = on_evacuating_cell().after(two).after(Command::Create { key: other.clone() });
 
     let story = story.when(evacuate()).then_rejected("EVACUATION_BUDGET");
-    let late = story.clone().later(TIMEOUT);
+    let late = story.clone().later(Milliseconds(TIMEOUT.0 / 4 * 3));
     let (instance_guid, cell_id) = ids("i-1", "cell-1");
     let moved = || EvacuationStarted { instance_guid, cell_id };
-    late.when(evacuate()).then([on_slot(&web(), moved())]);
+    let late = late.when(evacuate()).then([on_slot(&web(), moved())]);
+    late.when(settle()).then_rejected("INVALID_TRANSITION");
 
     let story = story.after(place(&other, "i-3", "cell-2"));
     let healthy = Command::Start { instance: story.instance(&other), net_info: net_info() };
@@ -446,4 +452,67 @@ fn an_instance_that_crashes_on_a_cell_under_evacuation_is_placed_elsewhere_at_on
     let slot = story.aggregates.slot(&web()).unwrap();
     assert_eq!(slot.crash_count, 1);
     assert_eq!(presences(&story), [InstancePresence::Ordinary]);
+}
+
+#[test]
+fn an_evacuation_does_not_wait_for_what_was_given_up() {
+    let other = key("web", 1);
+    let two = desired_lrp::Update { instances: Some(2), ..desired_lrp::Update::default() };
+    let two = desired_lrp::Command::Update { process_guid: process_guid("web"), update: two };
+    let mut story = running_story()
+        .after(register("cell-2", 2))
+        .after(two)
+        .after(Command::Create { key: other.clone() });
+    for instance in ["i-3", "i-4", "i-5"] {
+        let placed = story.after(place(&other, instance, "cell-2"));
+        let report = crash_report();
+        let crash = Command::Crash { instance: placed.instance(&other), report };
+        story = placed.after(crash);
+    }
+
+    let (instance_guid, cell_id) = ids("i-1", "cell-1");
+    story
+        .after(evacuate_cell("cell-1"))
+        .when(evacuate())
+        .then([on_slot(&web(), EvacuationStarted { instance_guid, cell_id })]);
+}
+
+#[test]
+fn a_suspect_that_was_not_healthy_yet_ends_on_a_cell_under_evacuation() {
+    let story = given([])
+        .after(register("cell-1", 1))
+        .after(desire("web", 1))
+        .after(Command::Create { key: web() })
+        .after(place(&web(), "i-1", "cell-1"));
+    let claimed = Command::Claim { instance: story.instance(&web()) };
+
+    story
+        .after(claimed)
+        .after(lose("cell-1"))
+        .after(unclaim_lost())
+        .after(evacuate_cell("cell-1"))
+        .after(register("cell-1", 1))
+        .when(settle())
+        .then([suspect_removed(TwinEnd::Evacuated)]);
+}
+
+#[test]
+fn a_restored_suspect_shows_no_placement_error_and_waits_for_nothing() {
+    let error = "insufficient resources".to_owned();
+    let failed = Command::FailPlacement { key: web(), error: error.clone(), candidates: None };
+    let story = given([])
+        .after(register("cell-1", 1))
+        .after(desire("web", 1))
+        .after(Command::Create { key: web() })
+        .after(place(&web(), "i-1", "cell-1"));
+    let claimed = Command::Claim { instance: story.instance(&web()) };
+    let story = story.after(claimed).after(lose("cell-1")).after(unclaim_lost()).after(failed);
+    let suspect = twin(&story, InstancePresence::Suspect);
+    let story = story.after(start(&suspect));
+    let shown = story.aggregates.slot(&web()).unwrap().placement_error.clone();
+    assert_eq!(shown, Some(error), "what is heard of a suspect says nothing of the ordinary one");
+
+    let story = story.after(register("cell-1", 1)).after(settle());
+
+    assert_eq!(story.aggregates.slot(&web()).unwrap().placement_error, None);
 }

@@ -6,7 +6,7 @@ use super::{Event, Registration};
 use crate::{
     id::CellId,
     log::{CellEpoch, Position, Stamp},
-    units::Timestamp,
+    units::{Milliseconds, Timestamp},
 };
 
 /// A machine that registered.
@@ -57,6 +57,16 @@ pub struct Evacuation {
     pub containers: u32,
     /// When nothing was left.
     pub evacuated_at: Option<Timestamp>,
+}
+
+impl Evacuation {
+    /// From when on instances are moved whatever else of their process runs: in the last quarter of
+    /// the time, so that there is some left for their replacements.
+    #[must_use]
+    pub fn forced_at(&self) -> Timestamp {
+        let whole = self.ends_at.since(self.started_at);
+        self.started_at.plus(Milliseconds(whole.0 / 4 * 3))
+    }
 }
 
 impl Cell {

@@ -5,16 +5,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::places::Places;
 use crate::{
     aggregates::{Aggregates, Process},
     bbs::{
         actual_lrp::{self, ActualLrp, Restart},
         cell::{Cell, Evacuation},
         desired_lrp::DesiredLrp,
-        placement::Placement,
         task::{self, Task},
     },
-    hash_index::HashIndex,
     id::{ActualLrpKey, CellId, FreshnessDomainName, ProcessGuid, TaskGuid},
     log::StreamId,
     rep::WorkKind,
@@ -29,10 +28,7 @@ pub struct Discrepancies {
     tasks: BTreeMap<TaskGuid, TaskDiscrepancy>,
     callbacks: BTreeSet<TaskGuid>,
     due: BTreeSet<(Timestamp, Due)>,
-    cell_of: HashIndex<WorkKind, CellId>,
-    /// Beside the cell of the ordinary instance, where there is something beside that.
-    twins_on: HashIndex<ActualLrpKey, Vec<CellId>>,
-    placed_on: HashIndex<CellId, HashIndex<WorkKind, ()>>,
+    places: Places,
     evacuating: BTreeSet<CellId>,
     fresh_until: BTreeMap<FreshnessDomainName, Option<Timestamp>>,
 }
@@ -177,9 +173,7 @@ impl Discrepancies {
                 } else {
                     self.evacuating.remove(cell_id);
                 }
-                let there = self.placed_on.get(cell_id).map(|there| there.keys_where(|()| true));
-                let there: Vec<WorkKind> = there.into_iter().flatten().cloned().collect();
-                for work in &there {
+                for work in &self.places.on(cell_id) {
                     match work {
                         WorkKind::Lrp(key) => self.touch_slot(aggregates, key),
                         WorkKind::Task(task_guid) => self.touch_task(aggregates, task_guid),
@@ -249,9 +243,7 @@ impl Discrepancies {
 
     fn touch_slot(&mut self, aggregates: &Aggregates, key: &ActualLrpKey) {
         let slot = aggregates.slot(key);
-        self.note_twins_cells(key, slot);
-        let work = WorkKind::Lrp(key.clone());
-        self.note_cell(&work, slot.and_then(ActualLrp::placement));
+        self.places.note_slot(key, slot);
         self.touch_twins(aggregates, key, slot);
         let lrp = aggregates.desired_lrp(&key.process_guid);
         let found = slot_discrepancy(aggregates, lrp, key.index, slot);
@@ -283,7 +275,7 @@ impl Discrepancies {
     fn touch_task(&mut self, aggregates: &Aggregates, task_guid: &TaskGuid) {
         let task = aggregates.task(task_guid);
         let work = WorkKind::Task(task_guid.clone());
-        self.note_cell(&work, task.and_then(Task::placement));
+        self.places.note(&work, task.and_then(Task::placement));
         let found = task.and_then(|task| task_discrepancy(aggregates, task));
         if task.is_some_and(Task::wants_callback) {
             self.callbacks.insert(task_guid.clone());
@@ -315,64 +307,6 @@ impl Discrepancies {
             self.due.insert((now, of()));
         }
     }
-
-    /// Notes on which cells a slot has something beside its ordinary instance.
-    fn note_twins_cells(&mut self, key: &ActualLrpKey, slot: Option<&ActualLrp>) {
-        let cells = slot.map(twins_cells).unwrap_or_default();
-        if self.twins_on.get(key).map_or(&[][..], Vec::as_slice) == cells {
-            return;
-        }
-        let work = WorkKind::Lrp(key.clone());
-        let before = self.twins_on.remove(key).unwrap_or_default();
-        for cell_id in before.iter().filter(|cell_id| !cells.contains(cell_id)) {
-            if self.cell_of.get(&work) != Some(cell_id) {
-                self.leave(cell_id, &work);
-            }
-        }
-        for cell_id in &cells {
-            self.enter(cell_id, &work);
-        }
-        if !cells.is_empty() {
-            self.twins_on.insert(key.clone(), cells);
-        }
-    }
-
-    fn enter(&mut self, cell_id: &CellId, work: &WorkKind) {
-        let there = self.placed_on.get_or_insert_with(cell_id.clone(), HashIndex::default);
-        there.insert(work.clone(), ());
-    }
-
-    fn leave(&mut self, cell_id: &CellId, work: &WorkKind) {
-        if let Some(there) = self.placed_on.get_mut(cell_id) {
-            there.remove(work);
-            if there.is_empty() {
-                self.placed_on.remove(cell_id);
-            }
-        }
-    }
-
-    fn has_twin_on(&self, cell_id: &CellId, work: &WorkKind) -> bool {
-        match work {
-            WorkKind::Lrp(key) => self.twins_on.get(key).is_some_and(|on| on.contains(cell_id)),
-            WorkKind::Task(_) => false,
-        }
-    }
-
-    fn note_cell(&mut self, work: &WorkKind, placement: Option<&Placement>) {
-        let cell_id = placement.map(|placement| &placement.cell_id);
-        if self.cell_of.get(work) == cell_id {
-            return;
-        }
-        if let Some(before) = self.cell_of.remove(work)
-            && !self.has_twin_on(&before, work)
-        {
-            self.leave(&before, work);
-        }
-        if let Some(cell_id) = cell_id {
-            self.cell_of.insert(work.clone(), cell_id.clone());
-            self.enter(cell_id, work);
-        }
-    }
 }
 
 /// What is collected while an index is filled, unordered: trees are built at the end, at once.
@@ -382,9 +316,7 @@ struct Filling {
     tasks: Vec<(TaskGuid, TaskDiscrepancy)>,
     callbacks: Vec<TaskGuid>,
     due: Vec<(Timestamp, Due)>,
-    cell_of: HashIndex<WorkKind, CellId>,
-    twins_on: HashIndex<ActualLrpKey, Vec<CellId>>,
-    placed_on: HashIndex<CellId, HashIndex<WorkKind, ()>>,
+    places: Places,
 }
 
 impl Filling {
@@ -395,9 +327,7 @@ impl Filling {
             tasks: Vec::new(),
             callbacks: Vec::new(),
             due: Vec::new(),
-            cell_of: HashIndex::with_capacity(owners),
-            twins_on: HashIndex::default(),
-            placed_on: HashIndex::default(),
+            places: Places::with_capacity(owners),
         }
     }
 
@@ -411,9 +341,7 @@ impl Filling {
             for index in missing.by_ref().take_while(|index| *index < slot.key.index) {
                 self.slots.push((key(index), SlotDiscrepancy::Missing));
             }
-            if let Some(placement) = slot.placement() {
-                self.place(WorkKind::Lrp(slot.key.clone()), placement);
-            }
+            self.places.note_slot(&slot.key, Some(slot));
             if slot.has_twin() {
                 self.add_twins(aggregates, slot);
             }
@@ -428,12 +356,6 @@ impl Filling {
     }
 
     fn add_twins(&mut self, aggregates: &Aggregates, slot: &ActualLrp) {
-        let cells = twins_cells(slot);
-        for cell_id in &cells {
-            let there = self.placed_on.get_or_insert_with(cell_id.clone(), HashIndex::default);
-            there.insert(WorkKind::Lrp(slot.key.clone()), ());
-        }
-        self.twins_on.insert(slot.key.clone(), cells);
         let Some(found) = twin_discrepancy(aggregates, slot) else { return };
         if let Some(due) = found.due() {
             self.due.push((due, Due::Twins(slot.key.clone())));
@@ -442,9 +364,7 @@ impl Filling {
     }
 
     fn add_task(&mut self, aggregates: &Aggregates, task: &Task) {
-        if let Some(placement) = task.placement() {
-            self.place(WorkKind::Task(task.task_guid.clone()), placement);
-        }
+        self.places.note(&WorkKind::Task(task.task_guid.clone()), task.placement());
         if task.wants_callback() {
             self.callbacks.push(task.task_guid.clone());
         }
@@ -455,23 +375,15 @@ impl Filling {
         self.tasks.push((task.task_guid.clone(), found));
     }
 
-    fn place(&mut self, work: WorkKind, placement: &Placement) {
-        let cell_id = placement.cell_id.clone();
-        self.placed_on.get_or_insert_with(cell_id, HashIndex::default).insert(work.clone(), ());
-        self.cell_of.insert(work, placement.cell_id.clone());
-    }
-
     fn into_filled(self) -> Discrepancies {
-        let Self { slots, twins, tasks, callbacks, due, cell_of, twins_on, placed_on } = self;
+        let Self { slots, twins, tasks, callbacks, due, places } = self;
         Discrepancies {
             slots: slots.into_iter().collect(),
             twins: twins.into_iter().collect(),
             tasks: tasks.into_iter().collect(),
             callbacks: callbacks.into_iter().collect(),
             due: due.into_iter().collect(),
-            cell_of,
-            twins_on,
-            placed_on,
+            places,
             evacuating: BTreeSet::new(),
             fresh_until: BTreeMap::new(),
         }
@@ -523,13 +435,6 @@ fn twin_discrepancy(aggregates: &Aggregates, slot: &ActualLrp) -> Option<TwinDis
     }
     let evacuation = evacuating.and_then(|it| actual_lrp::evacuation(aggregates, it));
     evacuation.map(|evacuation| TwinDiscrepancy::Evacuating { ends_at: evacuation.ends_at })
-}
-
-/// In order, each once.
-fn twins_cells(slot: &ActualLrp) -> Vec<CellId> {
-    let twins = slot.suspect.iter().chain(&slot.evacuating);
-    let cells: BTreeSet<&CellId> = twins.map(|twin| &twin.placement().cell_id).collect();
-    cells.into_iter().cloned().collect()
 }
 
 fn is_evacuating(cell: &Cell) -> bool {

@@ -8,6 +8,7 @@
 //! record can lose it, so that an empty list of cells dooms nothing.
 
 mod discrepancies;
+mod places;
 mod plan;
 mod report;
 

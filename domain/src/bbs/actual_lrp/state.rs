@@ -250,24 +250,10 @@ pub(crate) fn evolve(
     let Some(slot) = state.as_mut().map(Arc::make_mut) else { return };
     slot.last_position = stamp.position;
     // What is heard of a suspect says nothing of the ordinary instance.
-    let is_of_slot = match event {
-        Event::Started(started) => !is_of_suspect(slot, &started.instance_guid),
-        Event::Created(_)
-        | Event::Placed(_)
-        | Event::PlacementFailed(_)
-        | Event::Refused(_)
-        | Event::Claimed(_)
-        | Event::Crashed(_)
-        | Event::Unclaimed(_)
-        | Event::Retired(_)
-        | Event::Removed(_)
-        | Event::Suspected(_)
-        | Event::SuspectRestored(_)
-        | Event::SuspectRemoved(_)
-        | Event::EvacuationStarted(_)
-        | Event::EvacuationEnded(_)
-        | Event::ReadinessChanged(_) => true,
-    };
+    let is_of_slot = !matches!(
+        event,
+        Event::Started(started) if is_of_suspect(slot, &started.instance_guid)
+    );
     move_twins(slot, event, stamp);
     if let Some(next) = next_state(slot, event, stamp) {
         slot.state = next;

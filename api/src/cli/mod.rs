@@ -24,6 +24,7 @@ mod replay;
 mod restart_options;
 mod restore;
 mod routes;
+mod simulate;
 mod spec_options;
 mod stats;
 pub mod storage;
@@ -94,6 +95,9 @@ pub enum Command {
     /// Puts a backup into a new database.
     #[command(after_help = restore::EXAMPLES)]
     Restore(Local<restore::Options>),
+    /// Runs whole clusters in virtual time, in which everything breaks, and says what did not hold.
+    #[command(after_help = simulate::EXAMPLES)]
+    Simulate(simulate::Options),
 }
 
 /// A noun with verbs.
@@ -164,6 +168,14 @@ pub(crate) enum Error {
     /// A file cannot be read.
     #[error("cannot read {path}")]
     ReadFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Failing runs cannot be kept.
+    #[error("cannot write {path}")]
+    KeepRuns {
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -288,6 +300,7 @@ async fn perform(command: Command, print: Print) -> Result<Outcome, Error> {
         Command::Restore(asked) => {
             restore::run(asked.options, &Answer::new(asked.json, print)).await?;
         }
+        Command::Simulate(options) => return simulate::run(&options, &print),
     }
     Ok(Outcome::Done)
 }

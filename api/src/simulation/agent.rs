@@ -114,6 +114,10 @@ impl Machine {
         let is_registering = agent.registering.take_if(|waited| *waited == token).is_some();
         let is_polling = agent.polling.take_if(|waited| *waited == token).is_some();
         let is_reporting = agent.reporting.take_if(|waited| *waited == token).is_some();
+        if matches!(answer, Answer::Failed) {
+            // The next node is asked.
+            self.peer += usize::from(is_registering || is_polling || is_reporting);
+        }
         match answer {
             Answer::EpochPassed => self.register(doing),
             Answer::IdInUse if is_registering => self.end_for_good(doing),

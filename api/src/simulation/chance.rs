@@ -15,6 +15,13 @@ impl Chance {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }
 
+    /// The sequence of one step of a seed.
+    pub(super) fn of_step(seed: u64, step: u32) -> Self {
+        let mut sequence = ChaCha8Rng::seed_from_u64(seed);
+        sequence.set_stream(u64::from(step) + 1);
+        Self(sequence)
+    }
+
     /// A number below `bound`; 0 when that is 0.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0.next_u64() % bound.max(1)

@@ -6,20 +6,26 @@ use std::collections::{BTreeMap, VecDeque};
 use domain::{
     auction::Settings,
     command::{Command, Envelope},
-    log::Position,
     units::{Milliseconds, Timestamp},
+};
+use projections::{
+    event_store::{Batch, BatchId},
+    leases::LeaseState,
 };
 
 use super::{
     Config,
+    bus::{Outcomes, Unavailable},
     chance::Chance,
+    invariants,
     machine::{Deed, Doing, Effect, Machine},
-    message::{Answer, Request, Token},
-    plane::{Fate, Plane, Unavailable},
+    message::{Answer, Asked, Caller, Reply, Request, Token},
+    network::{Cut, Way},
+    node::{Node, NodeIndex},
+    store::{Store, Told},
     users::Users,
     witness::Violation,
 };
-use crate::command_bus::Outcome;
 
 /// When every simulation begins.
 const START: Timestamp = Timestamp(1_700_000_000_000_000_000);
@@ -40,22 +46,29 @@ pub(super) enum Loop {
 /// What is scheduled.
 #[derive(Debug)]
 pub(super) enum Happening {
-    Request { machine: MachineIndex, life: u64, token: Token, request: Request },
-    Answer { machine: MachineIndex, life: u64, token: Token, answer: Answer },
+    Request { node: NodeIndex, caller: Caller, request: Request },
+    Answer { caller: Caller, answer: Answer },
     Deed { machine: MachineIndex, deed: Deed },
-    Wake(Loop),
-    Submit { by: Option<Loop>, restarts: u64, envelopes: Vec<Envelope> },
-    User { envelope: Box<Envelope>, tries: u32 },
-    HoldEnds { machine: MachineIndex, token: Token },
-    Reconnect { machine: MachineIndex },
+    User { node: NodeIndex, asked: Asked },
+    Wake { node: NodeIndex, life: u64, which: Loop },
+    Submit { node: NodeIndex, life: u64, which: Loop, envelopes: Vec<Envelope> },
+    HoldEnds { node: NodeIndex, life: u64, machine: MachineIndex, token: Token },
+    Append { node: NodeIndex, life: u64, batch: Batch, way: Way },
+    Appended { node: NodeIndex, life: u64, batch: BatchId, told: Told },
+    LookUp { node: NodeIndex, life: u64, batch: BatchId },
+    Follow { node: NodeIndex },
+    Tick { node: NodeIndex, life: u64 },
+    LeaseAsked { node: NodeIndex, life: u64, asked: Timestamp },
+    LeaseAnswered { node: NodeIndex, life: u64, asked: Timestamp, state: LeaseState },
+    Mended(Mended),
 }
 
-/// A request for an assignment that is held back.
+/// What a cut-off ends for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Held {
-    pub(super) life: u64,
-    pub(super) token: Token,
-    pub(super) after: Position,
+pub(super) enum Mended {
+    Machine(MachineIndex),
+    NodeToStore(NodeIndex),
+    NodeToOthers(NodeIndex),
 }
 
 /// Everything.
@@ -65,17 +78,12 @@ pub(super) struct Cluster {
     pub(super) settings: Settings,
     pub(super) chance: Chance,
     pub(super) now: Timestamp,
-    /// How far the control plane's clock is from the others'.
-    pub(super) clock_ahead: Milliseconds,
     /// No fault comes any more.
     pub(super) is_calm: bool,
     schedule: BTreeMap<(Timestamp, u64), Happening>,
     scheduled: u64,
-    pub(super) plane: Plane,
-    pub(super) restarts: u64,
-    pub(super) held: BTreeMap<MachineIndex, Held>,
-    /// When each loop wakes; none while its commands are under way.
-    pub(super) wakes: BTreeMap<Loop, Timestamp>,
+    pub(super) store: Store,
+    pub(super) nodes: Vec<Node>,
     pub(super) machines: Vec<Machine>,
     pub(super) users: Users,
     /// The virtual second that is counted, and its events.
@@ -90,20 +98,17 @@ impl Cluster {
         let mut chance = Chance::new(config.seed);
         // Now and then few containers may be starting at once.
         let limit = if chance.per_mille(200) { 2 } else { 0 };
-        let plane = Plane::new(chance.uuid(), Milliseconds(0));
+        let store = Store::new(chance.uuid());
         Self {
             settings: Settings { starting_container_count_maximum: limit, ..Settings::default() },
             now: START,
-            clock_ahead: Milliseconds(0),
             is_calm: false,
             schedule: BTreeMap::new(),
             scheduled: 0,
-            plane,
-            restarts: 0,
-            held: BTreeMap::new(),
-            wakes: BTreeMap::new(),
+            store,
+            nodes: (0..usize::from(config.nodes)).map(Node::new).collect(),
             machines: Vec::new(),
-            users: Users::new(config.lrps, config.tasks, config.cells),
+            users: Users::new(&config),
             this_second: (0, 0),
             busiest_second: 0,
             trace: is_traced.then(VecDeque::new),
@@ -112,17 +117,12 @@ impl Cluster {
         }
     }
 
-    /// The control plane's clock.
-    pub(super) fn clock(&self) -> Timestamp {
-        self.now.plus(self.clock_ahead)
-    }
-
     pub(super) fn note(&mut self, line: impl FnOnce(&Self) -> String) {
         if self.trace.is_none() {
             return;
         }
         let at = self.now.since(START).0;
-        let line = format!("{:>9} ms @{} {}", at, self.plane.world.position(), line(self));
+        let line = format!("{:>9} ms @{} {}", at, self.store.world.position(), line(self));
         if let Some(trace) = &mut self.trace {
             if trace.len() >= TRACE_LINES {
                 trace.pop_front();
@@ -161,46 +161,62 @@ impl Cluster {
 
     fn happen(&mut self, happening: Happening) -> Result<(), Violation> {
         match happening {
-            Happening::Request { machine, life, token, request } => {
-                self.request_arrives(machine, life, token, request)
+            Happening::Request { node, caller, request } => {
+                return self.request_arrives(node, caller, request);
             }
-            Happening::Answer { machine, life, token, answer } => {
-                self.answer_arrives(machine, life, token, answer)
+            Happening::Answer { caller, answer } => return self.answer_arrives(caller, answer),
+            Happening::Deed { machine, deed } => return self.machine_does(machine, deed),
+            Happening::User { node, asked } => return self.user_asks(node, asked),
+            Happening::Wake { node, life, which } => self.wake(node, life, which),
+            Happening::Submit { node, life, which, envelopes } => {
+                return self.loop_submits(node, life, which, envelopes);
             }
-            Happening::Deed { machine, deed } => self.machine_does(machine, deed),
-            Happening::Wake(which) => {
-                self.wake(which);
-                Ok(())
+            Happening::HoldEnds { node, life, machine, token } => {
+                self.hold_ends(node, life, machine, token);
             }
-            Happening::Submit { by, restarts, envelopes } => {
-                self.loop_submits(by, restarts, &envelopes)
+            Happening::Append { node, life, batch, way } => {
+                return self.append_arrives(node, life, batch, way);
             }
-            Happening::User { envelope, tries } => self.user_asks(&envelope, tries),
-            Happening::HoldEnds { machine, token } => {
-                if self.held.get(&machine).is_some_and(|held| held.token == token) {
-                    self.answer_held(machine);
+            Happening::Appended { node, life, batch, told } => {
+                return self.append_answered(node, life, batch, told);
+            }
+            Happening::LookUp { node, life, batch } => return self.look_up(node, life, batch),
+            Happening::Follow { node } => return self.follow(node),
+            Happening::Tick { node, life } => return self.tick(node, life),
+            Happening::LeaseAsked { node, life, asked } => self.lease_asked(node, life, asked),
+            Happening::LeaseAnswered { node, life, asked, state } => {
+                self.lease_answered(node, life, asked, &state);
+            }
+            Happening::Mended(what) => self.mend(what),
+        }
+        Ok(())
+    }
+
+    fn mend(&mut self, what: Mended) {
+        match what {
+            Mended::Machine(index) => {
+                if let Some(machine) = self.machines.get_mut(index) {
+                    machine.cut = None;
                 }
-                Ok(())
             }
-            Happening::Reconnect { machine } => {
-                if let Some(machine) = self.machines.get_mut(machine) {
-                    machine.is_cut_off = false;
+            Mended::NodeToStore(index) => {
+                if let Some(node) = self.nodes.get_mut(index) {
+                    node.store_cut = None;
                 }
-                Ok(())
+            }
+            Mended::NodeToOthers(index) => {
+                if let Some(node) = self.nodes.get_mut(index) {
+                    node.is_edge_cut = false;
+                }
             }
         }
     }
 
-    fn answer_arrives(
-        &mut self,
-        index: MachineIndex,
-        life: u64,
-        token: Token,
-        answer: Answer,
-    ) -> Result<(), Violation> {
-        self.with_machine(index, |machine, doing| {
-            if machine.is_life(life) && !machine.is_cut_off {
-                machine.hear(token, answer, doing);
+    fn answer_arrives(&mut self, caller: Caller, answer: Answer) -> Result<(), Violation> {
+        self.with_machine(caller.machine, |machine, doing| {
+            let is_heard = !machine.cut.is_some_and(Cut::stops_hearing);
+            if machine.is_life(caller.life) && is_heard {
+                machine.hear(caller.token, answer, doing);
             }
         })
     }
@@ -245,34 +261,17 @@ impl Cluster {
                 Effect::Send { token, request } => self.send_request(index, life, token, request),
                 Effect::Exec(work) => {
                     self.note(|_| format!("machine {index} runs {}", work.instance_guid));
-                    self.plane.witness.exec(&work)?;
+                    self.store.witness.exec(&work)?;
                 }
+                Effect::Unlisted(work) => invariants::check_unlisted(self, index, &work)?,
                 Effect::Note(line) => self.note(|_| line),
             }
         }
         Ok(())
     }
 
-    /// Submits to the bus; the store may fail. Wakes whoever follows the view.
-    pub(super) fn submit(
-        &mut self,
-        envelopes: &[Envelope],
-    ) -> Result<Result<Vec<Outcome>, Unavailable>, Violation> {
-        let fate = self.draw_fate();
-        let before = self.plane.world.position();
-        let clock = self.clock();
-        let outcomes = self.plane.submit(envelopes, clock, fate, &mut self.chance)?;
-        for (envelope, outcome) in std::mem::take(&mut self.plane.other_node) {
-            self.users.answered(&envelope, &outcome, &self.plane.log)?;
-        }
-        if self.plane.world.position() != before {
-            self.count(self.plane.world.position().0 - before.0);
-            self.world_moved();
-        }
-        Ok(outcomes)
-    }
-
-    fn count(&mut self, events: u64) {
+    /// Counts events by virtual seconds.
+    pub(super) fn count(&mut self, events: u64) {
         let second = self.virtual_time().0 / 1000;
         if self.this_second.0 != second {
             self.this_second = (second, 0);
@@ -281,51 +280,61 @@ impl Cluster {
         self.busiest_second = self.busiest_second.max(self.this_second.1);
     }
 
-    fn draw_fate(&mut self) -> Fate {
-        if self.is_calm || !self.config.faults.store {
-            return Fate::Written;
+    /// A user's command reaches a node, or nobody.
+    fn user_asks(&mut self, node: NodeIndex, asked: Asked) -> Result<(), Violation> {
+        let is_open = self.nodes.get(node).is_some_and(|node| node.is_up && !node.is_edge_cut);
+        if !is_open {
+            self.user_tries_again(&asked);
+            return Ok(());
         }
-        match self.chance.small(50) {
-            0 => Fate::Failed,
-            1 => Fate::Unknown { is_written: true },
-            2 => Fate::Unknown { is_written: false },
-            3 => Fate::OtherFirst(Box::new(self.users.next(&mut self.chance))),
-            _ => Fate::Written,
-        }
+        let envelopes = vec![asked.envelope.as_ref().clone()];
+        self.submit(node, envelopes, Reply::User(asked))
     }
 
-    fn user_asks(&mut self, envelope: &Envelope, tries: u32) -> Result<(), Violation> {
-        let outcomes = self.submit(std::slice::from_ref(envelope))?;
-        let told = told(&envelope.command);
+    /// A user is answered, unless the answer is lost.
+    pub(super) fn user_hears(
+        &mut self,
+        asked: &Asked,
+        outcomes: &Outcomes,
+    ) -> Result<(), Violation> {
+        let told = told(&asked.envelope.command);
         match outcomes {
             Err(Unavailable) => {
                 self.note(|_| format!("user: {told}: unavailable"));
-                self.user_tries_again(envelope, tries);
+                self.user_tries_again(asked);
                 Ok(())
             }
             Ok(outcomes) if self.is_answer_lost() => {
                 self.note(|_| format!("user: {told}: {outcomes:?}, and the answer is lost"));
-                self.user_tries_again(envelope, tries);
+                self.user_tries_again(asked);
                 Ok(())
             }
             Ok(outcomes) => {
                 self.note(|_| format!("user: {told}: {outcomes:?}"));
                 outcomes
                     .iter()
-                    .try_for_each(|outcome| self.users.answered(envelope, outcome, &self.plane.log))
+                    .try_for_each(|outcome| self.users.answered(asked, outcome, &self.store.log))
             }
         }
     }
 
     fn is_answer_lost(&mut self) -> bool {
-        !self.is_calm && self.config.faults.network && self.chance.per_mille(50)
+        !self.is_calm && self.chance.per_mille(self.config.faults.message_lost)
     }
 
-    fn user_tries_again(&mut self, envelope: &Envelope, tries: u32) {
-        if let Some(tries) = tries.checked_sub(1) {
+    /// A user sends a command, to whichever node.
+    pub(super) fn user_sends(&mut self, envelope: Box<Envelope>, tries: u32, pause: Milliseconds) {
+        let nodes = u64::try_from(self.nodes.len()).unwrap_or(1);
+        let node = usize::try_from(self.chance.below(nodes)).unwrap_or(0);
+        let is_repeated = self.users.is_promised(&envelope.command_id);
+        let asked = Asked { envelope, tries, is_repeated };
+        self.after(pause, Happening::User { node, asked });
+    }
+
+    fn user_tries_again(&mut self, asked: &Asked) {
+        if let Some(tries) = asked.tries.checked_sub(1) {
             let pause = self.chance.span(10, 3000);
-            let envelope = Box::new(envelope.clone());
-            self.after(pause, Happening::User { envelope, tries });
+            self.user_sends(asked.envelope.clone(), tries, pause);
         }
     }
 }

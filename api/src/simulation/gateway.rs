@@ -1,5 +1,5 @@
-//! The cells' edge of a simulation: does with the wire what the real gateway does over HTTP, and
-//! loses, doubles and delays what it carries.
+//! The cells' edge of a node in a simulation: does with the wire what the real gateway does over
+//! HTTP.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -7,7 +7,7 @@ use domain::{
     bbs::{cell, definition::Definition},
     command::{Command, Envelope, ReportNumber},
     id::{CellId, CommandId},
-    log::{Actor, ActorKind, CellEpoch},
+    log::{Actor, ActorKind, CellEpoch, Position},
     rejection::Rejection,
     rep::{Assignment, NumberedReport, RefusedReport, ReportsAnswer, WorkKind},
     sealed::Digest,
@@ -16,9 +16,11 @@ use domain::{
 use projections::world::World;
 
 use super::{
-    cluster::{Cluster, Happening, Held, MachineIndex},
-    message::{Answer, Request, Token},
-    plane::Unavailable,
+    bus::{Outcomes, Unavailable},
+    cluster::{Cluster, Happening, MachineIndex},
+    message::{Answer, Caller, Reply, Request, Then, Token},
+    network::Cut,
+    node::{Held, NodeIndex},
     witness::Violation,
 };
 use crate::presence_watch;
@@ -27,6 +29,7 @@ use crate::presence_watch;
 const HOLD: Milliseconds = Milliseconds::from_seconds(20);
 
 impl Cluster {
+    /// A cell sends to the node that it asks at present.
     pub(super) fn send_request(
         &mut self,
         machine: MachineIndex,
@@ -34,138 +37,166 @@ impl Cluster {
         token: Token,
         request: Request,
     ) {
-        if self.machines.get(machine).is_none_or(|machine| machine.is_cut_off) {
+        let Some(found) = self.machines.get(machine) else { return };
+        if found.cut.is_some_and(Cut::stops_sending) {
             return;
         }
+        let node = found.peer % self.nodes.len().max(1);
+        let caller = Caller { machine, life, token };
         for span in self.deliveries() {
             let request = request.clone();
-            self.after(span, Happening::Request { machine, life, token, request });
+            self.after(span, Happening::Request { node, caller, request });
         }
     }
 
-    fn send_answer(&mut self, machine: MachineIndex, life: u64, token: Token, answer: Answer) {
+    fn send_answer(&mut self, caller: Caller, answer: Answer) {
         for span in self.deliveries() {
             let answer = answer.clone();
-            self.after(span, Happening::Answer { machine, life, token, answer });
-        }
-    }
-
-    /// When what is sent now arrives: once as a rule, never, twice, or late.
-    fn deliveries(&mut self) -> Vec<Milliseconds> {
-        let soon = self.chance.span(1, 20);
-        if self.is_calm || !self.config.faults.network {
-            return vec![soon];
-        }
-        match self.chance.small(100) {
-            0..3 => Vec::new(),
-            3..6 => vec![soon, self.chance.span(1, 10_000)],
-            6..10 => vec![self.chance.span(20, 20_000)],
-            _ => vec![soon],
+            self.after(span, Happening::Answer { caller, answer });
         }
     }
 
     pub(super) fn request_arrives(
         &mut self,
-        index: MachineIndex,
-        life: u64,
-        token: Token,
+        node: NodeIndex,
+        caller: Caller,
         request: Request,
     ) -> Result<(), Violation> {
-        let Some(machine) = self.machines.get(index).filter(|machine| !machine.is_cut_off) else {
+        let machine = self.machines.get(caller.machine);
+        let is_heard = machine.is_some_and(|it| !it.cut.is_some_and(Cut::stops_sending));
+        if !is_heard || self.nodes.get(node).is_none_or(|node| node.is_edge_cut) {
+            return Ok(());
+        }
+        if self.nodes.get(node).is_none_or(|node| !node.is_up) {
+            // Nobody listens there.
+            self.send_answer(caller, Answer::Failed);
+            return Ok(());
+        }
+        match request {
+            Request::Register => self.register(node, caller),
+            Request::Heartbeat { epoch }
+            | Request::Assignment { epoch, .. }
+            | Request::Reports { epoch, .. } => self.hear(node, caller, epoch, request),
+        }
+    }
+
+    fn register(&mut self, index: NodeIndex, caller: Caller) -> Result<(), Violation> {
+        let Some(machine) = self.machines.get(caller.machine) else { return Ok(()) };
+        let cell_id = machine.cell_id.clone();
+        let registration = Box::new(machine.registration.clone());
+        let Some(node) = self.nodes.get(index) else { return Ok(()) };
+        if presence_watch::is_voice_of(&node.world, &cell_id, &registration) {
+            self.note_presence(index, &cell_id);
+        }
+        let command = cell::Command::Register { cell_id: cell_id.clone(), registration };
+        self.submit_for(index, caller, &cell_id, command, Then::Registered)
+    }
+
+    /// Notes that a cell was heard, and gives it what it asks for; a lost one returns first.
+    fn hear(
+        &mut self,
+        index: NodeIndex,
+        caller: Caller,
+        epoch: CellEpoch,
+        request: Request,
+    ) -> Result<(), Violation> {
+        let Some(cell_id) = self.cell_id(caller) else { return Ok(()) };
+        let known = |cluster: &Self| {
+            let cell = cluster.nodes.get(index)?.world.aggregates().cell(&cell_id)?;
+            (cell.cell_epoch == epoch).then(|| cell.is_present())
+        };
+        let mut is_present = known(self);
+        if is_present.is_none() {
+            // This node may not have seen yet what the cell did at another.
+            if !self.reaches_store(index) {
+                self.send_answer(caller, Answer::Failed);
+                return Ok(());
+            }
+            self.follow(index)?;
+            is_present = known(self);
+        }
+        let Some(is_present) = is_present else {
+            self.send_answer(caller, Answer::EpochPassed);
             return Ok(());
         };
-        let cell_id = machine.cell_id.clone();
-        let name = request.name();
-        let answer = match request {
-            Request::Register => Some(self.register(index, &cell_id)?),
-            Request::Heartbeat { epoch } => {
-                Some(self.hear(&cell_id, epoch)?.unwrap_or(Answer::Heard))
-            }
-            Request::Assignment { after, epoch } => match self.hear(&cell_id, epoch)? {
-                Some(refusal) => Some(refusal),
-                None => {
-                    self.held.insert(index, Held { life, token, after });
-                    self.answer_if_moved(index);
-                    self.after(HOLD, Happening::HoldEnds { machine: index, token });
-                    None
-                }
-            },
-            Request::Reports { epoch, reports } => match self.hear(&cell_id, epoch)? {
-                Some(refusal) => Some(refusal),
-                None => Some(self.judge(&cell_id, epoch, reports)?),
-            },
-        };
-        if let Some(answer) = answer {
-            if !matches!(answer, Answer::Heard | Answer::IdInUse) {
-                self.note(|_| format!("machine {index} {name}: {}", answer_told(&answer)));
-            }
-            self.send_answer(index, life, token, answer);
+        self.note_presence(index, &cell_id);
+        if is_present {
+            return self.serve_cell(index, caller, &cell_id, request);
         }
+        let command = cell::Command::Return { cell_id: cell_id.clone(), cell_epoch: epoch };
+        self.submit_for(index, caller, &cell_id, command, Then::Returned(request))
+    }
+
+    fn serve_cell(
+        &mut self,
+        index: NodeIndex,
+        caller: Caller,
+        cell_id: &CellId,
+        request: Request,
+    ) -> Result<(), Violation> {
+        match request {
+            // Never asked of one that is heard under its epoch.
+            Request::Register => Ok(()),
+            Request::Heartbeat { .. } => {
+                self.send_answer(caller, Answer::Heard);
+                Ok(())
+            }
+            Request::Assignment { after, .. } => self.hold(index, caller, after),
+            Request::Reports { epoch, reports } => {
+                self.submit_reports(index, caller, cell_id, epoch, reports)
+            }
+        }
+    }
+
+    fn hold(&mut self, index: NodeIndex, caller: Caller, after: Position) -> Result<(), Violation> {
+        let is_behind = |cluster: &Self| {
+            cluster.nodes.get(index).is_none_or(|node| node.world.position() < after)
+        };
+        if is_behind(self) {
+            self.follow(index)?;
+        }
+        if is_behind(self) {
+            self.send_answer(caller, Answer::Failed);
+            return Ok(());
+        }
+        let Some(node) = self.nodes.get_mut(index) else { return Ok(()) };
+        let Caller { machine, life, token } = caller;
+        node.held.insert(machine, Held { life, token, after });
+        let node_life = node.life;
+        self.answer_if_moved(index, machine);
+        self.after(HOLD, Happening::HoldEnds { node: index, life: node_life, machine, token });
         Ok(())
     }
 
-    fn register(&mut self, index: MachineIndex, cell_id: &CellId) -> Result<Answer, Violation> {
-        let Some(machine) = self.machines.get(index) else { return Ok(Answer::Failed) };
-        let registration = Box::new(machine.registration.clone());
-        if presence_watch::is_voice_of(&self.plane.world, cell_id, &registration) {
-            self.note_presence(cell_id);
+    fn note_presence(&mut self, index: NodeIndex, cell_id: &CellId) {
+        let (monotonic, now) = (self.virtual_time(), self.now);
+        if let Some(node) = self.nodes.get_mut(index) {
+            let wall = node.clock(now);
+            node.presence.heard(cell_id, monotonic, wall);
         }
-        let command = cell::Command::Register { cell_id: cell_id.clone(), registration };
-        match self.submit_for(cell_id, command)? {
-            Err(Unavailable) => return Ok(Answer::Failed),
-            Ok(Err(Rejection::CellIdInUse { .. })) => return Ok(Answer::IdInUse),
-            Ok(Err(_)) => return Ok(Answer::Failed),
-            Ok(Ok(_)) => {}
-        }
-        let known = self.plane.world.aggregates().cell(cell_id);
-        Ok(known.map_or(Answer::Failed, |cell| Answer::Registered {
-            epoch: cell.cell_epoch,
-            reports_seen: cell.reports_seen,
-        }))
-    }
-
-    /// Notes that a cell was heard; a lost one has returned. `Some` is a refusal.
-    fn hear(&mut self, cell_id: &CellId, epoch: CellEpoch) -> Result<Option<Answer>, Violation> {
-        let known = self.plane.world.aggregates().cell(cell_id);
-        let Some(cell) = known.filter(|cell| cell.cell_epoch == epoch) else {
-            return Ok(Some(Answer::EpochPassed));
-        };
-        let is_present = cell.is_present();
-        self.note_presence(cell_id);
-        if is_present {
-            return Ok(None);
-        }
-        let command = cell::Command::Return { cell_id: cell_id.clone(), cell_epoch: epoch };
-        Ok(match self.submit_for(cell_id, command)? {
-            Ok(Ok(_)) => None,
-            Ok(Err(_)) => Some(Answer::EpochPassed),
-            Err(Unavailable) => Some(Answer::Failed),
-        })
-    }
-
-    fn note_presence(&mut self, cell_id: &CellId) {
-        let (monotonic, wall) = (self.virtual_time(), self.clock());
-        self.plane.presence.heard(cell_id, monotonic, wall);
     }
 
     fn submit_for(
         &mut self,
+        node: NodeIndex,
+        caller: Caller,
         cell_id: &CellId,
         command: cell::Command,
-    ) -> Result<Result<Result<(), Rejection>, Unavailable>, Violation> {
+        then: Then,
+    ) -> Result<(), Violation> {
         let command_id = CommandId::from_uuid(self.chance.uuid());
         let envelope = cell_envelope(cell_id, command_id, Command::Cell(command));
-        Ok(self.submit(&[envelope])?.map(|outcomes| {
-            outcomes.into_iter().next().map_or(Ok(()), |outcome| outcome.map(|_| ()))
-        }))
+        self.submit(node, vec![envelope], Reply::Cell { caller, then })
     }
 
-    fn judge(
+    fn submit_reports(
         &mut self,
+        node: NodeIndex,
+        caller: Caller,
         cell_id: &CellId,
         cell_epoch: CellEpoch,
         reports: Vec<NumberedReport>,
-    ) -> Result<Answer, Violation> {
+    ) -> Result<(), Violation> {
         let mut sequences = Vec::new();
         let mut envelopes = Vec::new();
         for NumberedReport { sequence, report } in reports {
@@ -178,52 +209,127 @@ impl Cluster {
                 sequences.push(sequence);
             }
         }
-        let Ok(outcomes) = self.submit(&envelopes)? else { return Ok(Answer::Failed) };
-        let acknowledged = sequences.last().copied().unwrap_or(0);
-        let refused = sequences.into_iter().zip(outcomes).filter_map(|(sequence, outcome)| {
-            let rejection = outcome.err()?;
-            let code = rejection.code().to_owned();
-            Some(RefusedReport { sequence, code, message: rejection.to_string() })
-        });
-        Ok(Answer::Judged(ReportsAnswer { acknowledged, refused: refused.collect() }))
+        self.submit(node, envelopes, Reply::Cell { caller, then: Then::Judged(sequences) })
+    }
+
+    /// A cell's commands have their outcome.
+    pub(super) fn cell_goes_on(
+        &mut self,
+        index: NodeIndex,
+        caller: Caller,
+        then: Then,
+        outcomes: Outcomes,
+    ) -> Result<(), Violation> {
+        let Ok(outcomes) = outcomes else {
+            self.note(|_| format!("machine {}: unavailable", caller.machine));
+            self.send_answer(caller, Answer::Failed);
+            return Ok(());
+        };
+        let Some(cell_id) = self.cell_id(caller) else { return Ok(()) };
+        let is_refused = outcomes.iter().any(Result::is_err);
+        let answer = match then {
+            Then::Registered => self.registered(index, &cell_id, outcomes.first())?,
+            Then::Returned(_) if is_refused => Answer::EpochPassed,
+            Then::Returned(request) => return self.serve_cell(index, caller, &cell_id, request),
+            Then::Judged(sequences) => {
+                let acknowledged = sequences.last().copied().unwrap_or(0);
+                let refused = sequences.into_iter().zip(outcomes).filter_map(|(sequence, it)| {
+                    let rejection = it.err()?;
+                    let code = rejection.code().to_owned();
+                    Some(RefusedReport { sequence, code, message: rejection.to_string() })
+                });
+                Answer::Judged(ReportsAnswer { acknowledged, refused: refused.collect() })
+            }
+        };
+        self.note(|_| format!("machine {}: {}", caller.machine, answer_told(&answer)));
+        self.send_answer(caller, answer);
+        Ok(())
+    }
+
+    fn registered(
+        &mut self,
+        index: NodeIndex,
+        cell_id: &CellId,
+        outcome: Option<&crate::command_bus::Outcome>,
+    ) -> Result<Answer, Violation> {
+        match outcome {
+            Some(Ok(_)) => {}
+            Some(Err(Rejection::CellIdInUse { .. })) => return Ok(Answer::IdInUse),
+            Some(Err(_)) | None => return Ok(Answer::Failed),
+        }
+        self.follow(index)?;
+        let known = self.nodes.get(index).and_then(|node| node.world.aggregates().cell(cell_id));
+        Ok(known.map_or(Answer::Failed, |cell| Answer::Registered {
+            epoch: cell.cell_epoch,
+            reports_seen: cell.reports_seen,
+        }))
+    }
+
+    fn cell_id(&self, caller: Caller) -> Option<CellId> {
+        self.machines.get(caller.machine).map(|machine| machine.cell_id.clone())
     }
 
     /// Answers those whose lists have changed.
-    pub(super) fn answer_moved(&mut self) {
-        let waiting: Vec<MachineIndex> = self.held.keys().copied().collect();
-        for index in waiting {
-            self.answer_if_moved(index);
+    pub(super) fn answer_moved(&mut self, index: NodeIndex) {
+        let Some(node) = self.nodes.get(index) else { return };
+        let waiting: Vec<MachineIndex> = node.held.keys().copied().collect();
+        for machine in waiting {
+            self.answer_if_moved(index, machine);
         }
     }
 
-    fn answer_if_moved(&mut self, index: MachineIndex) {
-        let Some(held) = self.held.get(&index) else { return };
-        let Some(machine) = self.machines.get(index) else { return };
-        let changed_at = self.plane.world.cell_assignments().changed_at(&machine.cell_id);
-        if changed_at > held.after {
-            self.answer_held(index);
+    fn answer_if_moved(&mut self, index: NodeIndex, machine: MachineIndex) {
+        let Some(node) = self.nodes.get(index) else { return };
+        let Some(held) = node.held.get(&machine) else { return };
+        let Some(found) = self.machines.get(machine) else { return };
+        if node.world.cell_assignments().changed_at(&found.cell_id) > held.after {
+            self.answer_held(index, machine);
         }
     }
 
-    pub(super) fn answer_held(&mut self, index: MachineIndex) {
-        let Some(held) = self.held.remove(&index) else { return };
-        let Some(machine) = self.machines.get(index) else { return };
-        let world = &self.plane.world;
-        let assignment = world.cell_assignments().of(world.aggregates(), &machine.cell_id);
+    /// A held request has waited long enough.
+    pub(super) fn hold_ends(
+        &mut self,
+        index: NodeIndex,
+        life: u64,
+        machine: MachineIndex,
+        token: Token,
+    ) {
+        let Some(node) = self.nodes.get(index).filter(|node| node.is_life(life)) else { return };
+        if node.held.get(&machine).is_some_and(|held| held.token == token) {
+            self.answer_held(index, machine);
+        }
+    }
+
+    fn answer_held(&mut self, index: NodeIndex, machine: MachineIndex) {
+        let Some(node) = self.nodes.get_mut(index) else { return };
+        let Some(Held { life, token, .. }) = node.held.remove(&machine) else { return };
+        let Some(found) = self.machines.get(machine) else { return };
+        let world = &node.world;
+        let assignment = world.cell_assignments().of(world.aggregates(), &found.cell_id);
         let Some(assignment) = assignment else { return };
         let definitions = definitions(world, &assignment);
-        self.send_answer(
-            index,
-            held.life,
-            held.token,
-            Answer::Assigned { assignment, definitions },
-        );
+        let caller = Caller { machine, life, token };
+        self.send_answer(caller, Answer::Assigned { assignment, definitions });
     }
 
-    /// Connections break: what was held back is not answered.
-    pub(super) fn cut_connections(&mut self) {
-        for (index, held) in std::mem::take(&mut self.held) {
-            self.send_answer(index, held.life, held.token, Answer::Failed);
+    /// A node died: connections break, and what was held back is not answered. What was asked of
+    /// it in a transaction may be done all the same.
+    pub(super) fn connections_break(&mut self, held: BTreeMap<MachineIndex, Held>) {
+        for (machine, Held { life, token, .. }) in held {
+            self.send_answer(Caller { machine, life, token }, Answer::Failed);
+        }
+    }
+
+    /// What was asked of a node that died has no answer.
+    pub(super) fn nobody_answers(&mut self, reply: Reply) -> Result<(), Violation> {
+        match reply {
+            Reply::User(asked) => self.user_hears(&asked, &Err(Unavailable)),
+            Reply::Cell { caller, .. } => {
+                self.send_answer(caller, Answer::Failed);
+                Ok(())
+            }
+            Reply::Loop { .. } => Ok(()),
         }
     }
 }

@@ -2,27 +2,61 @@
 
 use std::collections::BTreeMap;
 
-use domain::{aggregates::Aggregates, bbs::placement::Resources, id::CellId};
+use domain::{
+    aggregates::Aggregates,
+    bbs::{placement::Resources, task},
+    id::CellId,
+    rep::{WorkKind, WorkReference},
+};
 use projections::route_table::Endpoint;
 
 use super::{
-    cluster::Cluster,
+    cluster::{Cluster, MachineIndex},
     witness::{Violation, ensure},
 };
 
 /// Everything that must hold after every step.
 pub(super) fn check(cluster: &Cluster) -> Result<(), Violation> {
-    let aggregates = cluster.plane.world.aggregates();
-    check_reservations(aggregates)?;
     check_routes(cluster)?;
-    let is_same = cluster.plane.decider.aggregates() == aggregates;
-    ensure(is_same, "decider and view hold the same", || {
-        format!("at position {}", cluster.plane.world.position())
+    cluster.nodes.iter().try_for_each(|node| node.check(&cluster.store))
+}
+
+/// A cell stops only what the log has ended, or wants stopped.
+pub(super) fn check_unlisted(
+    cluster: &Cluster,
+    machine: MachineIndex,
+    work: &WorkReference,
+) -> Result<(), Violation> {
+    let aggregates = cluster.store.world.aggregates();
+    let guid = &work.instance_guid;
+    let placement = match &work.kind {
+        WorkKind::Lrp(key) => {
+            aggregates.slot(key).filter(|slot| !slot.is_stopping).and_then(|it| {
+                it.instances()
+                    .map(|instance| instance.placement)
+                    .find(|it| it.instance_guid == *guid)
+            })
+        }
+        WorkKind::Task(task_guid) => aggregates
+            .task(task_guid)
+            .filter(|task| match task.state {
+                task::State::Placed(_) | task::State::Running(_) => true,
+                task::State::Pending
+                | task::State::Completed(_)
+                | task::State::Resolving { .. }
+                | task::State::Deleting(_) => false,
+            })
+            .and_then(|task| task.placement().filter(|it| it.instance_guid == *guid)),
+    };
+    let epoch = cluster.machines.get(machine).and_then(|machine| machine.disk.epoch);
+    let is_wanted = placement.is_some_and(|placement| Some(placement.cell_epoch) == epoch);
+    ensure(!is_wanted, "a cell stops only what the log has ended", || {
+        format!("machine {machine} stops {work:?}")
     })
 }
 
 /// What is reserved is the sum over the placements, and no cell holds more than it can.
-fn check_reservations(aggregates: &Aggregates) -> Result<(), Violation> {
+pub(super) fn check_reservations(aggregates: &Aggregates) -> Result<(), Violation> {
     let instances = aggregates.slots().flat_map(|slot| slot.instances());
     let slots = instances.map(|instance| instance.placement);
     let tasks = aggregates.tasks().filter_map(|task| task.placement());
@@ -52,7 +86,7 @@ fn check_reservations(aggregates: &Aggregates) -> Result<(), Violation> {
 
 /// Every route leads to a running instance of an app that asks for it, and to no other container.
 fn check_routes(cluster: &Cluster) -> Result<(), Violation> {
-    let world = &cluster.plane.world;
+    let world = &cluster.store.world;
     for (hostname, endpoints) in world.route_table().routes() {
         for endpoint in endpoints {
             let name = "a route leads to a live instance of its app";
@@ -63,7 +97,7 @@ fn check_routes(cluster: &Cluster) -> Result<(), Violation> {
                 })
             });
             let is_live = leads_to_present(world.aggregates(), endpoint)
-                && !cluster.plane.witness.has_ended(&endpoint.instance_guid);
+                && !cluster.store.witness.has_ended(&endpoint.instance_guid);
             ensure(is_asked && is_live, name, || {
                 format!("{hostname} leads to {endpoint:?}: asked {is_asked}, live {is_live}")
             })?;
@@ -82,7 +116,7 @@ fn leads_to_present(aggregates: &Aggregates, endpoint: &Endpoint) -> bool {
 
 /// Behind an address that a route leads to is that instance, or nobody.
 fn check_address(cluster: &Cluster, endpoint: &Endpoint) -> Result<(), Violation> {
-    let aggregates = cluster.plane.world.aggregates();
+    let aggregates = cluster.store.world.aggregates();
     let epoch = aggregates.cell(&endpoint.cell_id).map(|cell| cell.cell_epoch);
     let machines = cluster.machines.iter().filter(|machine| {
         machine.cell_id == endpoint.cell_id && machine.is_powered && machine.disk.epoch == epoch

@@ -22,6 +22,7 @@ use super::{
     Defect,
     chance::Chance,
     message::{Request, Token},
+    network::Cut,
 };
 
 /// One machine.
@@ -33,8 +34,10 @@ pub(super) struct Machine {
     pub(super) is_powered: bool,
     /// Replaced by another machine and never seen again.
     pub(super) is_scrapped: bool,
-    /// Nothing it says or hears gets through.
-    pub(super) is_cut_off: bool,
+    /// In which direction nothing gets through.
+    pub(super) cut: Option<Cut>,
+    /// Which node it asks.
+    pub(super) peer: usize,
     /// How often it was powered on; a container's deeds of an earlier boot never happen.
     pub(super) boot: u64,
     /// How many agents it has had; an agent's deeds end with it.
@@ -154,6 +157,8 @@ pub(super) enum Effect {
     Later(Milliseconds, Deed),
     /// A process was run in the container of this work.
     Exec(WorkReference),
+    /// The cell's list does not hold this work any more, and its container is stopped.
+    Unlisted(WorkReference),
     Note(String),
 }
 
@@ -178,7 +183,8 @@ impl Machine {
             registration,
             is_powered: true,
             is_scrapped: false,
-            is_cut_off: false,
+            cut: None,
+            peer: 0,
             boot: 1,
             lives: 0,
             disk: Disk::default(),

@@ -5,10 +5,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use domain::{
     bbs::definition::Definition,
+    command::Envelope,
     log::{CellEpoch, Position},
     rep::{Assignment, NumberedReport, ReportsAnswer},
     sealed::Digest,
 };
+
+use super::cluster::{Loop, MachineIndex};
 
 /// Which exchange of an agent's life.
 pub(super) type Token = u64;
@@ -20,17 +23,6 @@ pub(super) enum Request {
     Heartbeat { epoch: CellEpoch },
     Assignment { after: Position, epoch: CellEpoch },
     Reports { epoch: CellEpoch, reports: Vec<NumberedReport> },
-}
-
-impl Request {
-    pub(super) fn name(&self) -> &'static str {
-        match self {
-            Self::Register => "register",
-            Self::Heartbeat { .. } => "heartbeat",
-            Self::Assignment { .. } => "assignment",
-            Self::Reports { .. } => "reports",
-        }
-    }
 }
 
 /// What it is answered.
@@ -52,4 +44,41 @@ pub(super) enum Answer {
     IdInUse,
     /// The log could not be written, or the connection was cut.
     Failed,
+}
+
+/// Who waits for the outcome of commands, and for what.
+#[derive(Debug, Clone)]
+pub(super) enum Reply {
+    User(Asked),
+    Loop { which: Loop, seen: Position },
+    Cell { caller: Caller, then: Then },
+}
+
+/// A user's command on its way.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub(super) envelope: Box<Envelope>,
+    /// How often it is sent again without an answer.
+    pub(super) tries: u32,
+    /// It was sent after its user had been answered once.
+    pub(super) is_repeated: bool,
+}
+
+/// One exchange of an agent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller {
+    pub(super) machine: MachineIndex,
+    pub(super) life: u64,
+    pub(super) token: Token,
+}
+
+/// What is done for a cell once its commands have their outcome.
+#[derive(Debug, Clone)]
+pub(super) enum Then {
+    /// It is registered.
+    Registered,
+    /// A lost one has returned, and is given what it asked for.
+    Returned(Request),
+    /// These reports are judged.
+    Judged(Vec<u64>),
 }

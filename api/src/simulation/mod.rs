@@ -1,81 +1,122 @@
-//! The whole cluster in virtual time, from a seed: the real decider, views, loops and plan of the
-//! cells, over a log in memory, with cells, networks, stores and control planes that fail.
+//! The whole cluster in virtual time, from a seed: several nodes with the real decider, views and
+//! loops on one log in memory, cells with their real plan, users; and all of them, the network
+//! between them and the store fail.
 //!
 //! One thread, no runtime, no wall clock: the same seed gives the same run, to the byte.
 //! [`simulate`] runs one seed, [`run_seeds`] many.
 
 mod agent;
+mod bus;
 mod chance;
 mod cluster;
 mod defect;
+mod faults;
 mod gateway;
 mod invariants;
 mod loops;
 mod machine;
+mod manifest;
 mod message;
-mod plane;
+mod network;
+mod node;
+mod runs;
 mod settled;
+mod shrink;
+mod step_set;
 mod steps;
+mod store;
 #[cfg(test)]
 mod tests;
 mod users;
 mod witness;
 mod work;
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use domain::{log::Position, units::Milliseconds};
+use serde::{Deserialize, Serialize};
 
 pub use defect::Defect;
+pub use faults::Faults;
+pub use manifest::{CellSpec, Manifest, Spec as ManifestSpec};
+pub use runs::{Report, run_seeds};
+pub use shrink::{Shrunk, shrink};
+pub use step_set::{STEPS_MAX, StepSet};
 
-use crate::clock::Stopwatch;
 use chance::Chance;
 use cluster::Cluster;
 use witness::Violation;
 
 /// What a simulation is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Config {
     /// All chance comes from it.
     pub seed: u64,
+    /// How many control-plane nodes there are.
+    pub nodes: u8,
     /// How many cells there are at first.
     pub cells: u32,
     /// How many steps are taken before all faults end.
     pub steps: u32,
+    /// Steps that are left out.
+    #[serde(default)]
+    pub left_out: StepSet,
     /// How many process guids the users play with.
     pub lrps: u32,
     /// How many task guids they play with.
     pub tasks: u32,
     /// What may break.
     pub faults: Faults,
+    /// What runs; random apps and tasks when absent.
+    #[serde(skip)]
+    pub manifest: Option<Arc<Manifest>>,
     /// How the cells break the protocol; `None` but for tests of the invariants.
+    #[serde(skip)]
     pub defect: Option<Defect>,
 }
 
-/// What may break.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Faults {
-    /// Agents and machines end and return, as the same or as others.
-    pub cells: bool,
-    /// Messages are lost, doubled and late; machines are cut off.
-    pub network: bool,
-    /// Appends fail, have unknown outcomes, or come second.
-    pub store: bool,
-    /// The control plane starts anew from its log or a snapshot; two nodes' loops act at once.
-    pub control_plane: bool,
-}
-
 impl Config {
-    /// Three cells, a hundred steps, everything breaks.
+    /// The arguments of `diario simulate` that run the same again.
+    #[must_use]
+    pub fn arguments(&self) -> String {
+        let Self { seed, nodes, cells, steps, left_out, lrps, tasks, faults, .. } = self;
+        let mut text = format!(
+            "--from-seed {seed} --seeds 1 --nodes {nodes} --cells {cells} --steps {steps} --lrps {lrps} \
+             --tasks {tasks}"
+        );
+        let without = Faults::default().missing_in(*faults);
+        if *faults == Faults::none() {
+            text.push_str(" --faults none");
+        } else if !without.is_empty() {
+            text.push_str(&format!(" --without {}", without.join(",")));
+        }
+        if !left_out.0.is_empty() {
+            text.push_str(&format!(" --left-out {left_out}"));
+        }
+        text
+    }
+
+    /// Three nodes, five cells, two hundred steps, everything breaks.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        let faults = Faults { cells: true, network: true, store: true, control_plane: true };
-        Self { seed, cells: 3, steps: 100, lrps: 4, tasks: 8, faults, defect: None }
+        Self {
+            seed,
+            nodes: 3,
+            cells: 5,
+            steps: 200,
+            left_out: StepSet::default(),
+            lrps: 4,
+            tasks: 8,
+            faults: Faults::default(),
+            manifest: None,
+            defect: None,
+        }
     }
 }
 
 /// What a run came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
     /// Its seed.
     pub seed: u64,
@@ -93,6 +134,10 @@ pub struct Summary {
     pub promises: usize,
     /// How many tasks were run.
     pub tasks_run: usize,
+    /// How many instances ran in the end.
+    pub running: u64,
+    /// How many waited, by what for.
+    pub waiting: BTreeMap<String, u64>,
 }
 
 /// A run in which something was not as it must be.
@@ -116,12 +161,7 @@ impl fmt::Display for Failure {
             writeln!(f, "  {line}")?;
         }
         writeln!(f, "seed {} breaks \"{}\" at step {}", self.seed, self.invariant, self.step)?;
-        writeln!(f, "  {}", self.detail)?;
-        write!(
-            f,
-            "  again: DIARIO_FROM_SEED={} DIARIO_SEEDS=1 cargo test -p api --test simulation",
-            self.seed
-        )
+        write!(f, "  {}", self.detail)
     }
 }
 
@@ -129,14 +169,14 @@ impl fmt::Display for Failure {
 ///
 /// # Errors
 /// The first thing that was not as it must be, with what led to it.
-pub fn simulate(config: Config) -> Result<Summary, Box<Failure>> {
+pub fn simulate(config: &Config) -> Result<Summary, Box<Failure>> {
     // The words of a trace cost time: only a run that failed is run again for them.
     simulate_once(config, false)
         .or_else(|failure| simulate_once(config, true).map_or_else(Err, |_| Err(failure)))
 }
 
-fn simulate_once(config: Config, is_traced: bool) -> Result<Summary, Box<Failure>> {
-    let mut cluster = Cluster::new(config, is_traced);
+fn simulate_once(config: &Config, is_traced: bool) -> Result<Summary, Box<Failure>> {
+    let mut cluster = Cluster::new(config.clone(), is_traced);
     let mut step = 0;
     let outcome = run(&mut cluster, &mut step);
     outcome.map_err(|Violation { invariant, detail }| {
@@ -152,17 +192,19 @@ fn run(cluster: &mut Cluster, step: &mut u32) -> Result<Summary, Violation> {
     let looks = [looks.small(steps), looks.small(steps)];
     cluster.begin()?;
     while *step < steps {
-        cluster.step()?;
-        invariants::check(cluster)?;
-        if looks.contains(step) {
-            cluster.plane.check_replay()?;
+        if !cluster.config.left_out.0.contains(step) {
+            cluster.step(*step)?;
+            invariants::check(cluster)?;
+            if looks.contains(step) {
+                cluster.check_replay()?;
+            }
         }
         *step += 1;
     }
     let settled_after = cluster.settle()?;
-    cluster.users.check_promises(&cluster.plane.log)?;
-    cluster.plane.check_replay()?;
-    let head = cluster.plane.log.head();
+    cluster.users.check_promises(&cluster.store.log)?;
+    cluster.check_replay()?;
+    let head = cluster.store.log.head();
     Ok(Summary {
         seed,
         events: head.position,
@@ -171,51 +213,8 @@ fn run(cluster: &mut Cluster, step: &mut u32) -> Result<Summary, Violation> {
         settled_after,
         busiest_second: cluster.busiest_second,
         promises: cluster.users.promises(),
-        tasks_run: cluster.plane.witness.tasks_run(),
+        tasks_run: cluster.store.witness.tasks_run(),
+        running: cluster.running(),
+        waiting: cluster.waiting(),
     })
-}
-
-/// What many runs came to.
-#[derive(Debug, Clone)]
-pub struct Report {
-    /// How many seeds were run.
-    pub seeds: u64,
-    /// How long it took.
-    pub took: Duration,
-    /// How many seeds a minute.
-    pub seeds_per_minute: u64,
-    /// How many events there were in all runs that did not fail.
-    pub events: u64,
-    /// What failed.
-    pub failures: Vec<Failure>,
-}
-
-/// Runs `count` seeds from `first` on; `progress` is told after each how many are done, and of a
-/// failure at once.
-pub fn run_seeds(
-    first: u64,
-    count: u64,
-    config: Config,
-    mut progress: impl FnMut(u64, Option<&Failure>),
-) -> Report {
-    let stopwatch = Stopwatch::start();
-    let mut failures = Vec::new();
-    let mut events = 0;
-    for done in 0..count {
-        let config = Config { seed: first.saturating_add(done), ..config };
-        match simulate(config) {
-            Ok(summary) => {
-                events += summary.events.0;
-                progress(done + 1, None);
-            }
-            Err(failure) => {
-                progress(done + 1, Some(&failure));
-                failures.push(*failure);
-            }
-        }
-    }
-    let took = stopwatch.elapsed();
-    let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
-    let seeds_per_minute = count.saturating_mul(60_000) / milliseconds;
-    Report { seeds: count, took, seeds_per_minute, events, failures }
 }

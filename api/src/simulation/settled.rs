@@ -1,7 +1,7 @@
 //! What must be so once nothing breaks any more and time has passed: the actual state is the
 //! desired one, or there is a reason that can be computed again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{
     auction::{self, Input, PlacementError},
@@ -20,11 +20,15 @@ use domain::{
 use super::{
     cluster::{Cluster, MachineIndex},
     machine::{Machine, Process, Stage},
+    node::NodeIndex,
+    store::same,
     witness::{Violation, ensure},
 };
 
-/// How long settling may take.
+/// How long settling may take: back-offs, evacuations and tasks included.
 const SETTLING_MAX: Milliseconds = Milliseconds::from_seconds(15 * 60);
+/// How long a desired slot may neither run nor wait for a good reason.
+const UNWELL_MAX: Milliseconds = Milliseconds::from_seconds(60);
 /// How often it is looked whether all has settled.
 const LOOK_EVERY: Milliseconds = Milliseconds::from_seconds(5);
 /// More events than this a minute while settling: something goes round in circles.
@@ -35,19 +39,24 @@ impl Cluster {
     pub(super) fn settle(&mut self) -> Result<Milliseconds, Violation> {
         self.note(|_| "== nothing breaks any more".to_owned());
         self.is_calm = true;
+        for index in 0..self.nodes.len() {
+            self.repair_node(index)?;
+        }
         for index in 0..self.machines.len() {
             self.repair(index);
         }
         let began = self.now;
-        let first = self.plane.world.position().0;
+        let first = self.store.world.position().0;
+        let mut unwell = BTreeMap::new();
         loop {
             self.advance(LOOK_EVERY)?;
             super::invariants::check(self)?;
+            self.check_unwell(&mut unwell)?;
             let Some(reason) = self.unsettled() else { break };
             ensure(self.now.since(began) < SETTLING_MAX, "all settles in time", || reason)?;
         }
         let took = self.now.since(began);
-        let events = self.plane.world.position().0.saturating_sub(first);
+        let events = self.store.world.position().0.saturating_sub(first);
         let minutes = took.0 / 60_000 + 1;
         ensure(events <= minutes * EVENTS_A_MINUTE_MAX, "settling does not go round", || {
             format!("{events} events in {minutes} minutes")
@@ -55,11 +64,96 @@ impl Cluster {
         Ok(took)
     }
 
+    /// Every node runs, hears everybody, and its clock is right.
+    fn repair_node(&mut self, index: NodeIndex) -> Result<(), Violation> {
+        self.store.slow_until = self.now;
+        let Some(node) = self.nodes.get_mut(index) else { return Ok(()) };
+        node.store_cut = None;
+        node.is_edge_cut = false;
+        node.clock_ahead = 0;
+        if node.is_up { Ok(()) } else { self.start_node(index) }
+    }
+
+    /// Each desired slot runs, waits its back-off, or is unplaced for the right reason, but for
+    /// a minute at a time.
+    fn check_unwell(
+        &self,
+        unwell: &mut BTreeMap<ActualLrpKey, Timestamp>,
+    ) -> Result<(), Violation> {
+        let found = self.unwell_slots();
+        unwell.retain(|key, _| found.contains_key(key));
+        for (key, why) in found {
+            let since = *unwell.entry(key).or_insert(self.now);
+            let is_short = self.now.since(since) <= UNWELL_MAX;
+            ensure(is_short, "a slot runs, or waits for a good reason, within 60 s", || why)?;
+        }
+        Ok(())
+    }
+
+    fn unwell_slots(&self) -> BTreeMap<ActualLrpKey, String> {
+        let aggregates = self.store.world.aggregates();
+        let mut unwell: BTreeMap<ActualLrpKey, String> = aggregates
+            .desired_lrps()
+            .flat_map(|lrp| {
+                (0..lrp.instances)
+                    .map(|index| ActualLrpKey { process_guid: lrp.process_guid.clone(), index })
+            })
+            .filter_map(|key| {
+                let Some(slot) = aggregates.slot(&key) else {
+                    return Some((key, "it is missing".to_owned()));
+                };
+                let is_served = slot.instances().any(|instance| {
+                    instance.running.is_some() && self.runs(instance.placement, true)
+                });
+                let why = self.unsettled_slot(slot).filter(|_| !is_served)?;
+                Some((key, why))
+            })
+            .collect();
+        if let Some((WorkKind::Lrp(key), why)) = self.wrongly_unplaced() {
+            unwell.insert(key, why);
+        }
+        unwell
+    }
+
+    /// How many slots have a healthy instance.
+    pub(super) fn running(&self) -> u64 {
+        let slots = self.store.world.aggregates().slots();
+        let running = slots.filter(|slot| slot.instances().any(|it| it.running.is_some()));
+        u64::try_from(running.count()).unwrap_or(u64::MAX)
+    }
+
+    /// How many slots and tasks wait for a cell, by why.
+    pub(super) fn waiting(&self) -> BTreeMap<String, u64> {
+        let aggregates = self.store.world.aggregates();
+        let slots = aggregates.slots().filter_map(|slot| slot.placement_error.clone());
+        let tasks = aggregates.tasks().filter(|task| task.state == task::State::Pending);
+        let tasks = tasks.filter_map(|task| task.rejection_reason.clone());
+        let mut waiting = BTreeMap::new();
+        for why in slots.chain(tasks) {
+            *waiting.entry(why).or_default() += 1;
+        }
+        waiting
+    }
+
+    /// What all nodes, and the log read again, say is the same.
+    pub(super) fn check_replay(&self) -> Result<(), Violation> {
+        self.store.check_replay()?;
+        let nodes = self.nodes.iter().filter(|node| node.is_up);
+        nodes
+            .filter(|node| node.world.position() == self.store.world.position())
+            .try_for_each(|node| same(&node.world, &self.store.world, "all nodes show the same"))
+    }
+
+    /// The control plane's time.
+    fn clock(&self) -> Timestamp {
+        self.now.max(self.store.world.recorded_at())
+    }
+
     /// Every machine with power gets its agent back; of those without, one in two stays off.
     fn repair(&mut self, index: MachineIndex) {
         let stays_off = self.chance.per_mille(500);
         let Some(machine) = self.machines.get_mut(index) else { return };
-        machine.is_cut_off = false;
+        machine.cut = None;
         if !machine.is_scrapped && machine.agent.is_none() && (machine.is_powered || !stays_off) {
             self.bring_back(index);
         }
@@ -67,13 +161,13 @@ impl Cluster {
 
     /// The first thing that is not as it should be in the end.
     fn unsettled(&self) -> Option<String> {
-        let aggregates = self.plane.world.aggregates();
+        let aggregates = self.store.world.aggregates();
         let cells = aggregates.cells().find_map(|cell| self.unsettled_cell(cell));
         let slots = || aggregates.slots().find_map(|slot| self.unsettled_slot(slot));
         let twins = || aggregates.slots().find_map(|slot| self.unsettled_twin(slot));
         let tasks = || aggregates.tasks().find_map(|task| self.unsettled_task(task));
         let machines = || self.machines.iter().find_map(|machine| self.unsettled_machine(machine));
-        let unplaced = || self.wrongly_unplaced();
+        let unplaced = || self.wrongly_unplaced().map(|(_, why)| why);
         let missing = || self.missing_slot();
         cells
             .or_else(missing)
@@ -107,7 +201,7 @@ impl Cluster {
     }
 
     fn missing_slot(&self) -> Option<String> {
-        let aggregates = self.plane.world.aggregates();
+        let aggregates = self.store.world.aggregates();
         aggregates.desired_lrps().find_map(|lrp| {
             let process_guid = &lrp.process_guid;
             let desired: BTreeSet<u32> = (0..lrp.instances).collect();
@@ -118,7 +212,7 @@ impl Cluster {
     }
 
     fn unsettled_slot(&self, slot: &ActualLrp) -> Option<String> {
-        let aggregates = self.plane.world.aggregates();
+        let aggregates = self.store.world.aggregates();
         let ActualLrpKey { process_guid, index } = &slot.key;
         let lrp = aggregates.desired_lrp(process_guid);
         let is_desired = lrp.is_some_and(|lrp| *index < lrp.instances) && !slot.is_stopping;
@@ -136,7 +230,7 @@ impl Cluster {
     /// A suspect is one as long as its cell is lost, an evacuating one as long as it runs on a cell
     /// that is there; neither when the slot runs.
     fn unsettled_twin(&self, slot: &ActualLrp) -> Option<String> {
-        let aggregates = self.plane.world.aggregates();
+        let aggregates = self.store.world.aggregates();
         let runs = matches!(slot.state, actual_lrp::State::Running(_));
         slot.instances().find_map(|instance| {
             let is_well = match instance.presence {
@@ -160,7 +254,7 @@ impl Cluster {
 
     /// Whether the container of a placement runs where it should.
     fn runs(&self, placement: &Placement, must_be_healthy: bool) -> bool {
-        let cell = self.plane.world.aggregates().cell(&placement.cell_id);
+        let cell = self.store.world.aggregates().cell(&placement.cell_id);
         let cell = cell.filter(|cell| cell.cell_epoch == placement.cell_epoch);
         let machine = cell.and_then(|cell| self.machine_of(cell));
         let container =
@@ -173,7 +267,7 @@ impl Cluster {
     /// A machine holds just what its cell is assigned; one that is no cell any more holds nothing.
     fn unsettled_machine(&self, machine: &Machine) -> Option<String> {
         machine.agent.as_ref()?;
-        let world = &self.plane.world;
+        let world = &self.store.world;
         let cell = world.aggregates().cell(&machine.cell_id);
         let is_cell = cell
             .and_then(|cell| self.machine_of(cell))
@@ -203,8 +297,8 @@ impl Cluster {
     }
 
     /// What waits must wait: an auction of all of it, now, places nothing and says what was said.
-    fn wrongly_unplaced(&self) -> Option<String> {
-        let world = &self.plane.world;
+    fn wrongly_unplaced(&self) -> Option<(WorkKind, String)> {
+        let world = &self.store.world;
         let aggregates = world.aggregates();
         let outcome = auction::schedule(Input {
             auctions: world.auction_queue().auctions(aggregates, self.clock()),
@@ -213,7 +307,8 @@ impl Cluster {
             seen: world.position(),
         });
         if let Some(placement) = outcome.placements.first() {
-            return Some(format!("{:?} could be on {}", placement.work, placement.cell_id));
+            let why = format!("{:?} could be on {}", placement.work, placement.cell_id);
+            return Some((placement.work.clone(), why));
         }
         outcome.failures.into_iter().find_map(|failure| {
             let said = match &failure.work {
@@ -230,8 +325,10 @@ impl Cluster {
                 WorkKind::Task(guid) => aggregates.task(guid)?.rejection_reason.clone(),
             };
             let error = failure.error.to_string();
-            (said.as_ref() != Some(&error))
-                .then(|| format!("{:?} waits because {error:?}, and shows {said:?}", failure.work))
+            (said.as_ref() != Some(&error)).then(|| {
+                let why = format!("{:?} waits because {error:?}, and shows {said:?}", failure.work);
+                (failure.work.clone(), why)
+            })
         })
     }
 }

@@ -5,14 +5,13 @@ use super::{Config, Defect, Faults, simulate};
 #[test]
 fn the_same_seed_gives_the_same_run() {
     for seed in 0..3 {
-        assert_eq!(simulate(Config::new(seed)), simulate(Config::new(seed)));
+        assert_eq!(simulate(&Config::new(seed)), simulate(&Config::new(seed)));
     }
 }
 
 #[test]
 fn a_quiet_cluster_does_its_work() {
-    let faults = Faults { cells: false, network: false, store: false, control_plane: false };
-    let summary = simulate(Config { faults, ..Config::new(7) }).unwrap();
+    let summary = simulate(&Config { faults: Faults::none(), ..Config::new(7) }).unwrap();
 
     assert!(summary.events.0 > 50, "{summary:?}");
     assert!(summary.promises > 10, "{summary:?}");
@@ -30,7 +29,7 @@ fn every_defect_of_a_cell_is_seen() {
         (Defect::ForgetsItsBook, &["all settles in time", "a task runs at most once"]),
     ] {
         let seen = (0..40).find_map(|seed| {
-            let seen = simulate(Config { defect: Some(defect), ..Config::new(seed) }).err();
+            let seen = simulate(&Config { defect: Some(defect), ..Config::new(seed) }).err();
             // Most defects are also seen by what they lead to later.
             seen.filter(|seen| invariants.contains(&seen.invariant))
         });

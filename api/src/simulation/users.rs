@@ -21,7 +21,9 @@ use domain::{
 use projections::event_store::memory::MemoryLog;
 
 use super::{
+    Config, Manifest,
     chance::Chance,
+    message::Asked,
     witness::{Violation, ensure},
 };
 use crate::command_bus::{Accepted, Outcome};
@@ -34,17 +36,25 @@ pub(super) struct Users {
     processes: Vec<ProcessGuid>,
     tasks: Vec<TaskGuid>,
     cells: Vec<CellId>,
+    /// What they want, where it is not drawn.
+    manifest: Option<Arc<Manifest>>,
     /// The newest commands, to be repeated.
     sent: Vec<Envelope>,
     promised: BTreeMap<CommandId, (Envelope, Accepted)>,
 }
 
 impl Users {
-    pub(super) fn new(lrps: u32, tasks: u32, cells: u32) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
+        let Config { lrps, tasks, cells, manifest, .. } = config;
+        let (lrps, tasks, cells) = (*lrps, *tasks, *cells);
+        let drawn =
+            || (0..lrps).filter_map(|number| ProcessGuid::new(&format!("app-{number}")).ok());
         Self {
-            processes: (0..lrps)
-                .filter_map(|number| ProcessGuid::new(&format!("app-{number}")).ok())
-                .collect(),
+            processes: match manifest {
+                Some(manifest) => manifest.process_guids(),
+                None => drawn().collect(),
+            },
+            manifest: manifest.clone(),
             tasks: (0..tasks)
                 .filter_map(|number| TaskGuid::new(&format!("task-{number}")).ok())
                 .collect(),
@@ -75,9 +85,36 @@ impl Users {
         envelope
     }
 
+    /// What they ask for before anything else: all apps of a manifest.
+    pub(super) fn first(&mut self, chance: &mut Chance) -> Vec<Envelope> {
+        let Some(manifest) = &self.manifest else { return Vec::new() };
+        let commands = manifest.lrps.iter().cloned().map(Command::from);
+        let envelopes: Vec<Envelope> = commands.map(|command| user(command, chance)).collect();
+        self.sent.extend(envelopes.iter().cloned());
+        envelopes
+    }
+
     fn draw(&mut self, chance: &mut Chance) -> Envelope {
-        let command_id = CommandId::from_uuid(chance.uuid());
-        let drawn: Option<Command> = match chance.small(20) {
+        let drawn = match self.manifest.clone() {
+            Some(manifest) => self.draw_of(&manifest, chance),
+            None => self.draw_any(chance),
+        };
+        let command = drawn.unwrap_or_else(|| freshness(chance));
+        user(command, chance)
+    }
+
+    /// Of what a manifest wants nothing is changed: tasks run, instances and cells are emptied.
+    fn draw_of(&mut self, manifest: &Manifest, chance: &mut Chance) -> Option<Command> {
+        match chance.small(10) {
+            0..5 => chance.pick(&manifest.tasks).cloned().map(Command::from),
+            5..7 => self.retire(chance).map(Command::from),
+            7 => self.evacuate(chance).map(Command::from),
+            _ => None,
+        }
+    }
+
+    fn draw_any(&mut self, chance: &mut Chance) -> Option<Command> {
+        match chance.small(20) {
             0..6 => self.desire(chance).map(Command::from),
             6..10 => self.update(chance).map(Command::from),
             10..12 => self.remove(chance).map(Command::from),
@@ -86,14 +123,6 @@ impl Users {
             17 => self.cancel(chance).map(Command::from),
             18 => self.evacuate(chance).map(Command::from),
             _ => None,
-        };
-        Envelope {
-            correlation: command_id.clone(),
-            command_id,
-            actor: Actor { kind: ActorKind::User, name: "user".into(), via: "simulation".into() },
-            seen: None,
-            causation: None,
-            command: drawn.unwrap_or_else(|| freshness(chance)),
         }
     }
 
@@ -155,35 +184,43 @@ impl Users {
         Some(task::Command::Cancel { task_guid })
     }
 
-    /// A user is answered: what is promised is in the log, and the same as before.
+    /// Whether a user was answered that a command changed something.
+    pub(super) fn is_promised(&self, command_id: &CommandId) -> bool {
+        self.promised.contains_key(command_id)
+    }
+
+    /// A user is answered: what is promised is in the log, and the same as before. A command that
+    /// was sent twice before the first answer may have been refused first and taken then, though
+    /// its user hears it the other way round.
     pub(super) fn answered(
         &mut self,
-        envelope: &Envelope,
+        asked: &Asked,
         outcome: &Outcome,
         log: &MemoryLog,
     ) -> Result<(), Violation> {
+        let Asked { envelope, is_repeated, .. } = asked;
         let promised = self.promised.get(&envelope.command_id);
         match (outcome, promised) {
             (Ok(accepted), None) if accepted.events > 0 => {
                 let command_id = envelope.command_id.clone();
-                self.promised.insert(command_id, (envelope.clone(), *accepted));
+                self.promised.insert(command_id, (envelope.as_ref().clone(), *accepted));
                 self.check_promise(&envelope.command_id, log)
             }
-            (Ok(accepted), Some((before, then))) => {
+            (Ok(accepted), Some((before, then))) if *is_repeated || accepted.events > 0 => {
                 let is_same =
                     accepted == then && before.command.stream() == envelope.command.stream();
                 ensure(is_same, "a repeated command changes nothing", || {
                     format!("{} was answered {then:?}, then {accepted:?}", envelope.command_id)
                 })
             }
-            (Err(rejection), Some((before, _))) => {
+            (Err(rejection), Some((before, _))) if *is_repeated => {
                 let is_other = before.command.stream() != envelope.command.stream();
                 let is_reuse = matches!(rejection, Rejection::CommandIdReused { .. });
                 ensure(is_other && is_reuse, "a repeated command is answered as before", || {
                     format!("{}: {rejection}", envelope.command_id)
                 })
             }
-            (Ok(_) | Err(_), None) => Ok(()),
+            (Ok(_) | Err(_), None | Some(_)) => Ok(()),
         }
     }
 
@@ -205,6 +242,18 @@ impl Users {
     /// How many commands were promised.
     pub(super) fn promises(&self) -> usize {
         self.promised.len()
+    }
+}
+
+fn user(command: Command, chance: &mut Chance) -> Envelope {
+    let command_id = CommandId::from_uuid(chance.uuid());
+    Envelope {
+        correlation: command_id.clone(),
+        command_id,
+        actor: Actor { kind: ActorKind::User, name: "user".into(), via: "simulation".into() },
+        seen: None,
+        causation: None,
+        command,
     }
 }
 

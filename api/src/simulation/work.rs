@@ -31,6 +31,7 @@ impl Machine {
             match operation {
                 Operation::Start(work) => self.start(work, doing),
                 Operation::Stop(reference) => {
+                    doing.effects.push(Effect::Unlisted(reference.clone()));
                     if self.defect != Some(Defect::NeverStops) {
                         self.stop(&reference.instance_guid, false, doing);
                     }

@@ -4,6 +4,7 @@
 mod archive;
 mod commands;
 mod protocol;
+mod simulate;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -69,6 +69,7 @@ fn status_of(slot: &ActualLrp) -> InstanceStatus {
             Some(error) => (InstanceState::Down, Some(error.clone())),
             None => (InstanceState::Starting, Some("waiting for a cell".to_owned())),
         },
+        State::Removed => (InstanceState::Stopping, None),
         State::Crashed(restart) => (InstanceState::Crashed, Some(crash_details(slot, *restart))),
     };
     InstanceStatus { index: slot.key.index, state, since: Some(slot.since), details }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use domain::{
     aggregates::Aggregates,
     bbs::{
-        actual_lrp::{ActualLrp, InstancePresence},
+        actual_lrp::{ActualLrp, Instance, InstancePresence},
         placement::Placement,
         task::{self, Task},
     },
@@ -25,7 +25,7 @@ use crate::view::View;
 pub struct CellAssignments {
     lists: HashIndex<CellId, HashIndex<InstanceGuid, Listed>>,
     placed: HashIndex<StreamId, (CellId, InstanceGuid)>,
-    /// What of a slot is placed beside its ordinary instance: few have something.
+    /// What of a slot is placed, or leaves, beside its ordinary instance: few have something.
     twins: HashIndex<ActualLrpKey, Vec<(CellId, InstanceGuid)>>,
     changed_at: HashIndex<CellId, Position>,
     changed: BTreeSet<CellId>,
@@ -104,7 +104,11 @@ impl CellAssignments {
         };
         let now: Vec<(CellId, InstanceGuid)> = twins.iter().map(of).collect();
         let before = self.twins.get(key).map_or(&[][..], Vec::as_slice);
-        if before == now {
+        let is_known = |(cell_id, listed): &(CellId, Listed)| {
+            let list = self.lists.get(cell_id);
+            list.and_then(|list| list.get(&listed.work.reference.instance_guid)) == Some(listed)
+        };
+        if before == now && twins.iter().all(is_known) {
             return;
         }
         for (cell_id, instance_guid) in self.twins.remove(key).unwrap_or_default() {
@@ -125,15 +129,19 @@ impl CellAssignments {
 }
 
 fn listed_slot(slot: &ActualLrp) -> Option<(CellId, Listed)> {
-    let wanted = if slot.is_stopping { Wanted::Stop } else { Wanted::Run };
-    Some(listed(WorkKind::Lrp(slot.key.clone()), slot.placement()?, wanted))
+    let ordinary = slot.instances().find(|it| it.presence == InstancePresence::Ordinary);
+    ordinary.map(|instance| listed_instance(slot, instance))
 }
 
-/// A twin is wanted as long as it is one: its end takes it off the list.
 fn listed_twins(slot: &ActualLrp) -> Vec<(CellId, Listed)> {
-    let twins = slot.instances().filter(|it| it.presence != InstancePresence::Ordinary);
-    let kind = || WorkKind::Lrp(slot.key.clone());
-    twins.map(|twin| listed(kind(), twin.placement, Wanted::Run)).collect()
+    let others = slot.instances().filter(|it| it.presence != InstancePresence::Ordinary);
+    others.map(|instance| listed_instance(slot, instance)).collect()
+}
+
+/// Whatever is to be stopped stays on the list until its cell says that it is gone.
+fn listed_instance(slot: &ActualLrp, instance: Instance<'_>) -> (CellId, Listed) {
+    let wanted = if instance.is_stopping { Wanted::Stop } else { Wanted::Run };
+    listed(WorkKind::Lrp(slot.key.clone()), instance.placement, wanted)
 }
 
 fn listed_task(task: &Task) -> Option<(CellId, Listed)> {
@@ -172,7 +180,7 @@ impl View for CellAssignments {
             assignments.insert(stream, cell_id, listed);
         }
         let slots = aggregates.processes_by_chance().flat_map(|(_, process)| process.slots());
-        for slot in slots.filter(|slot| slot.has_twin()) {
+        for slot in slots.filter(|slot| !slot.is_alone()) {
             assignments.replace_twins(&slot.key, listed_twins(slot));
         }
         assignments.changed.extend(aggregates.cells().map(|cell| cell.cell_id.clone()));

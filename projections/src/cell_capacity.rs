@@ -145,7 +145,8 @@ fn place_of_slot(slot: &ActualLrp) -> Option<Place<'_>> {
         actual_lrp::State::Placed(_) | actual_lrp::State::Claimed(_) => true,
         actual_lrp::State::Unclaimed
         | actual_lrp::State::Running(_)
-        | actual_lrp::State::Crashed(_) => false,
+        | actual_lrp::State::Crashed(_)
+        | actual_lrp::State::Removed => false,
     };
     Some((&slot.placement()?.cell_id, is_starting))
 }

@@ -1,7 +1,7 @@
 //! Which running instances a host name leads to.
 //!
 //! A suspect and an evacuating instance keep their routes until they are no more; one that is not
-//! ready has none.
+//! ready, or leaves, has none.
 //! A slot that is stopping, or whose desired LRP is gone, has no route any more: routes go before
 //! SIGTERM comes. Nor has one whose machine was replaced under its cell's id: the new one may give
 //! the same address to another app's container.

@@ -16,7 +16,8 @@ use super::scalars::{PositionText, Time};
 /// Diego's names of a slot's states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 pub(super) enum ActualLrpState {
-    /// It waits for a cell, or a cell was chosen and has not answered yet.
+    /// It waits for a cell, or a cell was chosen and has not answered yet, or it is gone but for
+    /// instances that leave (it is stopping then).
     Unclaimed,
     /// The cell makes its container.
     Claimed,
@@ -29,7 +30,7 @@ pub(super) enum ActualLrpState {
 impl From<&State> for ActualLrpState {
     fn from(state: &State) -> Self {
         match state {
-            State::Unclaimed | State::Placed(_) => Self::Unclaimed,
+            State::Unclaimed | State::Placed(_) | State::Removed => Self::Unclaimed,
             State::Claimed(_) => Self::Claimed,
             State::Running(_) => Self::Running,
             State::Crashed(_) => Self::Crashed,
@@ -95,8 +96,8 @@ pub(super) struct ActualLrp {
     placement_error: Option<String>,
     /// Whether its instance is being stopped.
     is_stopping: bool,
-    /// All its instances: the ordinary one, and a suspect and an evacuating one beside it. The one
-    /// that stands for the slot comes first.
+    /// All its instances: the ordinary one, a suspect and an evacuating one beside it, and those
+    /// that leave. The one that stands for the slot comes first.
     instances: Vec<Instance>,
     /// Its newest crash.
     last_crash: Option<LastCrash>,
@@ -117,6 +118,8 @@ pub(super) enum InstancePresence {
     Evacuating,
     /// Its cell is lost; it may still run there.
     Suspect,
+    /// It serves no more, and its cell is to stop it.
+    Leaving,
 }
 
 impl From<actual_lrp::InstancePresence> for InstancePresence {
@@ -125,6 +128,7 @@ impl From<actual_lrp::InstancePresence> for InstancePresence {
             actual_lrp::InstancePresence::Ordinary => Self::Ordinary,
             actual_lrp::InstancePresence::Evacuating => Self::Evacuating,
             actual_lrp::InstancePresence::Suspect => Self::Suspect,
+            actual_lrp::InstancePresence::Leaving => Self::Leaving,
         }
     }
 }
@@ -140,8 +144,10 @@ pub(super) struct Instance {
     cell_id: String,
     /// The position of the event that placed it.
     placement_epoch: PositionText,
-    /// Whether it is healthy, as far as it was heard.
+    /// Whether it is healthy, as far as it was heard; not while it leaves.
     is_running: bool,
+    /// Whether it is being stopped.
+    is_stopping: bool,
     /// Whether it may take requests.
     is_ready: bool,
     /// Since when it does what it does.
@@ -154,7 +160,7 @@ pub(super) struct Instance {
 
 impl From<actual_lrp::Instance<'_>> for Instance {
     fn from(instance: actual_lrp::Instance<'_>) -> Self {
-        let actual_lrp::Instance { presence, placement, running, since } = instance;
+        let actual_lrp::Instance { presence, placement, running, is_stopping, since } = instance;
         let net_info = running.map(|running| &running.net_info);
         Self {
             presence: presence.into(),
@@ -162,6 +168,7 @@ impl From<actual_lrp::Instance<'_>> for Instance {
             cell_id: placement.cell_id.to_string(),
             placement_epoch: PositionText(placement.placement_epoch.0),
             is_running: running.is_some(),
+            is_stopping,
             is_ready: running.is_some_and(|running| running.is_ready),
             since: Time(since),
             address: net_info.map(|net_info| net_info.instance_address.to_string()),
@@ -294,7 +301,7 @@ fn shown(slot: &actual_lrp::ActualLrp, status: &app_status::InstanceStatus) -> A
     let (net_info, restart) = match &slot.state {
         State::Running(running) => (Some(&running.net_info), None),
         State::Crashed(restart) => (None, Some(Restart::from(*restart))),
-        State::Unclaimed | State::Placed(_) | State::Claimed(_) => (None, None),
+        State::Unclaimed | State::Placed(_) | State::Claimed(_) | State::Removed => (None, None),
     };
     ActualLrp {
         process_guid: slot.key.process_guid.to_string(),

@@ -149,7 +149,8 @@ fn waiting(aggregates: &Aggregates) -> BTreeMap<&CellId, Vec<Waiting>> {
     for slot in aggregates.slots() {
         for instance in slot.instances() {
             let why = match (instance.presence, instance.running) {
-                _ if slot.is_stopping => "being stopped",
+                _ if instance.is_stopping => "being stopped",
+                (InstancePresence::Leaving, _) => "being stopped",
                 (InstancePresence::Evacuating, _) => "runs on until its replacement is healthy",
                 (InstancePresence::Suspect, _) => "its cell is lost",
                 (InstancePresence::Ordinary, Some(_)) => {

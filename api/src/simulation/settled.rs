@@ -221,14 +221,16 @@ impl Cluster {
             actual_lrp::State::Crashed(restart) => is_backing_off(*restart, self.clock()),
             // Whether for the right reason is asked of all that waits together.
             actual_lrp::State::Unclaimed => true,
-            actual_lrp::State::Placed(_) | actual_lrp::State::Claimed(_) => false,
+            actual_lrp::State::Placed(_)
+            | actual_lrp::State::Claimed(_)
+            | actual_lrp::State::Removed => false,
         };
         (!is_desired || !is_well)
             .then(|| format!("{}: desired {is_desired}, {:?}", slot.key, slot.state))
     }
 
     /// A suspect is one as long as its cell is lost, an evacuating one as long as it runs on a cell
-    /// that is there; neither when the slot runs.
+    /// that is there; neither when the slot runs. Nothing leaves for ever.
     fn unsettled_twin(&self, slot: &ActualLrp) -> Option<String> {
         let aggregates = self.store.world.aggregates();
         let runs = matches!(slot.state, actual_lrp::State::Running(_));
@@ -237,6 +239,7 @@ impl Cluster {
                 InstancePresence::Ordinary => true,
                 InstancePresence::Suspect => aggregates.is_lost(instance.placement) && !runs,
                 InstancePresence::Evacuating => self.runs(instance.placement, true) && !runs,
+                InstancePresence::Leaving => false,
             };
             (!is_well).then(|| format!("{}: {instance:?} beside {:?}", slot.key, slot.state))
         })

@@ -80,6 +80,12 @@ impl Witness {
             actual_lrp::Event::EvacuationEnded(event) => {
                 self.end_twin(stream, &event.instance_guid)
             }
+            actual_lrp::Event::Left(left) => {
+                let guid = &left.instance_guid;
+                ensure(self.has_ended(guid), "only what has ended leaves", || {
+                    format!("{stream} {guid}")
+                })
+            }
             actual_lrp::Event::ReadinessChanged(_)
             | actual_lrp::Event::Created(_)
             | actual_lrp::Event::PlacementFailed(_)

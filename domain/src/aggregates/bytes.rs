@@ -2,7 +2,7 @@
 
 use super::shard::{Process, Shard};
 use crate::bbs::{
-    actual_lrp::{ActualLrp, Twin},
+    actual_lrp::{ActualLrp, Leaving, Twin},
     definition::Definition,
     desired_lrp::DesiredLrp,
     task::Task,
@@ -31,7 +31,8 @@ fn bytes_of_slot(slot: &ActualLrp) -> usize {
     let texts = texts.chain(slot.placement_error.iter().map(String::len)).sum::<usize>();
     let twins = slot.suspect.iter().chain(&slot.evacuating).count();
     let twins = twins.saturating_mul(size_of::<Twin>() + ENTRY_BYTES);
-    size_of::<ActualLrp>() + 2 * ENTRY_BYTES + texts + twins
+    let leaving = slot.leaving.capacity().saturating_mul(size_of::<Leaving>());
+    size_of::<ActualLrp>() + 2 * ENTRY_BYTES + texts + twins + leaving
 }
 
 fn bytes_of_task(task: &Task) -> usize {

@@ -518,7 +518,7 @@ impl Aggregates {
             change(state);
             (before, state.as_deref().and_then(Task::placement).map(Reserved::of))
         });
-        self.change_reservations([before, None, None], [after, None, None]);
+        self.change_reservations(before.into(), after.into());
     }
 
     fn change_reservations(&mut self, before: Reservations, after: Reservations) {
@@ -526,11 +526,11 @@ impl Aggregates {
             return;
         }
         // What comes is added first: an amount that stays never falls to nothing in between.
-        for Reserved { cell_id, resources } in after.into_iter().flatten() {
+        for Reserved { cell_id, resources } in after.into_iter() {
             let sum = self.reserved.entry(cell_id).or_default();
             *sum = sum.plus(resources);
         }
-        for Reserved { cell_id, resources } in before.into_iter().flatten() {
+        for Reserved { cell_id, resources } in before.into_iter() {
             let Some(sum) = self.reserved.get_mut(&cell_id) else { continue };
             *sum = sum.minus(resources);
             if *sum == Resources::default() {
@@ -540,12 +540,29 @@ impl Aggregates {
     }
 }
 
-/// What the at most three instances of a slot reserve.
-type Reservations = [Option<Reserved>; 3];
+/// What the instances of a slot reserve: mostly of one, rarely of more than three.
+#[derive(PartialEq, Eq)]
+struct Reservations {
+    first: [Option<Reserved>; 3],
+    others: Vec<Reserved>,
+}
+
+impl Reservations {
+    fn into_iter(self) -> impl Iterator<Item = Reserved> {
+        self.first.into_iter().flatten().chain(self.others)
+    }
+}
+
+impl From<Option<Reserved>> for Reservations {
+    fn from(one: Option<Reserved>) -> Self {
+        Self { first: [one, None, None], others: Vec::new() }
+    }
+}
 
 fn reserved_by(slot: Option<&ActualLrp>) -> Reservations {
-    let mut instances = slot.into_iter().flat_map(ActualLrp::instances);
-    std::array::from_fn(|_| instances.next().map(|instance| Reserved::of(instance.placement)))
+    let instances = slot.into_iter().flat_map(ActualLrp::instances);
+    let mut all = instances.map(|instance| Reserved::of(instance.placement));
+    Reservations { first: std::array::from_fn(|_| all.next()), others: all.collect() }
 }
 
 /// What one placement takes of its cell.

@@ -69,7 +69,8 @@ pub enum SlotDiscrepancy {
 /// What is not settled about the instances beside a slot's ordinary one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TwinDiscrepancy {
-    /// A suspect's cell is back or another machine by now, or an evacuating one's is lost.
+    /// A suspect's cell is back or another machine by now, or the cell of an evacuating or leaving
+    /// one is lost.
     Unsettled,
     /// One is evacuating, and is stopped at this instant.
     Evacuating {
@@ -342,7 +343,7 @@ impl Filling {
                 self.slots.push((key(index), SlotDiscrepancy::Missing));
             }
             self.places.note_slot(&slot.key, Some(slot));
-            if slot.has_twin() {
+            if !slot.is_alone() {
                 self.add_twins(aggregates, slot);
             }
             let found = slot_discrepancy(aggregates, lrp, slot.key.index, Some(slot));
@@ -397,6 +398,7 @@ fn slot_discrepancy(
     slot: Option<&ActualLrp>,
 ) -> Option<SlotDiscrepancy> {
     let is_desired = lrp.is_some_and(|lrp| index < lrp.instances);
+    let slot = slot.filter(|slot| slot.state != actual_lrp::State::Removed);
     let Some(slot) = slot else { return is_desired.then_some(SlotDiscrepancy::Missing) };
     let is_lost = slot.placement().is_some_and(|placement| aggregates.is_lost(placement));
     // What is not desired either waits for whoever must vouch before it may go.
@@ -420,7 +422,8 @@ fn slot_discrepancy(
         actual_lrp::State::Crashed(restart) => Some(SlotDiscrepancy::Crashed(*restart)),
         actual_lrp::State::Placed(_)
         | actual_lrp::State::Claimed(_)
-        | actual_lrp::State::Running(_) => None,
+        | actual_lrp::State::Running(_)
+        | actual_lrp::State::Removed => None,
     }
 }
 
@@ -430,7 +433,8 @@ fn twin_discrepancy(aggregates: &Aggregates, slot: &ActualLrp) -> Option<TwinDis
     let is_known = suspect.is_some_and(|placement| {
         !aggregates.is_lost(placement) || aggregates.is_replaced(placement)
     });
-    if is_known || evacuating.is_some_and(|placement| aggregates.is_lost(placement)) {
+    let mut others = evacuating.into_iter().chain(slot.leaving.iter().map(|it| &it.placement));
+    if is_known || others.any(|placement| aggregates.is_lost(placement)) {
         return Some(TwinDiscrepancy::Unsettled);
     }
     let evacuation = evacuating.and_then(|it| actual_lrp::evacuation(aggregates, it));

@@ -2,7 +2,10 @@
 //! a slot's ordinary instance.
 
 use crate::{
-    bbs::{actual_lrp::ActualLrp, placement::Placement},
+    bbs::{
+        actual_lrp::{ActualLrp, InstancePresence},
+        placement::Placement,
+    },
     hash_index::HashIndex,
     id::{ActualLrpKey, CellId},
     rep::WorkKind,
@@ -95,8 +98,8 @@ impl Places {
 
 /// In order, each once.
 fn cells_of_twins(slot: &ActualLrp) -> Vec<CellId> {
-    let twins = slot.suspect.iter().chain(&slot.evacuating);
-    let mut cells: Vec<CellId> = twins.map(|twin| twin.placement().cell_id.clone()).collect();
+    let twins = slot.instances().filter(|it| it.presence != InstancePresence::Ordinary);
+    let mut cells: Vec<CellId> = twins.map(|twin| twin.placement.cell_id.clone()).collect();
     cells.sort_unstable();
     cells.dedup();
     cells

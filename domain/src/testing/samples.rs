@@ -155,6 +155,11 @@ fn actual_lrp_events() -> Vec<(StreamId, Event)> {
         error: "insufficient resources".to_owned(),
         candidates: Some(all_refused()),
     };
+    let left = actual_lrp::Left {
+        instance_guid: instance_guid.clone(),
+        cell_id: cell_id.clone(),
+        cause: actual_lrp::LeavingEnd::Gone,
+    };
     let mut events = vec![
         on_slot(&slot, actual_lrp::Created { domain: domain() }),
         on_slot(&slot, placed),
@@ -166,6 +171,7 @@ fn actual_lrp_events() -> Vec<(StreamId, Event)> {
         on_slot(&slot, actual_lrp::Unclaimed { reason: actual_lrp::UnclaimReason::CellLost }),
         on_slot(&slot, actual_lrp::Retired {}),
         on_slot(&slot, actual_lrp::Removed {}),
+        on_slot(&slot, left),
     ];
     events.extend(twin_events(instance_guid, cell_id));
     events
@@ -177,15 +183,16 @@ fn twin_events(instance_guid: InstanceGuid, cell_id: CellId) -> [(StreamId, Even
     let suspected = actual_lrp::Suspected { instance_guid, cell_id };
     let (instance_guid, cell_id) = of();
     let in_stead = Some(super::build::instance_guid("i-2"));
-    let restored = actual_lrp::SuspectRestored { instance_guid, cell_id, in_stead };
+    let restored =
+        actual_lrp::SuspectRestored { instance_guid, cell_id, in_stead, is_leaving: true };
     let (instance_guid, cell_id) = of();
     let cause = actual_lrp::TwinEnd::Replaced { by: super::build::instance_guid("i-2") };
-    let removed = actual_lrp::SuspectRemoved { instance_guid, cell_id, cause };
+    let removed = actual_lrp::SuspectRemoved { instance_guid, cell_id, cause, is_leaving: true };
     let (instance_guid, cell_id) = of();
     let started = actual_lrp::EvacuationStarted { instance_guid, cell_id };
     let (instance_guid, cell_id) = of();
     let cause = actual_lrp::TwinEnd::Crashed(crash_report());
-    let ended = actual_lrp::EvacuationEnded { instance_guid, cell_id, cause };
+    let ended = actual_lrp::EvacuationEnded { instance_guid, cell_id, cause, is_leaving: false };
     let (instance_guid, _) = of();
     let readiness = actual_lrp::ReadinessChanged { instance_guid, is_ready: false };
     let slot = key("web", 0);

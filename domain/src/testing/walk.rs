@@ -187,7 +187,7 @@ fn of_slot(dice: &mut Dice, story: &Story) -> actual_lrp::Command {
     let key = key(dice.pick(&PROCESSES), dice.below(INDEX_BOUND));
     match dice.below(9) {
         8 => {
-            let twins = story.aggregates.slots().filter(|slot| slot.has_twin());
+            let twins = story.aggregates.slots().filter(|slot| !slot.is_alone());
             let keys: Vec<_> = twins.map(|slot| slot.key.clone()).collect();
             let key = if keys.is_empty() { key } else { dice.pick(&keys) };
             actual_lrp::Command::SettleTwins { key }

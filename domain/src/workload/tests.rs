@@ -101,6 +101,7 @@ fn of_slot(
         Event::PlacementFailed(_)
         | Event::Refused(_)
         | Event::Retired(_)
+        | Event::Left(_)
         | Event::Suspected(_)
         | Event::SuspectRestored(_)
         | Event::SuspectRemoved(_)

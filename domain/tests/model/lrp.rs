@@ -9,7 +9,7 @@ use std::{
 
 use domain::{
     bbs::{
-        actual_lrp::{self, ActualLrp, Instance, InstancePresence, InstanceReference, State},
+        actual_lrp::{self, ActualLrp, Instance, InstanceReference, State},
         cell, desired_lrp,
         placement::Placement,
     },
@@ -42,6 +42,8 @@ enum Phase {
 struct Container {
     reference: InstanceReference,
     phase: Phase,
+    /// Whether it was given up with its cell, and came back with it: it is on no list then.
+    is_stray: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -118,10 +120,8 @@ impl Cluster {
 
     /// The instances that cells are assigned, and whether each is wanted.
     fn assigned(&self) -> Vec<(InstanceReference, bool)> {
-        let of = |slot: &ActualLrp, it: Instance<'_>| {
-            let is_stopping = slot.is_stopping && it.presence == InstancePresence::Ordinary;
-            (reference(slot, it.placement), !is_stopping)
-        };
+        let of =
+            |slot: &ActualLrp, it: Instance<'_>| (reference(slot, it.placement), !it.is_stopping);
         self.slots().flat_map(|slot| slot.instances().map(move |it| of(slot, it))).collect()
     }
 
@@ -300,8 +300,9 @@ impl Model for Cluster {
                 next.log.submit(place).ok()?;
             }
             Action::Begin(reference) => {
-                let container = Container { reference: reference.clone(), phase: Phase::Made };
-                next.containers.insert(reference.instance_guid.clone(), container);
+                let (reference, phase, is_stray) = (reference.clone(), Phase::Made, false);
+                let guid = reference.instance_guid.clone();
+                next.containers.insert(guid, Container { reference, phase, is_stray });
             }
             Action::GoOn(guid) => next.go_on(guid),
             Action::Stop(guid) => {
@@ -316,6 +317,12 @@ impl Model for Cluster {
             Action::Return(cell) => {
                 let cell_id = self.cells[*cell].as_str();
                 next.log.submit(register(cell_id, self.machines[*cell])).ok()?;
+                let assigned = next.assigned();
+                for container in next.containers.values_mut() {
+                    let is_here = container.reference.cell_id == self.cells[*cell];
+                    let is_listed = assigned.iter().any(|(it, _)| *it == container.reference);
+                    container.is_stray |= is_here && !is_listed;
+                }
             }
             Action::Fault(fault) => {
                 next.faults_left -= 1;
@@ -346,6 +353,17 @@ impl Model for Cluster {
             if usize::try_from(reserved) != Ok(here) {
                 return Err(format!("{}: {reserved} reserved, {here} there", cell.cell_id));
             }
+        }
+        let assigned = self.assigned();
+        let unlisted = self.containers.values().find(|container| {
+            let is_listed = assigned.iter().any(|(it, _)| *it == container.reference);
+            container.phase != Phase::Ended
+                && self.can_speak(container)
+                && !container.is_stray
+                && !is_listed
+        });
+        if let Some(unlisted) = unlisted {
+            return Err(format!("on its cell and on no list: {unlisted:?}"));
         }
         for command in self.planned() {
             let decided = self.log.clone().submit(command.clone());
@@ -389,6 +407,9 @@ impl Model for Cluster {
         }
         let assigned: BTreeSet<_> =
             self.assigned().into_iter().map(|(it, _)| it.instance_guid).collect();
+        if let Some(slot) = self.slots().find(|slot| !slot.leaving.is_empty()) {
+            return Err(format!("something leaves for ever: {slot:?}"));
+        }
         let extra = self
             .containers
             .iter()
@@ -429,6 +450,7 @@ impl Cluster {
                 State::Claimed(_) => 2,
                 State::Running(_) => 3,
                 State::Crashed(_) => 4,
+                State::Removed => 5,
             });
             let count = u8::try_from(slot.crash_count).unwrap();
             key.extend([u8::from(slot.is_stopping), count]);

@@ -15,7 +15,7 @@ use std::{
 use domain::{
     aggregates::{Aggregate, Aggregates, CLUSTER_SHARD, Part, PartBuilder},
     bbs::{
-        actual_lrp::{self, ActualLrp, LastCrash, Twin},
+        actual_lrp::{self, ActualLrp, LastCrash, Leaving, Twin},
         desired_lrp::DesiredLrp,
         held_definition::{HeldDefinition, Pack},
         restart_policy::RestartPolicy,
@@ -34,7 +34,7 @@ use crate::snapshot::{SHARD_BYTES_MAX, ShardId};
 
 /// What the bytes of a shard mean. Raised whenever an aggregate's shape changes; older snapshots
 /// are passed over then.
-pub const SHARD_FORMAT: u32 = 5;
+pub const SHARD_FORMAT: u32 = 6;
 
 /// Fast, and not much larger than what takes longer.
 const COMPRESSION_LEVEL: i32 = 1;
@@ -104,6 +104,7 @@ struct SlotRecord<'a> {
     placement_error: Cow<'a, Option<String>>,
     suspect: Cow<'a, Option<Box<Twin>>>,
     evacuating: Cow<'a, Option<Box<Twin>>>,
+    leaving: Cow<'a, [Leaving]>,
     refused_until: Option<Timestamp>,
     last_position: Position,
 }
@@ -161,6 +162,7 @@ impl<'a> SlotRecord<'a> {
             placement_error,
             suspect,
             evacuating,
+            leaving,
             refused_until,
             last_position,
         } = slot;
@@ -175,6 +177,7 @@ impl<'a> SlotRecord<'a> {
             placement_error: Cow::Borrowed(placement_error),
             suspect: Cow::Borrowed(suspect),
             evacuating: Cow::Borrowed(evacuating),
+            leaving: Cow::Borrowed(leaving),
             refused_until: *refused_until,
             last_position: *last_position,
         }
@@ -192,6 +195,7 @@ impl<'a> SlotRecord<'a> {
             placement_error: self.placement_error.into_owned(),
             suspect: self.suspect.into_owned(),
             evacuating: self.evacuating.into_owned(),
+            leaving: self.leaving.into_owned(),
             refused_until: self.refused_until,
             last_position: self.last_position,
         }
@@ -511,7 +515,7 @@ mod tests {
 
     /// The SHA-256 of all records of a small story, uncompressed. When it changes, snapshots that
     /// were written before can be read no longer: raise [`SHARD_FORMAT`], then write it anew.
-    const RECORDS: &str = "eff3e8dce3a6da8f63f3c09287e90646541fd6b0bad8f0ee96ed9b03f62bca08";
+    const RECORDS: &str = "7714bbe4a5195c5eac027287c04fc85f53fb1b21e5ead724598daff384fbf340";
 
     #[test]
     fn a_record_of_another_shape_needs_another_format() {
@@ -526,7 +530,7 @@ mod tests {
             aggregates.desired_lrps().map(|lrp| lrp.definition.for_once()).collect();
         bytes.extend(postcard::to_stdvec(&definitions).unwrap());
 
-        assert_eq!((SHARD_FORMAT, Digest::of(&bytes).to_string().as_str()), (5, RECORDS));
+        assert_eq!((SHARD_FORMAT, Digest::of(&bytes).to_string().as_str()), (6, RECORDS));
     }
 
     #[test]

@@ -326,6 +326,7 @@ fn may_change_routes(event: &Event) -> bool {
             | actual_lrp::Event::EvacuationEnded(_)
             | actual_lrp::Event::ReadinessChanged(_) => true,
             actual_lrp::Event::Created(_)
+            | actual_lrp::Event::Left(_)
             | actual_lrp::Event::Placed(_)
             | actual_lrp::Event::PlacementFailed(_)
             | actual_lrp::Event::Refused(_)

@@ -59,23 +59,23 @@ pub(crate) fn decide(
 }
 
 /// Stops a slot's instance, or removes the slot at once when it has none, or none that can be
-/// reached. What stands beside it goes at once: its cell stops what is on its list no more.
+/// reached. What stands beside it is of the slot no more, and leaves.
 pub(crate) fn retire(aggregates: &Aggregates, slot: &ActualLrp, decision: &mut Decision) {
     if slot.is_stopping {
         return;
     }
     if slot.placement().is_none_or(|placement| aggregates.is_lost(placement)) {
-        decision.append(removed(slot));
+        decision.append(removed(aggregates, slot));
         return;
     }
-    twins::end_all(slot, &TwinEnd::Undesired, decision);
+    twins::end_all(aggregates, slot, &TwinEnd::Undesired, decision);
     decision.push(StreamId::ActualLrp(slot.key.clone()), Event::from(Retired {}));
 }
 
 /// The slot goes, with all that stands beside its ordinary instance.
-pub(super) fn removed(slot: &ActualLrp) -> Decision {
+pub(super) fn removed(aggregates: &Aggregates, slot: &ActualLrp) -> Decision {
     let mut decision = Decision::default();
-    twins::end_all(slot, &TwinEnd::Undesired, &mut decision);
+    twins::end_all(aggregates, slot, &TwinEnd::Undesired, &mut decision);
     decision.push(StreamId::ActualLrp(slot.key.clone()), Event::from(Removed {}));
     decision
 }
@@ -91,7 +91,8 @@ fn create(aggregates: &Aggregates, key: &ActualLrpKey) -> Result<Decision, Rejec
         what: "desired LRP",
         id: key.process_guid.to_string(),
     })?;
-    if key.index >= lrp.instances || aggregates.slot(key).is_some() {
+    let is_there = aggregates.slot(key).is_some_and(|slot| slot.state != State::Removed);
+    if key.index >= lrp.instances || is_there {
         return Ok(Decision::default());
     }
     Ok(one(key, Created { domain: lrp.domain.clone() }))
@@ -169,14 +170,15 @@ fn unclaim(
             | State::Placed(_)
             | State::Claimed(_)
             | State::Running(_)
-            | State::Crashed(_),
+            | State::Crashed(_)
+            | State::Removed,
         ) => false,
     };
     if !is_due {
         return Err(wrong_state(slot, "unclaimed"));
     }
     if slot.is_stopping {
-        return Ok(removed(slot));
+        return Ok(removed(aggregates, slot));
     }
     Ok(match (reason, &slot.state) {
         (UnclaimReason::CellLost, State::Claimed(placement)) => {
@@ -194,7 +196,8 @@ fn unclaim(
             | State::Placed(_)
             | State::Claimed(_)
             | State::Running(_)
-            | State::Crashed(_),
+            | State::Crashed(_)
+            | State::Removed,
         ) => one(key, Unclaimed { reason }),
     })
 }

@@ -37,6 +37,8 @@ events! {
     Retired = "actual_lrp.retired", 1;
     /// The slot is gone.
     Removed = "actual_lrp.removed", 1;
+    /// The container of a leaving instance is gone.
+    Left = "actual_lrp.left", 1;
     /// Its instance's cell is lost: the instance is suspect, and the slot is unclaimed.
     Suspected = "actual_lrp.suspected", 1;
     /// The suspect's cell is back: it is the ordinary instance again.
@@ -144,9 +146,30 @@ pub struct Unclaimed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retired {}
 
-/// The slot is gone.
+/// The slot is gone. What leaves it is still heard of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Removed {}
+
+/// The container of a leaving instance is gone, or will never be heard of again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Which container.
+    pub instance_guid: InstanceGuid,
+    /// On which cell.
+    pub cell_id: CellId,
+    /// How that is known.
+    pub cause: LeavingEnd,
+}
+
+/// How it is known that an instance left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeavingEnd {
+    /// Its cell says so.
+    Gone,
+    /// Its cell is lost, or is another machine by now.
+    CellLost,
+}
 
 /// Its instance's cell is lost. It may still run there, and keeps its routes until a new one runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +189,9 @@ pub struct SuspectRestored {
     pub cell_id: CellId,
     /// Which container was placed in its stead; absent when none was.
     pub in_stead: Option<InstanceGuid>,
+    /// Whether that one may still be there, and leaves.
+    #[serde(default)]
+    pub is_leaving: bool,
 }
 
 /// The suspect instance is one no more.
@@ -177,6 +203,9 @@ pub struct SuspectRemoved {
     pub cell_id: CellId,
     /// Why.
     pub cause: TwinEnd,
+    /// Whether its container may still be there, and leaves.
+    #[serde(default)]
+    pub is_leaving: bool,
 }
 
 /// Its instance runs on until another one does.
@@ -197,6 +226,9 @@ pub struct EvacuationEnded {
     pub cell_id: CellId,
     /// Why.
     pub cause: TwinEnd,
+    /// Whether its container may still be there, and leaves.
+    #[serde(default)]
+    pub is_leaving: bool,
 }
 
 /// Why an instance beside the ordinary one is one no more.

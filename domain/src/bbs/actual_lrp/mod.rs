@@ -12,17 +12,20 @@ pub use command::{Command, CrashReport, InstanceReference, UnclaimReason};
 pub use crash::{CRASH_COUNT_RESET_AFTER, Restart};
 pub(crate) use decide::{decide, retire};
 pub use event::{
-    Claimed, Crashed, Created, EvacuationEnded, EvacuationStarted, Event, Placed, PlacementFailed,
-    ReadinessChanged, Refused, Removed, Retired, Started, SuspectRemoved, SuspectRestored,
-    Suspected, TwinEnd, Unclaimed,
+    Claimed, Crashed, Created, EvacuationEnded, EvacuationStarted, Event, LeavingEnd, Left, Placed,
+    PlacementFailed, ReadinessChanged, Refused, Removed, Retired, Started, SuspectRemoved,
+    SuspectRestored, Suspected, TwinEnd, Unclaimed,
 };
 pub(crate) use state::evolve;
 pub use state::{
-    ActualLrp, Instance, InstancePresence, LastCrash, NetInfo, Running, State, Twin, TwinState,
+    ActualLrp, Instance, InstancePresence, LEAVING_MAX, LastCrash, Leaving, NetInfo, Running,
+    State, Twin, TwinState,
 };
 pub(crate) use twins::{away, evacuation};
 
 #[cfg(test)]
 mod decide_tests;
+#[cfg(test)]
+mod leaving_tests;
 #[cfg(test)]
 mod twins_tests;

@@ -23,10 +23,10 @@ pub(super) fn refuse(
 ) -> Result<Decision, Rejection> {
     let (slot, instance) = present(aggregates, reference)?;
     if instance.presence != InstancePresence::Ordinary {
-        return Ok(twins::ended(slot, instance, TwinEnd::Gone));
+        return Ok(twins::ended(aggregates, slot, instance, TwinEnd::Gone));
     }
     if slot.is_stopping {
-        return Ok(removed(slot));
+        return Ok(removed(aggregates, slot));
     }
     if instance.running.is_some() {
         return Err(wrong_state(slot, "refused"));
@@ -51,12 +51,16 @@ pub(super) fn claim(
             Ok(one(&slot.key, Claimed { instance_guid: placement.instance_guid.clone() }))
         }
         (
-            InstancePresence::Ordinary | InstancePresence::Evacuating | InstancePresence::Suspect,
+            InstancePresence::Ordinary
+            | InstancePresence::Evacuating
+            | InstancePresence::Suspect
+            | InstancePresence::Leaving,
             State::Placed(_)
             | State::Claimed(_)
             | State::Running(_)
             | State::Unclaimed
-            | State::Crashed(_),
+            | State::Crashed(_)
+            | State::Removed,
         ) => Ok(Decision::default()),
     }
 }
@@ -71,14 +75,14 @@ pub(super) fn start(
     let (slot, instance) = present(aggregates, reference)?;
     let is_repeated = instance.running.is_some_and(|running| running.net_info == *net_info);
     let is_moving = instance.presence == InstancePresence::Evacuating;
-    if slot.is_stopping || is_repeated || is_moving {
+    if instance.is_stopping || is_repeated || is_moving {
         return Ok(Decision::default());
     }
     let instance_guid = instance.placement.instance_guid.clone();
     let started = Started { instance_guid: instance_guid.clone(), net_info: net_info.clone() };
     let mut decision = one(&slot.key, started);
     if instance.presence == InstancePresence::Ordinary {
-        twins::end_all(slot, &TwinEnd::Replaced { by: instance_guid }, &mut decision);
+        twins::end_all(aggregates, slot, &TwinEnd::Replaced { by: instance_guid }, &mut decision);
     }
     Ok(decision)
 }
@@ -106,10 +110,10 @@ pub(super) fn crash(
     let (slot, instance) = present(aggregates, reference)?;
     if instance.presence != InstancePresence::Ordinary {
         let report = CrashReport { reason: cut_reason(&report.reason), ..report.clone() };
-        return Ok(twins::ended(slot, instance, TwinEnd::Crashed(report)));
+        return Ok(twins::ended(aggregates, slot, instance, TwinEnd::Crashed(report)));
     }
     if slot.is_stopping {
-        return Ok(removed(slot));
+        return Ok(removed(aggregates, slot));
     }
     let ran_long =
         instance.running.is_some() && now.since(instance.since) > CRASH_COUNT_RESET_AFTER;
@@ -136,12 +140,12 @@ pub(super) fn remove(
 ) -> Result<Decision, Rejection> {
     let (slot, instance) = present(aggregates, reference)?;
     if instance.presence != InstancePresence::Ordinary {
-        return Ok(twins::ended(slot, instance, TwinEnd::Gone));
+        return Ok(twins::ended(aggregates, slot, instance, TwinEnd::Gone));
     }
     if slot.has_twin() && !slot.is_stopping && is_desired(aggregates, &slot.key) {
         return Ok(one(&slot.key, Unclaimed { reason: UnclaimReason::Gone }));
     }
-    Ok(removed(slot))
+    Ok(removed(aggregates, slot))
 }
 
 /// The slot and the instance that a report is about, while the slot knows it.

@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Event, ReadinessChanged, Restart};
+use super::{Event, ReadinessChanged, Restart, UnclaimReason};
 use crate::{
     bbs::placement::{Placement, RETRY_AFTER},
     id::{ActualLrpKey, FreshnessDomainName, InstanceGuid},
@@ -12,7 +12,13 @@ use crate::{
     units::Timestamp,
 };
 
-/// One slot. It holds the ordinary instance; a suspect and an evacuating one may stand beside it.
+/// The most leaving instances that one slot keeps. More than a few are there only while cells that
+/// are heard do not stop what they should: then the oldest is let go. Its cell stops it all the same,
+/// as anything that is not on its list, but nobody waits for it any more.
+pub const LEAVING_MAX: usize = 8;
+
+/// One slot. It holds the ordinary instance; a suspect and an evacuating one may stand beside it,
+/// and some that leave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActualLrp {
     /// Whose slot, which index.
@@ -35,6 +41,9 @@ pub struct ActualLrp {
     pub suspect: Option<Box<Twin>>,
     /// An instance that runs on until the ordinary one does.
     pub evacuating: Option<Box<Twin>>,
+    /// Instances that are none of the slot's any more and whose containers may still be there, at
+    /// most [`LEAVING_MAX`], the oldest first.
+    pub leaving: Vec<Leaving>,
     /// Until when it is not auctioned again after a cell refused it: it might be the best one
     /// still, and refuse it for ever.
     pub refused_until: Option<Timestamp>,
@@ -55,6 +64,9 @@ pub enum State {
     Running(Running),
     /// The instance ended and is not to be placed yet.
     Crashed(Restart),
+    /// The slot is gone, and is kept for its leaving instances only: whoever looks for the slot
+    /// finds none, and it may be created anew.
+    Removed,
 }
 
 /// A healthy instance.
@@ -86,7 +98,17 @@ pub enum TwinState {
     Running(Running),
 }
 
-/// Which of a slot's instances one is, under Diego's names.
+/// An instance that is to be stopped: it serves no more, reserves what it did, and stays on its
+/// cell's list until the cell says that the container is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// Where it is.
+    pub placement: Placement,
+    /// Since when it leaves.
+    pub since: Timestamp,
+}
+
+/// Which of a slot's instances one is, under Diego's names; Diego forgets what leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum InstancePresence {
     /// The one that the slot is about.
@@ -95,6 +117,8 @@ pub enum InstancePresence {
     Evacuating,
     /// Its cell is lost.
     Suspect,
+    /// It is none of the slot's any more, and its container may still be there.
+    Leaving,
 }
 
 /// One of a slot's instances.
@@ -104,8 +128,10 @@ pub struct Instance<'a> {
     pub presence: InstancePresence,
     /// Where it is.
     pub placement: &'a Placement,
-    /// How it is reached, once it is healthy.
+    /// How it is reached, while it is healthy and does not leave.
     pub running: Option<&'a Running>,
+    /// Whether its cell is to stop it.
+    pub is_stopping: bool,
     /// Since when it does what it does.
     pub since: Timestamp,
 }
@@ -146,26 +172,40 @@ impl Twin {
             TwinState::Claimed(_) => None,
             TwinState::Running(running) => Some(running),
         };
-        Instance { presence, placement: self.placement(), running, since: self.since }
+        let (placement, since) = (self.placement(), self.since);
+        Instance { presence, placement, running, is_stopping: false, since }
+    }
+}
+
+impl Leaving {
+    fn instance(&self) -> Instance<'_> {
+        let Self { placement, since } = self;
+        let presence = InstancePresence::Leaving;
+        Instance { presence, placement, running: None, is_stopping: true, since: *since }
     }
 }
 
 impl ActualLrp {
-    /// Its instances: the ordinary one, while there is one, and those beside it.
+    /// Its instances: the ordinary one, while there is one, those beside it and those that leave.
     pub fn instances(&self) -> impl Iterator<Item = Instance<'_>> {
         let running = match &self.state {
             State::Running(running) => Some(running),
-            State::Unclaimed | State::Placed(_) | State::Claimed(_) | State::Crashed(_) => None,
+            State::Unclaimed
+            | State::Placed(_)
+            | State::Claimed(_)
+            | State::Crashed(_)
+            | State::Removed => None,
         };
         let ordinary = self.placement().map(|placement| {
-            let presence = InstancePresence::Ordinary;
-            Instance { presence, placement, running, since: self.since }
+            let (presence, is_stopping) = (InstancePresence::Ordinary, self.is_stopping);
+            Instance { presence, placement, running, is_stopping, since: self.since }
         });
         let evacuating = self.evacuating.as_ref();
         let evacuating = evacuating.map(|twin| twin.instance(InstancePresence::Evacuating));
         let suspect = self.suspect.as_ref();
         let suspect = suspect.map(|twin| twin.instance(InstancePresence::Suspect));
-        ordinary.into_iter().chain(evacuating).chain(suspect)
+        let leaving = self.leaving.iter().map(Leaving::instance);
+        ordinary.into_iter().chain(evacuating).chain(suspect).chain(leaving)
     }
 
     /// The one that stands for the slot where only one is shown: in Diego's order the ordinary one
@@ -180,11 +220,19 @@ impl ActualLrp {
             (InstancePresence::Suspect, None) => 3,
             (InstancePresence::Ordinary, None) => 4,
             (InstancePresence::Evacuating, None) => 5,
+            (InstancePresence::Leaving, _) => 6,
         };
-        self.instances().min_by_key(rank)
+        let own = self.instances().filter(|it| it.presence != InstancePresence::Leaving);
+        own.min_by_key(rank)
     }
 
-    /// Whether an instance stands beside the ordinary one.
+    /// Whether it has no instance but an ordinary one: nothing stands beside that, nothing leaves.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        !self.has_twin() && self.leaving.is_empty()
+    }
+
+    /// Whether an instance stands beside the ordinary one and may serve.
     #[must_use]
     pub fn has_twin(&self) -> bool {
         self.suspect.is_some() || self.evacuating.is_some()
@@ -196,7 +244,7 @@ impl ActualLrp {
         match &self.state {
             State::Placed(placement) | State::Claimed(placement) => Some(placement),
             State::Running(running) => Some(&running.placement),
-            State::Unclaimed | State::Crashed(_) => None,
+            State::Unclaimed | State::Crashed(_) | State::Removed => None,
         }
     }
 
@@ -211,7 +259,7 @@ impl ActualLrp {
     #[must_use]
     pub fn state_name(&self) -> &'static str {
         match self.state {
-            State::Unclaimed | State::Placed(_) => "UNCLAIMED",
+            State::Unclaimed | State::Placed(_) | State::Removed => "UNCLAIMED",
             State::Claimed(_) => "CLAIMED",
             State::Running(_) => "RUNNING",
             State::Crashed(_) => "CRASHED",
@@ -227,6 +275,8 @@ pub(crate) fn evolve(
     stamp: Stamp,
 ) {
     if let Event::Created(created) = event {
+        // What is left of an earlier slot leaves on.
+        let leaving = state.take().map(|before| before.leaving.clone()).unwrap_or_default();
         *state = Some(Arc::new(ActualLrp {
             key: key.clone(),
             domain: created.domain.clone(),
@@ -238,13 +288,10 @@ pub(crate) fn evolve(
             placement_error: None,
             suspect: None,
             evacuating: None,
+            leaving,
             refused_until: None,
             last_position: stamp.position,
         }));
-        return;
-    }
-    if matches!(event, Event::Removed(_)) {
-        *state = None;
         return;
     }
     let Some(slot) = state.as_mut().map(Arc::make_mut) else { return };
@@ -261,6 +308,9 @@ pub(crate) fn evolve(
     }
     if is_of_slot {
         note(slot, event, stamp);
+    }
+    if slot.state == State::Removed && slot.leaving.is_empty() {
+        *state = None;
     }
 }
 
@@ -289,10 +339,11 @@ fn next_state(slot: &ActualLrp, event: &Event, stamp: Stamp) -> Option<State> {
             Restart::NotBefore(_) | Restart::Never => State::Crashed(crashed.restart),
         }),
         Event::Refused(_) | Event::Unclaimed(_) => Some(State::Unclaimed),
+        Event::Removed(_) => Some(State::Removed),
         Event::Created(_)
         | Event::PlacementFailed(_)
         | Event::Retired(_)
-        | Event::Removed(_)
+        | Event::Left(_)
         | Event::Suspected(_)
         | Event::SuspectRestored(_)
         | Event::SuspectRemoved(_)
@@ -302,7 +353,8 @@ fn next_state(slot: &ActualLrp, event: &Event, stamp: Stamp) -> Option<State> {
     }
 }
 
-/// Moves the instance that an event is about between the ordinary place and those beside it.
+/// Moves the instance that an event is about between the ordinary place, those beside it and those
+/// that leave.
 fn move_twins(slot: &mut ActualLrp, event: &Event, stamp: Stamp) {
     match event {
         Event::Suspected(_) => slot.suspect = leave_place(slot, stamp),
@@ -324,7 +376,10 @@ fn move_twins(slot: &mut ActualLrp, event: &Event, stamp: Stamp) {
                 leave_place(slot, stamp)
             };
         }
-        Event::SuspectRestored(_) => {
+        Event::SuspectRestored(restored) => {
+            if restored.is_leaving {
+                leave(slot, slot.placement().cloned(), stamp);
+            }
             if let Some(suspect) = slot.suspect.take() {
                 slot.state = match suspect.state {
                     TwinState::Claimed(placement) => State::Claimed(placement),
@@ -335,8 +390,22 @@ fn move_twins(slot: &mut ActualLrp, event: &Event, stamp: Stamp) {
                 slot.refused_until = None;
             }
         }
-        Event::SuspectRemoved(_) => slot.suspect = None,
-        Event::EvacuationEnded(_) => slot.evacuating = None,
+        Event::SuspectRemoved(removed) => {
+            let suspect = slot.suspect.take().filter(|_| removed.is_leaving);
+            leave(slot, suspect.map(|twin| twin.placement().clone()), stamp);
+        }
+        Event::EvacuationEnded(ended) => {
+            let evacuating = slot.evacuating.take().filter(|_| ended.is_leaving);
+            leave(slot, evacuating.map(|twin| twin.placement().clone()), stamp);
+        }
+        // It was made when its cell was told to give it up.
+        Event::Unclaimed(unclaimed) if unclaimed.reason == UnclaimReason::Evacuated => {
+            leave(slot, slot.placement().cloned(), stamp);
+        }
+        Event::Left(left) => {
+            slot.leaving.retain(|it| it.placement.instance_guid != left.instance_guid);
+        }
+        Event::Removed(_) => (slot.suspect, slot.evacuating) = (None, None),
         Event::ReadinessChanged(changed) => set_ready(slot, changed),
         Event::Created(_)
         | Event::Placed(_)
@@ -345,9 +414,17 @@ fn move_twins(slot: &mut ActualLrp, event: &Event, stamp: Stamp) {
         | Event::Claimed(_)
         | Event::Crashed(_)
         | Event::Unclaimed(_)
-        | Event::Retired(_)
-        | Event::Removed(_) => {}
+        | Event::Retired(_) => {}
     }
+}
+
+/// An instance leaves.
+fn leave(slot: &mut ActualLrp, placement: Option<Placement>, stamp: Stamp) {
+    let Some(placement) = placement else { return };
+    if slot.leaving.len() >= LEAVING_MAX {
+        slot.leaving.remove(0);
+    }
+    slot.leaving.push(Leaving { placement, since: stamp.recorded_at });
 }
 
 fn is_of_suspect(slot: &ActualLrp, instance_guid: &InstanceGuid) -> bool {
@@ -361,7 +438,7 @@ fn leave_place(slot: &mut ActualLrp, stamp: Stamp) -> Option<Box<Twin>> {
     let state = match left {
         State::Placed(placement) | State::Claimed(placement) => TwinState::Claimed(placement),
         State::Running(running) => TwinState::Running(running),
-        State::Unclaimed | State::Crashed(_) => return None,
+        State::Unclaimed | State::Crashed(_) | State::Removed => return None,
     };
     Some(Box::new(Twin { state, since }))
 }
@@ -370,7 +447,11 @@ fn leave_place(slot: &mut ActualLrp, stamp: Stamp) -> Option<Box<Twin>> {
 fn set_ready(slot: &mut ActualLrp, changed: &ReadinessChanged) {
     let ordinary = match &mut slot.state {
         State::Running(running) => Some(running),
-        State::Unclaimed | State::Placed(_) | State::Claimed(_) | State::Crashed(_) => None,
+        State::Unclaimed
+        | State::Placed(_)
+        | State::Claimed(_)
+        | State::Crashed(_)
+        | State::Removed => None,
     };
     let twins = [&mut slot.suspect, &mut slot.evacuating].into_iter().flatten();
     let twins = twins.filter_map(|twin| match &mut twin.state {
@@ -405,9 +486,14 @@ fn note(slot: &mut ActualLrp, event: &Event, stamp: Stamp) {
             });
         }
         Event::Retired(_) => slot.is_stopping = true,
+        Event::Removed(_) => {
+            slot.is_stopping = true;
+            slot.placement_error = None;
+            slot.refused_until = None;
+        }
         Event::Created(_)
         | Event::Unclaimed(_)
-        | Event::Removed(_)
+        | Event::Left(_)
         | Event::Suspected(_)
         | Event::SuspectRestored(_)
         | Event::SuspectRemoved(_)

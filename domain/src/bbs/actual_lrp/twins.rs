@@ -1,13 +1,17 @@
 //! What stands beside a slot's ordinary instance: a suspect one, whose cell is lost and which may
 //! still run there, and an evacuating one, which runs on until the ordinary one does.
 //!
+//! Whatever ends as one of a slot's instances while its cell is there leaves: it serves no more, and
+//! stays on its cell's list, to be stopped, until the cell says that it is gone. The slot's own life
+//! waits for none of that. What a lost cell comes back with is on no list, and is stopped unseen.
+//!
 //! Better than Diego on purpose: an instance that is not healthy yet is not recorded as running
 //! when its cell is evacuated, a suspect ends in the same batch in which its replacement becomes
 //! healthy, and of one process guid a bounded number of instances is moved at a time.
 
 use super::{
-    ActualLrp, EvacuationEnded, EvacuationStarted, Instance, InstancePresence, Retired, State,
-    SuspectRemoved, SuspectRestored, TwinEnd, UnclaimReason, Unclaimed,
+    ActualLrp, EvacuationEnded, EvacuationStarted, Instance, InstancePresence, LeavingEnd, Left,
+    Retired, State, SuspectRemoved, SuspectRestored, TwinEnd, UnclaimReason, Unclaimed,
     decide::{is_desired, one, retire, wrong_state},
 };
 use crate::{
@@ -36,7 +40,7 @@ pub(crate) fn away(aggregates: &Aggregates, process_guid: &ProcessGuid) -> u32 {
     let is_there = |slot: &&ActualLrp| match slot.state {
         State::Running(_) => !slot.is_stopping,
         State::Crashed(_) => true,
-        State::Unclaimed | State::Placed(_) | State::Claimed(_) => false,
+        State::Unclaimed | State::Placed(_) | State::Claimed(_) | State::Removed => false,
     };
     let there = slots.filter(is_there).count();
     desired.saturating_sub(u32::try_from(there).unwrap_or(u32::MAX))
@@ -69,16 +73,16 @@ pub(super) fn evacuate(
     match lrp.definition.shared().update_strategy {
         // The slot goes once its cell says that the instance did, and is made anew elsewhere.
         UpdateStrategy::Recreate => Ok(one(&slot.key, Retired {})),
-        UpdateStrategy::Rolling => Ok(start_evacuating(slot, placement)),
+        UpdateStrategy::Rolling => Ok(start_evacuating(aggregates, slot, placement)),
     }
 }
 
 /// One that is still evacuating makes room: the newer one serves as well.
-fn start_evacuating(slot: &ActualLrp, placement: &Placement) -> Decision {
+fn start_evacuating(aggregates: &Aggregates, slot: &ActualLrp, placement: &Placement) -> Decision {
     let mut decision = Decision::default();
     let by = &placement.instance_guid;
     for older in of_presence(slot, InstancePresence::Evacuating) {
-        decision.append(ended(slot, older, TwinEnd::Replaced { by: by.clone() }));
+        decision.append(ended(aggregates, slot, older, TwinEnd::Replaced { by: by.clone() }));
     }
     let (instance_guid, cell_id) = (by.clone(), placement.cell_id.clone());
     decision.append(one(&slot.key, EvacuationStarted { instance_guid, cell_id }));
@@ -92,12 +96,17 @@ pub(super) fn settle(
     now: Timestamp,
 ) -> Result<Decision, Rejection> {
     let mut decision = Decision::default();
+    for leaving in of_presence(slot, InstancePresence::Leaving) {
+        if aggregates.is_lost(leaving.placement) {
+            decision.append(ended(aggregates, slot, leaving, TwinEnd::CellLost));
+        }
+    }
     for evacuating in of_presence(slot, InstancePresence::Evacuating) {
         let placement = evacuating.placement;
         if aggregates.is_lost(placement) {
-            decision.append(ended(slot, evacuating, TwinEnd::CellLost));
+            decision.append(ended(aggregates, slot, evacuating, TwinEnd::CellLost));
         } else if evacuation(aggregates, placement).is_some_and(|it| now >= it.ends_at) {
-            decision.append(ended(slot, evacuating, TwinEnd::TimedOut));
+            decision.append(ended(aggregates, slot, evacuating, TwinEnd::TimedOut));
         }
     }
     if !decision.is_empty() {
@@ -105,26 +114,33 @@ pub(super) fn settle(
     }
     for suspect in of_presence(slot, InstancePresence::Suspect) {
         if aggregates.is_replaced(suspect.placement) {
-            decision.append(ended(slot, suspect, TwinEnd::CellLost));
+            decision.append(ended(aggregates, slot, suspect, TwinEnd::CellLost));
         }
         if aggregates.is_lost(suspect.placement) {
             continue;
         }
         if evacuation(aggregates, suspect.placement).is_some() {
             decision.append(match suspect.running {
-                Some(_) => start_evacuating(slot, suspect.placement),
-                None => ended(slot, suspect, TwinEnd::Evacuated),
+                Some(_) => start_evacuating(aggregates, slot, suspect.placement),
+                None => ended(aggregates, slot, suspect, TwinEnd::Evacuated),
             });
             continue;
         }
         let Placement { instance_guid, cell_id, .. } = suspect.placement.clone();
         let in_stead = slot.placement().map(|placement| placement.instance_guid.clone());
+        let is_leaving = slot.placement().is_some_and(|placement| !aggregates.is_lost(placement));
         let by = instance_guid.clone();
-        decision.append(one(&slot.key, SuspectRestored { instance_guid, cell_id, in_stead }));
+        let restored = SuspectRestored { instance_guid, cell_id, in_stead, is_leaving };
+        decision.append(one(&slot.key, restored));
         // It may have become healthy unheard: then it is what the evacuating one waited for.
         for evacuating in of_presence(slot, InstancePresence::Evacuating) {
             if suspect.running.is_some() {
-                decision.append(ended(slot, evacuating, TwinEnd::Replaced { by: by.clone() }));
+                decision.append(ended(
+                    aggregates,
+                    slot,
+                    evacuating,
+                    TwinEnd::Replaced { by: by.clone() },
+                ));
             }
         }
     }
@@ -138,23 +154,45 @@ fn of_presence(slot: &ActualLrp, presence: InstancePresence) -> impl Iterator<It
     slot.instances().filter(move |instance| instance.presence == presence)
 }
 
-/// An instance beside the ordinary one is one no more; nothing for the ordinary one.
-pub(super) fn ended(slot: &ActualLrp, instance: Instance<'_>, cause: TwinEnd) -> Decision {
+/// An instance beside the ordinary one is one no more; nothing for the ordinary one. One that
+/// leaves is done with once there is nothing left of it.
+pub(super) fn ended(
+    aggregates: &Aggregates,
+    slot: &ActualLrp,
+    instance: Instance<'_>,
+    cause: TwinEnd,
+) -> Decision {
+    let is_over = match cause {
+        TwinEnd::Replaced { .. } | TwinEnd::Undesired | TwinEnd::Evacuated | TwinEnd::TimedOut => {
+            None
+        }
+        TwinEnd::Crashed(_) | TwinEnd::Gone => Some(LeavingEnd::Gone),
+        TwinEnd::CellLost => Some(LeavingEnd::CellLost),
+    };
+    let is_leaving = is_over.is_none() && !aggregates.is_lost(instance.placement);
     let Placement { instance_guid, cell_id, .. } = instance.placement.clone();
     match instance.presence {
         InstancePresence::Ordinary => Decision::default(),
         InstancePresence::Evacuating => {
-            one(&slot.key, EvacuationEnded { instance_guid, cell_id, cause })
+            one(&slot.key, EvacuationEnded { instance_guid, cell_id, cause, is_leaving })
         }
         InstancePresence::Suspect => {
-            one(&slot.key, SuspectRemoved { instance_guid, cell_id, cause })
+            one(&slot.key, SuspectRemoved { instance_guid, cell_id, cause, is_leaving })
         }
+        InstancePresence::Leaving => is_over.map_or_else(Decision::default, |cause| {
+            one(&slot.key, Left { instance_guid, cell_id, cause })
+        }),
     }
 }
 
 /// Ends all that stands beside the ordinary instance.
-pub(super) fn end_all(slot: &ActualLrp, cause: &TwinEnd, decision: &mut Decision) {
+pub(super) fn end_all(
+    aggregates: &Aggregates,
+    slot: &ActualLrp,
+    cause: &TwinEnd,
+    decision: &mut Decision,
+) {
     for instance in slot.instances() {
-        decision.append(ended(slot, instance, cause.clone()));
+        decision.append(ended(aggregates, slot, instance, cause.clone()));
     }
 }

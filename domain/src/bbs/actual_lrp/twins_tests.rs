@@ -24,26 +24,26 @@ use crate::{
     units::{Milliseconds, Timestamp},
 };
 
-const TIMEOUT: Milliseconds = cell::EVACUATION_TIMEOUT;
+pub(super) const TIMEOUT: Milliseconds = cell::EVACUATION_TIMEOUT;
 
-fn web() -> ActualLrpKey {
+pub(super) fn web() -> ActualLrpKey {
     key("web", 0)
 }
 
-fn lose(cell: &str) -> cell::Command {
+pub(super) fn lose(cell: &str) -> cell::Command {
     let (last_heard_at, heard_by) = (Timestamp(0), "node-1".to_owned());
     cell::Command::Lose { cell_id: cell_id(cell), last_heard_at, heard_by }
 }
 
-fn unclaim_lost() -> Command {
+pub(super) fn unclaim_lost() -> Command {
     Command::Unclaim { key: web(), reason: UnclaimReason::CellLost }
 }
 
-fn settle() -> Command {
+pub(super) fn settle() -> Command {
     Command::SettleTwins { key: web() }
 }
 
-fn evacuate_cell(cell: &str) -> cell::Command {
+pub(super) fn evacuate_cell(cell: &str) -> cell::Command {
     cell::Command::Evacuate {
         cell_id: cell_id(cell),
         timeout: TIMEOUT,
@@ -51,35 +51,38 @@ fn evacuate_cell(cell: &str) -> cell::Command {
     }
 }
 
-fn evacuate() -> Command {
+pub(super) fn evacuate() -> Command {
     Command::Evacuate { key: web() }
 }
 
-fn ids(instance: &str, cell: &str) -> (InstanceGuid, CellId) {
+pub(super) fn ids(instance: &str, cell: &str) -> (InstanceGuid, CellId) {
     (instance_guid(instance), cell_id(cell))
 }
 
 fn suspect_removed(cause: TwinEnd) -> (StreamId, Event) {
     let (instance_guid, cell_id) = ids("i-1", "cell-1");
-    on_slot(&web(), SuspectRemoved { instance_guid, cell_id, cause })
+    // Its cell is lost, or it would be a suspect no more: but under an evacuation.
+    let is_leaving = cause == TwinEnd::Evacuated;
+    on_slot(&web(), SuspectRemoved { instance_guid, cell_id, cause, is_leaving })
 }
 
-fn evacuation_ended(cause: TwinEnd) -> (StreamId, Event) {
+pub(super) fn evacuation_ended(cause: TwinEnd) -> (StreamId, Event) {
     let (instance_guid, cell_id) = ids("i-1", "cell-1");
-    on_slot(&web(), EvacuationEnded { instance_guid, cell_id, cause })
+    let is_leaving = matches!(cause, TwinEnd::Replaced { .. } | TwinEnd::TimedOut);
+    on_slot(&web(), EvacuationEnded { instance_guid, cell_id, cause, is_leaving })
 }
 
-fn started(instance: &str) -> (StreamId, Event) {
+pub(super) fn started(instance: &str) -> (StreamId, Event) {
     let instance_guid = instance_guid(instance);
     on_slot(&web(), Started { instance_guid, net_info: net_info() })
 }
 
-fn start(instance: &InstanceReference) -> Command {
+pub(super) fn start(instance: &InstanceReference) -> Command {
     Command::Start { instance: instance.clone(), net_info: net_info() }
 }
 
 /// The instance of a presence, as its cell names it.
-fn twin(story: &Story, presence: InstancePresence) -> InstanceReference {
+pub(super) fn twin(story: &Story, presence: InstancePresence) -> InstanceReference {
     let slot = story.aggregates.slot(&web()).unwrap();
     let at = slot.instances().position(|instance| instance.presence == presence).unwrap();
     story.instances(&web()).remove(at)
@@ -91,20 +94,20 @@ fn suspected() -> Story {
 }
 
 /// As before, and `i-2` was placed in its stead.
-fn replaced() -> Story {
+pub(super) fn replaced() -> Story {
     suspected().after(place(&web(), "i-2", "cell-2"))
 }
 
 /// `i-1` runs on cell-1, which is being evacuated.
-fn on_evacuating_cell() -> Story {
+pub(super) fn on_evacuating_cell() -> Story {
     running_story().after(register("cell-2", 2)).after(evacuate_cell("cell-1"))
 }
 
-fn evacuating() -> Story {
+pub(super) fn evacuating() -> Story {
     on_evacuating_cell().after(evacuate())
 }
 
-fn presences(story: &Story) -> Vec<InstancePresence> {
+pub(super) fn presences(story: &Story) -> Vec<InstancePresence> {
     let slot = story.aggregates.slot(&web());
     slot.into_iter().flat_map(|slot| slot.instances()).map(|it| it.presence).collect()
 }
@@ -145,9 +148,10 @@ fn a_healthy_replacement_ends_the_suspect_in_the_same_batch() {
 
 #[test]
 fn a_suspect_whose_cell_is_back_is_ordinary_again_and_its_replacement_goes() {
-    let restored = |in_stead| {
+    let restored = |in_stead: Option<InstanceGuid>| {
         let (instance_guid, cell_id) = ids("i-1", "cell-1");
-        on_slot(&web(), SuspectRestored { instance_guid, cell_id, in_stead })
+        let is_leaving = in_stead.is_some();
+        on_slot(&web(), SuspectRestored { instance_guid, cell_id, in_stead, is_leaving })
     };
     suspected().when(settle()).then_rejected("INVALID_TRANSITION");
     suspected().after(register("cell-1", 1)).when(settle()).then([restored(None)]);
@@ -164,6 +168,8 @@ fn a_suspect_whose_cell_is_back_is_ordinary_again_and_its_replacement_goes() {
     let slot = story.aggregates.slot(&web()).unwrap();
     assert!(matches!(slot.state, State::Running(_)));
     assert_eq!(slot.since, since, "it ran all the time: no clock was restarted");
+    let story = story.when(start(&replacement)).then_nothing();
+    let story = story.after(Command::Remove { instance: replacement.clone() });
     assert_eq!(story.aggregates.reserved_on(&cell_id("cell-2")), Resources::default());
     story.when(start(&replacement)).then_rejected("PLACEMENT_MOVED");
 }
@@ -255,8 +261,8 @@ fn an_evacuated_instance_runs_on_until_its_replacement_is_healthy() {
         .when(start(&replacement))
         .then([started("i-2"), evacuation_ended(TwinEnd::Replaced { by: instance_guid("i-2") })]);
 
-    assert_eq!(presences(&story), [InstancePresence::Ordinary]);
-    story.when(start(&old)).then_rejected("PLACEMENT_MOVED");
+    assert_eq!(presences(&story), [InstancePresence::Ordinary, InstancePresence::Leaving]);
+    story.when(start(&old)).then_nothing();
 }
 
 #[test]
@@ -392,8 +398,10 @@ fn a_cell_is_evacuated_once_nothing_is_left_on_it() {
 
     let story = story.after(evacuate()).after(place(&web(), "i-2", "cell-2"));
     let healthy = start(&story.instance(&web()));
+    let story = story.after(healthy).when(end.clone()).then_nothing();
+    let stopped = Command::Remove { instance: twin(&story, InstancePresence::Leaving) };
     let story =
-        story.after(healthy).when(end.clone()).then([on_cell("cell-1", cell::Evacuated {})]);
+        story.after(stopped).when(end.clone()).then([on_cell("cell-1", cell::Evacuated {})]);
 
     let story = story.when(end).then_nothing();
     assert!(!story.cell(&cell_id("cell-1")).takes_work());
@@ -434,12 +442,13 @@ fn a_restored_suspect_that_became_healthy_unheard_replaces_what_was_evacuating()
 
     let (instance_guid, cell_id) = ids("i-2", "cell-2");
     let by = instance_guid.clone();
-    let restored = SuspectRestored { instance_guid, cell_id, in_stead: None };
+    let (in_stead, is_leaving) = (None, false);
+    let restored = SuspectRestored { instance_guid, cell_id, in_stead, is_leaving };
     let story = story
         .when(settle())
         .then([on_slot(&web(), restored), evacuation_ended(TwinEnd::Replaced { by })]);
 
-    assert_eq!(presences(&story), [InstancePresence::Ordinary]);
+    assert_eq!(presences(&story), [InstancePresence::Ordinary, InstancePresence::Leaving]);
 }
 
 #[test]

@@ -241,7 +241,7 @@ fn of_lrp(world: &World, process_guid: &ProcessGuid, field: LrpField) -> Option<
     let lrp = world.aggregates().desired_lrp(process_guid);
     let in_state = |state| {
         let slots = world.aggregates().slots_of(process_guid);
-        Value::Number(count(slots.filter(|slot| slot_state(slot) == state).count()))
+        Value::Number(count(slots.filter(|slot| slot_state(slot) == Some(state)).count()))
     };
     match field {
         LrpField::Exists => Some(Value::Bool(lrp.is_some())),
@@ -250,14 +250,16 @@ fn of_lrp(world: &World, process_guid: &ProcessGuid, field: LrpField) -> Option<
     }
 }
 
-fn slot_state(slot: &actual_lrp::ActualLrp) -> SlotState {
-    match slot.state {
+/// None of a slot that is gone and whose last instances leave.
+fn slot_state(slot: &actual_lrp::ActualLrp) -> Option<SlotState> {
+    Some(match slot.state {
+        actual_lrp::State::Removed => return None,
         actual_lrp::State::Unclaimed => SlotState::Unclaimed,
         actual_lrp::State::Placed(_) => SlotState::Placed,
         actual_lrp::State::Claimed(_) => SlotState::Claimed,
         actual_lrp::State::Running(_) => SlotState::Running,
         actual_lrp::State::Crashed(_) => SlotState::Crashed,
-    }
+    })
 }
 
 impl SlotState {
@@ -276,10 +278,10 @@ impl SlotState {
 }
 
 fn of_slot(world: &World, key: &ActualLrpKey, field: SlotField) -> Option<Value> {
-    let slot = world.aggregates().slot(key);
+    let slot = world.aggregates().slot(key).filter(|slot| slot_state(slot).is_some());
     match field {
         SlotField::Exists => Some(Value::Bool(slot.is_some())),
-        SlotField::State => slot.map(|slot| Value::text(slot_state(slot).name())),
+        SlotField::State => Some(Value::text(slot_state(slot?)?.name())),
         SlotField::Cell => slot?.placement().map(|placement| Value::text(&placement.cell_id)),
         SlotField::CrashCount => slot.map(|slot| Value::Number(slot.crash_count.into())),
         SlotField::Stopping => slot.map(|slot| Value::Bool(slot.is_stopping)),

@@ -115,7 +115,10 @@ impl Witness {
                 *count += 1;
                 ensure(*count == 1, "a task is started once", || format!("{stream} {guid}"))
             }
-            task::Event::Refused(_) | task::Event::Completed(_) | task::Event::Released(_) => {
+            task::Event::Refused(_)
+            | task::Event::PlacementLost(_)
+            | task::Event::Completed(_)
+            | task::Event::Released(_) => {
                 self.end(stream);
                 Ok(())
             }

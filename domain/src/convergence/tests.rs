@@ -186,7 +186,8 @@ fn a_given_up_slot_waits_for_a_user() {
 fn tasks_fail_with_their_cell_and_expire_at_their_instant() {
     let lose_cell = Command::from(task::Command::LoseCell { task_guid: task_guid("t") });
     let expire = Command::from(task::Command::Expire { task_guid: task_guid("t") });
-    let lost = task_story().after(lose("cell-1"));
+    let start = task::Command::Start { task: task_story().task(&task_guid("t")) };
+    let lost = task_story().after(start).after(lose("cell-1"));
     assert_eq!(planned(&task_story()), []);
     assert_eq!(planned(&lost), std::slice::from_ref(&lose_cell));
 

@@ -239,6 +239,8 @@ fn task_events() -> Vec<(StreamId, Event)> {
     };
     let callback_failed =
         task::CallbackFailed { attempts: 3, reason: "answered with HTTP status 503".to_owned() };
+    let placement_lost =
+        task::PlacementLost { instance_guid: instance_guid("i-1"), cell_id: cell_id("cell-1") };
     vec![
         on_task("t", desired),
         on_task("t", placed),
@@ -254,6 +256,7 @@ fn task_events() -> Vec<(StreamId, Event)> {
         on_task("t", task::CallbackDelivered { attempts: 1, status: 200 }),
         on_task("t", callback_failed),
         on_task("t", task::Demoted {}),
+        on_task("t", placement_lost),
     ]
 }
 

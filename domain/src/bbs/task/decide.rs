@@ -1,8 +1,10 @@
 //! The rules of a task up to its end. `Started` is the guard of *at most once*: it follows only
-//! from a placed task, and nothing leads from it back to pending.
+//! from a placed task, and nothing leads from it back to pending. Before it nothing was run, so a
+//! task whose cell is lost then is placed again; the container that was made for it is never
+//! started, also when its cell comes back and asks.
 
 use super::{
-    Cancelled, Command, Completed, Desired, Event, Failed, Placed, PlacementFailed,
+    Cancelled, Command, Completed, Desired, Event, Failed, Placed, PlacementFailed, PlacementLost,
     RESULT_BYTES_MAX, RETRIES_MAX, Refused, Released, Started, State, Task, TaskReference,
     TaskResult, resolve,
 };
@@ -248,14 +250,17 @@ fn release(aggregates: &Aggregates, reference: &TaskReference) -> Result<Decisio
 
 fn lose_cell(aggregates: &Aggregates, task_guid: &TaskGuid) -> Result<Decision, Rejection> {
     let task = existing(aggregates, task_guid)?;
-    if !task.placement().is_some_and(|placement| aggregates.is_lost(placement)) {
-        return Err(wrong_state(task, "Completed", "failed for a lost cell"));
-    }
+    let lost = task.placement().filter(|placement| aggregates.is_lost(placement));
+    let placement = lost.ok_or_else(|| wrong_state(task, "Completed", "failed for a lost cell"))?;
     match task.state {
         State::Completed(_) | State::Resolving { .. } | State::Deleting(_) => {
             Ok(one(task_guid, Released {}))
         }
-        State::Pending | State::Placed(_) | State::Running(_) => {
+        State::Placed(_) => {
+            let Placement { instance_guid, cell_id, .. } = placement.clone();
+            Ok(one(task_guid, PlacementLost { instance_guid, cell_id }))
+        }
+        State::Pending | State::Running(_) => {
             // There is no container left that could be waited for.
             let failure_reason = Some(CELL_DISAPPEARED.to_owned());
             let (exit, evidence, result) = (None, None, String::new());

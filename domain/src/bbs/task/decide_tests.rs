@@ -2,8 +2,8 @@
 
 use super::{
     Cancelled, Command, Completed, DeleteReason, Deleted, EXPIRE_COMPLETED_AFTER,
-    EXPIRE_PENDING_AFTER, Failed, PlacementFailed, RESULT_BYTES_MAX, RETRY_AFTER, Refused,
-    Released, Started, State, TaskReference, TaskResult,
+    EXPIRE_PENDING_AFTER, Failed, PlacementFailed, PlacementLost, RESULT_BYTES_MAX, RETRY_AFTER,
+    Refused, Released, Started, State, TaskReference, TaskResult,
 };
 use crate::{
     bbs::cell,
@@ -297,15 +297,50 @@ fn a_task_fails_with_its_cell_and_only_then() {
     }
     let reason = "cell disappeared before completion";
 
-    for story in [task_story(), started()] {
-        story.after(lose("cell-1")).when(lose_cell()).then([on_task("t", failed(reason))]);
-    }
+    started().after(lose("cell-1")).when(lose_cell()).then([on_task("t", failed(reason))]);
     started()
         .after(lose("cell-1"))
         .after(register("cell-1", 2))
         .when(lose_cell())
         .then([on_task("t", failed(reason))]);
     cancelled().after(lose("cell-1")).when(lose_cell()).then([on_task("t", Released {})]);
+}
+
+#[test]
+fn a_task_whose_cell_is_lost_before_it_was_started_is_placed_again_and_still_runs_at_most_once() {
+    let (instance_guid, cell) = (instance_guid("i-1"), cell_id("cell-1"));
+    let lost = || PlacementLost { instance_guid: instance_guid.clone(), cell_id: cell.clone() };
+    let old = task_story().task(&task_guid("t"));
+    task_story()
+        .after(lose("cell-1"))
+        .after(register("cell-1", 2))
+        .when(lose_cell())
+        .then([on_task("t", lost())]);
+
+    let story = task_story()
+        .after(lose("cell-1"))
+        .when(lose_cell())
+        .then([on_task("t", lost())])
+        .when(lose_cell())
+        .then_rejected("INVALID_TRANSITION");
+
+    let task = story.aggregates.task(&task_guid("t")).unwrap();
+    assert_eq!((&task.state, task.rejection_count), (&State::Pending, 0));
+    assert!(task.may_be_auctioned(story.now), "at once");
+    assert_eq!(story.aggregates.reserved_on(&cell_id("cell-1")), Default::default());
+    // Its cell comes back with the container and asks, before and after it is placed elsewhere.
+    let late = || Command::Start { task: old.clone() };
+    let story = story
+        .after(register("cell-1", 1))
+        .when(late())
+        .then_rejected("PLACEMENT_MOVED")
+        .after(register("cell-2", 2))
+        .after(place_task("t", "i-2", "cell-2"))
+        .when(late())
+        .then_rejected("PLACEMENT_MOVED");
+    let task = story.task(&task_guid("t"));
+    let _started =
+        story.after(Command::Start { task }).when(late()).then_rejected("PLACEMENT_MOVED");
 }
 
 #[test]

@@ -44,6 +44,8 @@ events! {
     CallbackFailed = "task.callback_failed", 1;
     /// Whoever dealt with its end is gone: the next may.
     Demoted = "task.demoted", 1;
+    /// Its cell was lost before it was started; it is pending again.
+    PlacementLost = "task.placement_lost", 1;
 }
 
 /// It is to run, once.
@@ -160,6 +162,16 @@ pub struct CallbackFailed {
 /// Whoever dealt with its end is gone: the next may.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Demoted {}
+
+/// Its cell was lost, or was another machine by then, before it was started. It is pending again:
+/// whoever asks later whether it may run that container is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacementLost {
+    /// Which container.
+    pub instance_guid: InstanceGuid,
+    /// Which cell.
+    pub cell_id: CellId,
+}
 
 /// It is no longer shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

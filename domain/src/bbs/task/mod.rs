@@ -4,6 +4,8 @@
 //! - A rejection and the failure after too many of them are one decision (Diego: two transactions).
 //! - A placed task is not auctioned again (Diego auctions what is pending every 30 s, also while an
 //!   auction is in flight), and a started one is never rejected back to pending: it would run twice.
+//! - A task whose cell is lost before it was started is placed again, as Diego's pending ones are,
+//!   but at once; it counts as no rejection.
 //! - A rejected or failed task is no longer on its cell's list (Diego leaves the cell's id behind).
 //! - Nothing is deleted because it cannot be read: a node does not start on what it cannot decode.
 //! - A task that ended without its cell's word is called back for at once (Diego: 30 s later).
@@ -22,7 +24,8 @@ pub use command::{Calls, Command, TaskReference, TaskResult};
 pub(crate) use decide::decide;
 pub use event::{
     CallbackDelivered, CallbackFailed, Cancelled, Completed, DeleteReason, Deleted, Demoted,
-    Desired, Event, Failed, Placed, PlacementFailed, Refused, Released, Resolving, Started,
+    Desired, Event, Failed, Placed, PlacementFailed, PlacementLost, Refused, Released, Resolving,
+    Started,
 };
 pub use spec::Spec;
 pub(crate) use state::evolve;

@@ -266,7 +266,8 @@ fn is_last(task: &Task, event: &Event) -> bool {
         | Event::Resolving(_)
         | Event::CallbackDelivered(_)
         | Event::CallbackFailed(_)
-        | Event::Demoted(_) => false,
+        | Event::Demoted(_)
+        | Event::PlacementLost(_) => false,
     }
 }
 
@@ -291,6 +292,7 @@ fn note_callback(task: &mut Task, event: &Event) {
         | Event::Released(_)
         | Event::Resolving(_)
         | Event::Demoted(_)
+        | Event::PlacementLost(_)
         | Event::Deleted(_) => return,
     };
     if let Some(callback) = &mut task.callback {
@@ -314,6 +316,7 @@ fn note_rejection(task: &mut Task, event: &Event) {
         | Event::CallbackDelivered(_)
         | Event::CallbackFailed(_)
         | Event::Demoted(_)
+        | Event::PlacementLost(_)
         | Event::Deleted(_) => return,
     };
     task.rejection_reason = Some(reason.clone());
@@ -330,7 +333,9 @@ fn next_state(task: &Task, event: &Event, stamp: Stamp) -> Option<State> {
             definition: placed.definition,
             resources: placed.resources,
         })),
-        Event::PlacementFailed(_) | Event::Refused(_) => Some(State::Pending),
+        Event::PlacementFailed(_) | Event::Refused(_) | Event::PlacementLost(_) => {
+            Some(State::Pending)
+        }
         Event::Started(_) => task.placement().cloned().map(State::Running),
         Event::Completed(completed) => Some(State::Completed(Ended {
             exit: completed.exit,

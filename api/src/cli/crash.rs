@@ -46,8 +46,9 @@ struct Crash {
     exit_status: Option<i32>,
     signal: Option<i32>,
     out_of_memory: Option<OutOfMemory>,
-    crash_count: u32,
-    restart: Restart,
+    presence: String,
+    crash_count: Option<u32>,
+    restart: Option<Restart>,
     at: String,
     evidence: Option<Evidence>,
 }
@@ -92,9 +93,12 @@ struct Metrics {
 }
 
 const CRASH: &str = "id processGuid index cellId instanceGuid reason exitStatus signal \
-    outOfMemory { limitBytes peakBytes kills } crashCount restart { kind notBefore } at position";
+    outOfMemory { limitBytes peakBytes kills } presence crashCount restart { kind notBefore } at position";
 const EVIDENCE: &str = "evidence { logLines { at source stream text } \
     metrics { at memoryBytes cpuNanoseconds pids } }";
+
+/// What follows the end of an instance that had its replacement already.
+const NO_RESTART: &str = "none: it stood beside the slot's ordinary instance";
 
 pub(super) async fn run(command: Command, session: &Session) -> Result<(), Error> {
     match command {
@@ -117,7 +121,7 @@ async fn list(session: &Session, guid: Option<ProcessGuid>, limit: u32) -> Resul
                 table::time(&crash.at),
                 format!("{}/{}", crash.process_guid, crash.index),
                 crash.cell_id.clone(),
-                crash.crash_count.to_string(),
+                in_a_row(crash),
                 crash.reason.clone(),
             ]);
         }
@@ -145,8 +149,12 @@ fn show_lines(crash: &Crash) -> Vec<String> {
         format!("cell      {}", crash.cell_id),
         format!("reason    {}", crash.reason),
         format!("exit      {}", exit(crash)),
-        format!("in a row  {}", crash.crash_count),
-        format!("restart   {}", restart(&crash.restart)),
+        format!("presence  {}", table::lower(&crash.presence)),
+        format!("in a row  {}", in_a_row(crash)),
+        format!(
+            "restart   {}",
+            crash.restart.as_ref().map_or_else(|| NO_RESTART.to_owned(), restart)
+        ),
     ];
     if let Some(word) = &crash.out_of_memory {
         let OutOfMemory { limit_bytes, peak_bytes, kills } = word;
@@ -173,6 +181,10 @@ fn exit(crash: &Crash) -> String {
         (Some(status), None) => format!("status {status}"),
         (None, None) => table::NOTHING.to_owned(),
     }
+}
+
+fn in_a_row(crash: &Crash) -> String {
+    crash.crash_count.map_or_else(|| table::NOTHING.to_owned(), |count| count.to_string())
 }
 
 fn restart(restart: &Restart) -> String {

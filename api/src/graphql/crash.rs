@@ -1,60 +1,104 @@
 //! A crash as clients see it: the event, and the sealed evidence that it names by digest.
 
+use std::sync::Arc;
+
 use async_graphql::{Context, Object, Result, SimpleObject};
 use domain::{
-    bbs::actual_lrp::{self, Crashed},
+    bbs::actual_lrp::{self, Crashed, Restart as DomainRestart, TwinCrashed},
     event::Event,
     exit::{self, ExitStatus, ProcessExit},
-    id::{ActualLrpKey, ProcessGuid},
+    id::{ActualLrpKey, CellId, InstanceGuid, ProcessGuid},
     log::{Owner, Position, Recorded, StreamId},
     observation::MetricsSample,
     rep,
+    sealed::Digest,
     units::Timestamp,
 };
 use projections::event_store::{EventStore, Filter, Order};
 
 use super::{
-    actual_lrp::Restart,
+    actual_lrp::{InstancePresence, Restart},
     error,
     observations::OutputStream,
     scalars::{BigInt, PositionText, Time},
     state,
 };
 
-/// The stored name of the event that a crash is.
-const CRASHED: &str = "actual_lrp.crashed";
+/// The stored names of the events that a crash is.
+const CRASHED: [&str; 2] = ["actual_lrp.crashed", "actual_lrp.twin_crashed"];
 
-/// An instance that ended without being asked to.
+/// An instance that ended without being asked to: a slot's ordinary one, or one beside it.
 pub(super) struct Crash {
     key: ActualLrpKey,
     position: Position,
     recorded_at: Timestamp,
-    crashed: Crashed,
+    presence: actual_lrp::InstancePresence,
+    instance_guid: InstanceGuid,
+    cell_id: CellId,
+    reason: Arc<str>,
+    exit: Option<ProcessExit>,
+    evidence: Option<Digest>,
+    /// The how-manyth crash in a row, and what follows, where the slot is concerned.
+    follows: Option<(u32, DomainRestart)>,
 }
 
 impl Crash {
     /// The crash that an event is; `None` when it is another event.
     pub(super) fn of(recorded: Recorded<Event>) -> Option<Self> {
-        let position = recorded.position;
-        let recorded_at = recorded.recorded_at;
-        match (recorded.stream, recorded.event) {
-            (StreamId::ActualLrp(key), Event::ActualLrp(actual_lrp::Event::Crashed(crashed))) => {
-                Some(Self { key, position, recorded_at, crashed })
+        let Recorded { position, recorded_at, stream, event, .. } = recorded;
+        let (StreamId::ActualLrp(key), Event::ActualLrp(event)) = (stream, event) else {
+            return None;
+        };
+        match event {
+            actual_lrp::Event::Crashed(crashed) => {
+                let presence = actual_lrp::InstancePresence::Ordinary;
+                let follows = Some((crashed.crash_count, crashed.restart));
+                let Crashed { instance_guid, cell_id, reason, exit, evidence, .. } = crashed;
+                Some(Self {
+                    key,
+                    position,
+                    recorded_at,
+                    presence,
+                    instance_guid,
+                    cell_id,
+                    reason,
+                    exit,
+                    evidence,
+                    follows,
+                })
             }
-            (
-                StreamId::DesiredLrp(_)
-                | StreamId::ActualLrp(_)
-                | StreamId::Task(_)
-                | StreamId::Cell(_)
-                | StreamId::FreshnessDomain(_)
-                | StreamId::Secrets(_),
-                Event::DesiredLrp(_)
-                | Event::ActualLrp(_)
-                | Event::Task(_)
-                | Event::Cell(_)
-                | Event::FreshnessDomain(_)
-                | Event::Secrets(_),
-            ) => None,
+            actual_lrp::Event::TwinCrashed(crashed) => {
+                let TwinCrashed { instance_guid, cell_id, presence, reason, exit, evidence } =
+                    crashed;
+                Some(Self {
+                    key,
+                    position,
+                    recorded_at,
+                    presence,
+                    instance_guid,
+                    cell_id,
+                    reason,
+                    exit,
+                    evidence,
+                    follows: None,
+                })
+            }
+            actual_lrp::Event::Created(_)
+            | actual_lrp::Event::Placed(_)
+            | actual_lrp::Event::PlacementFailed(_)
+            | actual_lrp::Event::Refused(_)
+            | actual_lrp::Event::Claimed(_)
+            | actual_lrp::Event::Started(_)
+            | actual_lrp::Event::Unclaimed(_)
+            | actual_lrp::Event::Retired(_)
+            | actual_lrp::Event::Removed(_)
+            | actual_lrp::Event::Left(_)
+            | actual_lrp::Event::Suspected(_)
+            | actual_lrp::Event::SuspectRestored(_)
+            | actual_lrp::Event::SuspectRemoved(_)
+            | actual_lrp::Event::EvacuationStarted(_)
+            | actual_lrp::Event::EvacuationEnded(_)
+            | actual_lrp::Event::ReadinessChanged(_) => None,
         }
     }
 }
@@ -79,42 +123,47 @@ impl Crash {
 
     /// On which cell.
     async fn cell_id(&self) -> &str {
-        self.crashed.cell_id.as_str()
+        self.cell_id.as_str()
     }
 
     /// Which container.
     async fn instance_guid(&self) -> &str {
-        self.crashed.instance_guid.as_str()
+        self.instance_guid.as_str()
     }
 
     /// In words.
     async fn reason(&self) -> &str {
-        &self.crashed.reason
+        &self.reason
     }
 
     /// The status that its main process left.
     async fn exit_status(&self) -> Option<i32> {
-        self.crashed.exit.as_ref().and_then(exit_status)
+        self.exit.as_ref().and_then(exit_status)
     }
 
     /// The signal that ended its main process.
     async fn signal(&self) -> Option<i32> {
-        self.crashed.exit.as_ref().and_then(signal)
+        self.exit.as_ref().and_then(signal)
     }
 
     /// The kernel's word, when memory ran out.
     async fn out_of_memory(&self) -> Option<OutOfMemory> {
-        self.crashed.exit.and_then(|exit| exit.out_of_memory).map(OutOfMemory::from)
+        self.exit.and_then(|exit| exit.out_of_memory).map(OutOfMemory::from)
     }
 
-    /// The how-manyth crash in a row.
-    async fn crash_count(&self) -> u32 {
-        self.crashed.crash_count
+    /// Which of the slot's instances it was.
+    async fn presence(&self) -> InstancePresence {
+        self.presence.into()
     }
 
-    /// What follows.
-    async fn restart(&self) -> Restart {
-        self.crashed.restart.into()
+    /// The how-manyth crash in a row; absent for one beside the ordinary one, which is not counted.
+    async fn crash_count(&self) -> Option<u32> {
+        self.follows.map(|(crash_count, _)| crash_count)
+    }
+
+    /// What follows; absent for one beside the ordinary one: that has its replacement already.
+    async fn restart(&self) -> Option<Restart> {
+        self.follows.map(|(_, restart)| restart.into())
     }
 
     /// When it was recorded.
@@ -129,7 +178,7 @@ impl Crash {
 
     /// What its cell saw of it last; absent when nothing was kept.
     async fn evidence(&self, ctx: &Context<'_>) -> Result<Option<Evidence>> {
-        let Some(digest) = self.crashed.evidence else { return Ok(None) };
+        let Some(digest) = self.evidence else { return Ok(None) };
         let kept = state(ctx)?.control_plane.keyring.get_blob(digest).await;
         let kept = kept.map_err(|failure| error::of_keys("cannot open the evidence", &failure))?;
         let Some(bytes) = kept else { return Ok(None) };
@@ -238,7 +287,7 @@ pub(super) async fn crashes_before(
 ) -> Result<Vec<Crash>> {
     let filter = Filter {
         owner: process_guid.map(Owner::Process),
-        types: vec![CRASHED.to_owned()],
+        types: CRASHED.map(str::to_owned).to_vec(),
         actor: None,
         until: None,
     };

@@ -77,6 +77,7 @@ impl Witness {
                 ensure(is_twin, "only a suspect is restored", || format!("{stream}"))
             }
             actual_lrp::Event::SuspectRemoved(event) => self.end_twin(stream, &event.instance_guid),
+            actual_lrp::Event::TwinCrashed(event) => self.end_twin(stream, &event.instance_guid),
             actual_lrp::Event::EvacuationEnded(event) => {
                 self.end_twin(stream, &event.instance_guid)
             }

@@ -177,7 +177,7 @@ fn actual_lrp_events() -> Vec<(StreamId, Event)> {
     events
 }
 
-fn twin_events(instance_guid: InstanceGuid, cell_id: CellId) -> [(StreamId, Event); 6] {
+fn twin_events(instance_guid: InstanceGuid, cell_id: CellId) -> [(StreamId, Event); 7] {
     let of = || (instance_guid.clone(), cell_id.clone());
     let (instance_guid, cell_id) = of();
     let suspected = actual_lrp::Suspected { instance_guid, cell_id };
@@ -189,9 +189,19 @@ fn twin_events(instance_guid: InstanceGuid, cell_id: CellId) -> [(StreamId, Even
     let cause = actual_lrp::TwinEnd::Replaced { by: super::build::instance_guid("i-2") };
     let removed = actual_lrp::SuspectRemoved { instance_guid, cell_id, cause, is_leaving: true };
     let (instance_guid, cell_id) = of();
+    let actual_lrp::CrashReport { reason, exit, evidence: _ } = crash_report();
+    let twin_crashed = actual_lrp::TwinCrashed {
+        instance_guid,
+        cell_id,
+        presence: actual_lrp::InstancePresence::Suspect,
+        reason: reason.into(),
+        exit,
+        evidence: Some(Digest::of(b"evidence")),
+    };
+    let (instance_guid, cell_id) = of();
     let started = actual_lrp::EvacuationStarted { instance_guid, cell_id };
     let (instance_guid, cell_id) = of();
-    let cause = actual_lrp::TwinEnd::Crashed(crash_report());
+    let cause = actual_lrp::TwinEnd::TimedOut;
     let ended = actual_lrp::EvacuationEnded { instance_guid, cell_id, cause, is_leaving: false };
     let (instance_guid, _) = of();
     let readiness = actual_lrp::ReadinessChanged { instance_guid, is_ready: false };
@@ -200,6 +210,7 @@ fn twin_events(instance_guid: InstanceGuid, cell_id: CellId) -> [(StreamId, Even
         on_slot(&slot, suspected),
         on_slot(&slot, restored),
         on_slot(&slot, removed),
+        on_slot(&slot, twin_crashed),
         on_slot(&slot, started),
         on_slot(&slot, ended),
         on_slot(&slot, readiness),

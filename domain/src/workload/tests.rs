@@ -105,6 +105,7 @@ fn of_slot(
         | Event::Suspected(_)
         | Event::SuspectRestored(_)
         | Event::SuspectRemoved(_)
+        | Event::TwinCrashed(_)
         | Event::EvacuationStarted(_)
         | Event::EvacuationEnded(_)
         | Event::ReadinessChanged(_) => panic!("{event:?}"),

@@ -323,6 +323,7 @@ fn may_change_routes(event: &Event) -> bool {
             | actual_lrp::Event::Retired(_)
             | actual_lrp::Event::Removed(_)
             | actual_lrp::Event::SuspectRemoved(_)
+            | actual_lrp::Event::TwinCrashed(_)
             | actual_lrp::Event::EvacuationEnded(_)
             | actual_lrp::Event::ReadinessChanged(_) => true,
             actual_lrp::Event::Created(_)

@@ -124,6 +124,48 @@ fn line(text: &str) -> LogLine {
 }
 
 #[tokio::test]
+async fn crashes_beside_the_ordinary_instance_are_found_with_their_evidence() {
+    let harness = Harness::start().await;
+    let inner = &harness.inner;
+    inner.register("cell-1").await;
+    harness.desire("web", 2).await;
+    let cell_id = CellId::new("cell-1").unwrap();
+    let evacuated = inner.create("web", 0).await;
+    let evacuating = inner.place(&evacuated, "cell-1").await;
+    inner.run(&evacuating).await;
+    let key = inner.create("web", 1).await;
+    let suspect = inner.place(&key, "cell-1").await;
+    inner.run(&suspect).await;
+    let (timeout, instances_away_max) = (cell::EVACUATION_TIMEOUT, 1);
+    let evacuate =
+        cell::Command::Evacuate { cell_id: cell_id.clone(), timeout, instances_away_max };
+    inner.command(evacuate).await;
+    inner.command(actual_lrp::Command::Evacuate { key: evacuated }).await;
+    inner.crash(&evacuating, crash_report(&harness).await).await;
+    let (last_heard_at, heard_by) = (Timestamp(1), "node".to_owned());
+    inner.command(cell::Command::Lose { cell_id, last_heard_at, heard_by }).await;
+    let reason = actual_lrp::UnclaimReason::CellLost;
+    inner.command(actual_lrp::Command::Unclaim { key, reason }).await;
+    inner.crash(&suspect, crash_report(&harness).await).await;
+
+    let fields = "id presence index instanceGuid reason signal crashCount restart { kind }
+        evidence { logLines { text } }";
+    let now = harness.ask(&format!("{{ now {{ crashes {{ {fields} }} }} }}")).await;
+
+    let crashes = now["now"]["crashes"].as_array().unwrap();
+    let told: Vec<_> = crashes.iter().map(|it| (it["presence"].as_str(), &it["index"])).collect();
+    assert_eq!(told, [(Some("SUSPECT"), &json!(1)), (Some("EVACUATING"), &json!(0))]);
+    for crash in crashes {
+        assert_eq!((&crash["reason"], &crash["signal"]), (&json!("killed"), &json!(9)));
+        assert_eq!((&crash["crashCount"], &crash["restart"]), (&Value::Null, &Value::Null));
+        assert_eq!(crash["evidence"]["logLines"][0]["text"], "out of memory");
+        let id = crash["id"].as_str().unwrap();
+        let same = harness.ask(&format!("{{ crash(id: \"{id}\") {{ {fields} }} }}")).await;
+        assert_eq!(same["crash"], *crash);
+    }
+}
+
+#[tokio::test]
 async fn the_present_and_the_same_instant_of_the_past_show_the_same() {
     let harness = eventful().await;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CrashReport, NetInfo, Restart, UnclaimReason};
+use super::{InstancePresence, NetInfo, Restart, UnclaimReason};
 use crate::{
     auction::Candidates,
     bbs::placement::Resources,
@@ -45,6 +45,8 @@ events! {
     SuspectRestored = "actual_lrp.suspect_restored", 1;
     /// The suspect instance is one no more.
     SuspectRemoved = "actual_lrp.suspect_removed", 1;
+    /// An instance beside the ordinary one ended without being asked to.
+    TwinCrashed = "actual_lrp.twin_crashed", 1;
     /// Its instance runs on until another one does; the slot is unclaimed.
     EvacuationStarted = "actual_lrp.evacuation_started", 1;
     /// The evacuating instance is one no more.
@@ -208,6 +210,25 @@ pub struct SuspectRemoved {
     pub is_leaving: bool,
 }
 
+/// An instance beside the ordinary one ended without being asked to. Nothing follows: another one is
+/// placed, or to be placed, in its stead already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TwinCrashed {
+    /// Which container.
+    pub instance_guid: InstanceGuid,
+    /// On which cell.
+    pub cell_id: CellId,
+    /// What it was beside the ordinary one.
+    pub presence: InstancePresence,
+    /// In words, at most 1024 bytes.
+    #[serde(with = "crate::shared_text")]
+    pub reason: Arc<str>,
+    /// Its main process's end; absent when none ran.
+    pub exit: Option<ProcessExit>,
+    /// The sealed record of what the cell saw, by digest.
+    pub evidence: Option<Digest>,
+}
+
 /// Its instance runs on until another one does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EvacuationStarted {
@@ -242,8 +263,6 @@ pub enum TwinEnd {
     },
     /// The slot is not desired any more.
     Undesired,
-    /// It ended without being asked to.
-    Crashed(CrashReport),
     /// It was stopped, or its container is gone.
     Gone,
     /// Its cell is lost, or is another machine by now.

@@ -14,7 +14,7 @@ pub(crate) use decide::{decide, retire};
 pub use event::{
     Claimed, Crashed, Created, EvacuationEnded, EvacuationStarted, Event, LeavingEnd, Left, Placed,
     PlacementFailed, ReadinessChanged, Refused, Removed, Retired, Started, SuspectRemoved,
-    SuspectRestored, Suspected, TwinEnd, Unclaimed,
+    SuspectRestored, Suspected, TwinCrashed, TwinEnd, Unclaimed,
 };
 pub(crate) use state::evolve;
 pub use state::{

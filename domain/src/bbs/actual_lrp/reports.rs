@@ -109,8 +109,7 @@ pub(super) fn crash(
 ) -> Result<Decision, Rejection> {
     let (slot, instance) = present(aggregates, reference)?;
     if instance.presence != InstancePresence::Ordinary {
-        let report = CrashReport { reason: cut_reason(&report.reason), ..report.clone() };
-        return Ok(twins::ended(aggregates, slot, instance, TwinEnd::Crashed(report)));
+        return Ok(twins::crashed(slot, instance, report));
     }
     if slot.is_stopping {
         return Ok(removed(aggregates, slot));

@@ -109,7 +109,8 @@ pub struct Leaving {
 }
 
 /// Which of a slot's instances one is, under Diego's names; Diego forgets what leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum InstancePresence {
     /// The one that the slot is about.
     Ordinary,
@@ -347,6 +348,7 @@ fn next_state(slot: &ActualLrp, event: &Event, stamp: Stamp) -> Option<State> {
         | Event::Suspected(_)
         | Event::SuspectRestored(_)
         | Event::SuspectRemoved(_)
+        | Event::TwinCrashed(_)
         | Event::EvacuationStarted(_)
         | Event::EvacuationEnded(_)
         | Event::ReadinessChanged(_) => None,
@@ -397,6 +399,11 @@ fn move_twins(slot: &mut ActualLrp, event: &Event, stamp: Stamp) {
         Event::EvacuationEnded(ended) => {
             let evacuating = slot.evacuating.take().filter(|_| ended.is_leaving);
             leave(slot, evacuating.map(|twin| twin.placement().clone()), stamp);
+        }
+        Event::TwinCrashed(crashed) => {
+            for twin in [&mut slot.suspect, &mut slot.evacuating] {
+                twin.take_if(|twin| twin.placement().instance_guid == crashed.instance_guid);
+            }
         }
         // It was made when its cell was told to give it up.
         Event::Unclaimed(unclaimed) if unclaimed.reason == UnclaimReason::Evacuated => {
@@ -497,6 +504,7 @@ fn note(slot: &mut ActualLrp, event: &Event, stamp: Stamp) {
         | Event::Suspected(_)
         | Event::SuspectRestored(_)
         | Event::SuspectRemoved(_)
+        | Event::TwinCrashed(_)
         | Event::EvacuationStarted(_)
         | Event::EvacuationEnded(_)
         | Event::ReadinessChanged(_) => {}

@@ -10,14 +10,16 @@
 //! healthy, and of one process guid a bounded number of instances is moved at a time.
 
 use super::{
-    ActualLrp, EvacuationEnded, EvacuationStarted, Instance, InstancePresence, LeavingEnd, Left,
-    Retired, State, SuspectRemoved, SuspectRestored, TwinEnd, UnclaimReason, Unclaimed,
+    ActualLrp, CrashReport, EvacuationEnded, EvacuationStarted, Instance, InstancePresence,
+    LeavingEnd, Left, Retired, State, SuspectRemoved, SuspectRestored, TwinCrashed, TwinEnd,
+    UnclaimReason, Unclaimed,
     decide::{is_desired, one, retire, wrong_state},
 };
 use crate::{
     aggregates::Aggregates,
     bbs::{cell::Evacuation, definition::UpdateStrategy, placement::Placement},
     decide::Decision,
+    exit::cut_reason,
     id::ProcessGuid,
     rejection::Rejection,
     units::Timestamp,
@@ -166,7 +168,7 @@ pub(super) fn ended(
         TwinEnd::Replaced { .. } | TwinEnd::Undesired | TwinEnd::Evacuated | TwinEnd::TimedOut => {
             None
         }
-        TwinEnd::Crashed(_) | TwinEnd::Gone => Some(LeavingEnd::Gone),
+        TwinEnd::Gone => Some(LeavingEnd::Gone),
         TwinEnd::CellLost => Some(LeavingEnd::CellLost),
     };
     let is_leaving = is_over.is_none() && !aggregates.is_lost(instance.placement);
@@ -182,6 +184,22 @@ pub(super) fn ended(
         InstancePresence::Leaving => is_over.map_or_else(Decision::default, |cause| {
             one(&slot.key, Left { instance_guid, cell_id, cause })
         }),
+    }
+}
+
+/// An instance beside the ordinary one ended by itself; one that leaves was asked to.
+pub(super) fn crashed(slot: &ActualLrp, instance: Instance<'_>, report: &CrashReport) -> Decision {
+    let Placement { instance_guid, cell_id, .. } = instance.placement.clone();
+    match instance.presence {
+        InstancePresence::Ordinary => Decision::default(),
+        InstancePresence::Leaving => {
+            one(&slot.key, Left { instance_guid, cell_id, cause: LeavingEnd::Gone })
+        }
+        presence @ (InstancePresence::Evacuating | InstancePresence::Suspect) => {
+            let CrashReport { reason, exit, evidence } = report;
+            let (reason, exit, evidence) = (cut_reason(reason).into(), *exit, *evidence);
+            one(&slot.key, TwinCrashed { instance_guid, cell_id, presence, reason, exit, evidence })
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     Command, CrashReport, EvacuationEnded, EvacuationStarted, InstancePresence, InstanceReference,
     ReadinessChanged, Removed, Retired, Started, State, SuspectRemoved, SuspectRestored, Suspected,
-    TwinEnd, UnclaimReason, Unclaimed,
+    TwinCrashed, TwinEnd, UnclaimReason, Unclaimed,
 };
 use crate::{
     bbs::{
@@ -70,6 +70,14 @@ pub(super) fn evacuation_ended(cause: TwinEnd) -> (StreamId, Event) {
     let (instance_guid, cell_id) = ids("i-1", "cell-1");
     let is_leaving = matches!(cause, TwinEnd::Replaced { .. } | TwinEnd::TimedOut);
     on_slot(&web(), EvacuationEnded { instance_guid, cell_id, cause, is_leaving })
+}
+
+fn twin_crashed(presence: InstancePresence, report: &CrashReport) -> (StreamId, Event) {
+    let (instance_guid, cell_id) = ids("i-1", "cell-1");
+    let CrashReport { reason, exit, evidence } = report.clone();
+    let reason = reason.into();
+    let crashed = TwinCrashed { instance_guid, cell_id, presence, reason, exit, evidence };
+    on_slot(&web(), crashed)
 }
 
 pub(super) fn started(instance: &str) -> (StreamId, Event) {
@@ -189,11 +197,13 @@ fn what_a_suspects_own_cell_says_is_heard() {
     let story = suspected();
     let suspect = twin(&story, InstancePresence::Suspect);
     let crash = Command::Crash { instance: suspect.clone(), report: crash_report() };
+    let crashed = twin_crashed(InstancePresence::Suspect, &crash_report());
     let refuse = Command::Refuse { instance: suspect.clone(), reason: "no".to_owned() };
     let remove = Command::Remove { instance: suspect.clone() };
     let claim = Command::Claim { instance: suspect.clone() };
 
-    story.clone().when(crash).then([suspect_removed(TwinEnd::Crashed(crash_report()))]);
+    let ended = story.clone().when(crash).then([crashed]);
+    assert_eq!(presences(&ended), []);
     story.clone().when(refuse).then([suspect_removed(TwinEnd::Gone)]);
     story.clone().when(remove).then([suspect_removed(TwinEnd::Gone)]);
     story.clone().when(claim).then_nothing();
@@ -344,7 +354,9 @@ fn what_an_evacuating_instances_own_cell_says_is_heard() {
     let crash = Command::Crash { instance: old.clone(), report: long };
     let cut = CrashReport { reason: crate::exit::cut_reason(&"x".repeat(2000)), ..crash_report() };
 
-    story.clone().when(crash).then([evacuation_ended(TwinEnd::Crashed(cut))]);
+    let crashed = twin_crashed(InstancePresence::Evacuating, &cut);
+    let ended = story.clone().when(crash).then([crashed]);
+    assert_eq!(presences(&ended), []);
     story
         .clone()
         .when(Command::Remove { instance: old.clone() })

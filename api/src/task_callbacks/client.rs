@@ -3,9 +3,11 @@
 //! As Diego's, any status but 503 and 504 is an answer, also 404 and 500: the receiver was reached,
 //! and what it makes of the call is its business; the status is in the log. Unlike Diego's, a
 //! redirect is not followed, and is no answer: the result would go where nobody asked for it. The
-//! answer's body is not read. No error repeats the URL, which may hold credentials.
+//! answer's body is not read. No error repeats the URL, which may hold credentials, nor its host.
 
 use std::{
+    error::Error,
+    io, iter,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -24,8 +26,8 @@ use super::call::Call;
 const ATTEMPTS_MAX: u32 = 3;
 /// How much earlier than the demotion of its task a run of calls ends.
 const MARGIN: Duration = Duration::from_secs(1);
-/// How much is told of a failure, in bytes.
-const CAUSE_BYTES_MAX: usize = 200;
+/// How the HTTP client's connector tells that a name was not found.
+const NO_ADDRESS: &str = "dns error";
 
 /// How calls are made.
 #[derive(Debug, Clone, Copy)]
@@ -108,7 +110,7 @@ impl Client {
             // The machine's own certificates are not looked for: there may be none.
             builder = builder.tls_certs_only(none);
         }
-        let client = builder.build().map_err(|failure| cause(failure, "cannot use TLS"))?;
+        let client = builder.build().map_err(|failure| cause(&failure, "cannot use TLS"))?;
         Ok((url, kept.get_or_init(|| client)))
     }
 
@@ -118,10 +120,10 @@ impl Client {
             Ok(response) => judge(response.status()),
             Err(failure) if failure.is_timeout() => Answer::Passing(no_answer(self.settings)),
             Err(failure) if failure.is_connect() => {
-                Answer::Final(CallbackOutcome::Failed(cause(failure, "cannot connect")))
+                Answer::Final(CallbackOutcome::Failed(cause(&failure, "cannot connect")))
             }
             Err(failure) => {
-                Answer::Final(CallbackOutcome::Failed(cause(failure, "no HTTP answer")))
+                Answer::Final(CallbackOutcome::Failed(cause(&failure, "no HTTP answer")))
             }
         }
     }
@@ -145,16 +147,79 @@ fn no_answer(settings: Settings) -> String {
     format!("no answer within {} ms", settings.timeout.as_millis())
 }
 
-/// What failed, with the innermost cause: the outer ones would name the URL.
-fn cause(failure: reqwest::Error, what: &str) -> String {
-    let failure = failure.without_url();
-    let mut inner: &(dyn std::error::Error + 'static) = &failure;
-    while let Some(source) = inner.source() {
-        inner = source;
+/// What failed, and of which kind that is. An error's own text is not repeated: it may name the
+/// peer, and where a client is called is its secret.
+fn cause(failure: &reqwest::Error, what: &str) -> String {
+    match kind_of(failure) {
+        Some(kind) => format!("{what}: {kind}"),
+        None => what.to_owned(),
     }
-    let mut told = format!("{what}: {inner}");
-    while told.len() > CAUSE_BYTES_MAX {
-        told.pop();
-    }
-    told
 }
+
+/// The kind of the innermost cause that has one.
+fn kind_of(failure: &(dyn Error + 'static)) -> Option<String> {
+    let causes = iter::successors(Some(failure), |&failure| failure.source());
+    let kinds = causes.filter_map(|cause| {
+        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
+            return Some(kind_of_tls(tls).to_owned());
+        }
+        if let Some(http) = cause.downcast_ref::<hyper::Error>() {
+            return kind_of_http(http).map(str::to_owned);
+        }
+        if cause.to_string() == NO_ADDRESS {
+            return Some("its name has no address".to_owned());
+        }
+        cause.downcast_ref::<io::Error>().and_then(kind_of_io)
+    });
+    kinds.last()
+}
+
+/// TLS comes wrapped, sometimes twice.
+fn kind_of_io(failure: &io::Error) -> Option<String> {
+    if let Some(inner) = failure.get_ref() {
+        if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
+            return Some(kind_of_tls(tls).to_owned());
+        }
+        if let Some(inner) = inner.downcast_ref::<io::Error>() {
+            return kind_of_io(inner);
+        }
+    }
+    Some(failure.kind()).filter(|kind| *kind != io::ErrorKind::Other).map(|kind| kind.to_string())
+}
+
+fn kind_of_tls(failure: &rustls::Error) -> &'static str {
+    use rustls::CertificateError as Problem;
+    let rustls::Error::InvalidCertificate(problem) = failure else {
+        let is_refused = matches!(failure, rustls::Error::AlertReceived(_));
+        return if is_refused {
+            "it refused the TLS handshake"
+        } else {
+            "the TLS handshake failed"
+        };
+    };
+    if matches!(problem, Problem::NotValidForName | Problem::NotValidForNameContext { .. }) {
+        "its certificate is for another name"
+    } else if matches!(problem, Problem::Expired | Problem::ExpiredContext { .. }) {
+        "its certificate has expired"
+    } else if matches!(problem, Problem::NotValidYet | Problem::NotValidYetContext { .. }) {
+        "its certificate is not valid yet"
+    } else if matches!(problem, Problem::UnknownIssuer) {
+        "its certificate is of an unknown issuer"
+    } else {
+        "its certificate is not valid"
+    }
+}
+
+fn kind_of_http(failure: &hyper::Error) -> Option<&'static str> {
+    if failure.is_parse() {
+        Some("the answer is no HTTP")
+    } else if failure.is_incomplete_message() || failure.is_closed() {
+        Some("the connection was closed")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+#[path = "tls_tests.rs"]
+mod tls_tests;

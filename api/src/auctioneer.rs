@@ -54,3 +54,76 @@ fn is_noted(world: &World, failure: &Failure) -> bool {
     let shown = world.aggregates().slot(key).and_then(|slot| slot.placement_error.as_ref());
     shown.is_some_and(|shown| *shown == failure.error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::{
+        bbs::{actual_lrp, task},
+        testing::{desire, desire_task},
+    };
+
+    use super::*;
+    use crate::{clock, testing::InMemory};
+
+    fn planned(inner: &InMemory, settings: &Settings) -> Vec<Command> {
+        let now = inner.control_plane.clock.now();
+        let step = |world: &World| step(world, now, settings, clock::new_instance_guid);
+        inner.control_plane.now.read(step)
+    }
+
+    /// A cell of 10 containers, and a wish for 12 instances: two have no room.
+    #[tokio::test]
+    async fn why_a_slot_waits_is_submitted_once_until_it_changes() {
+        let inner = InMemory::start(1);
+        inner.register("cell-1").await;
+        inner.command(desire("web", 12)).await;
+        for index in 0..12 {
+            inner.create("web", index).await;
+        }
+        let settings = Settings::default();
+        let is_failure = |command: &Command| {
+            matches!(command, Command::ActualLrp(actual_lrp::Command::FailPlacement { .. }))
+        };
+        let first = planned(&inner, &settings);
+        assert_eq!(first.iter().filter(|command| is_failure(command)).count(), 2);
+        for command in first {
+            inner.command(command).await;
+        }
+
+        assert_eq!(planned(&inner, &settings), []);
+
+        let settings = Settings { starting_container_count_maximum: 1, ..settings };
+        let again = planned(&inner, &settings);
+        assert!(again.iter().all(is_failure) && again.len() == 2, "another reason: {again:?}");
+    }
+
+    /// Diego rejects a task that has to wait while others start; four times, and it fails.
+    #[tokio::test]
+    async fn a_task_is_not_rejected_because_others_are_starting() {
+        let inner = InMemory::start(1);
+        inner.register("cell-1").await;
+        for task in ["t", "u"] {
+            inner.command(desire_task(task)).await;
+        }
+        let settings = Settings { starting_container_count_maximum: 1, ..Settings::default() };
+        for command in planned(&inner, &settings) {
+            assert!(matches!(command, Command::Task(task::Command::Place { .. })), "{command:?}");
+            inner.command(command).await;
+        }
+
+        for _ in 0..5 {
+            assert_eq!(planned(&inner, &settings), []);
+        }
+
+        let waiting = |world: &World| {
+            let tasks = world.aggregates().tasks();
+            tasks
+                .filter(|task| task.state == task::State::Pending)
+                .map(|it| it.rejection_count)
+                .collect()
+        };
+        let waiting: Vec<u32> = inner.control_plane.now.read(waiting);
+        assert_eq!(waiting, [0]);
+        assert_eq!(planned(&inner, &Settings::default()).len(), 1);
+    }
+}

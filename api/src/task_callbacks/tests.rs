@@ -288,7 +288,7 @@ async fn who_cannot_be_reached_is_told_after_the_next_kick_and_no_event_says_whe
 
     assert_eq!(failed["attempts"], 1, "Diego tries no second time in a row");
     let reason = failed["reason"].as_str().unwrap();
-    assert!(reason.starts_with("cannot connect: "), "{reason}");
+    assert_eq!(reason, "cannot connect: connection refused");
     drop(server);
     let taken = TcpListener::bind(closed).await.unwrap();
     scene.kick().await;
@@ -352,6 +352,46 @@ async fn a_node_that_dies_in_the_middle_of_a_call_is_replaced_by_another_call() 
             "task.deleted",
         ]
     );
+}
+
+/// As many that nobody answers for as calls may be open at once, each called three times already.
+#[tokio::test]
+async fn clients_that_never_answer_do_not_keep_others_waiting() {
+    let inner = InMemory::start(1);
+    inner.register("cell-1").await;
+    let calls_max = Settings::default().calls_max;
+    let dead: Vec<TaskGuid> =
+        (0..calls_max).map(|number| task_guid(&format!("a-{number:03}"))).collect();
+    let healthy = task_guid("z");
+    for guid in dead.iter().chain([&healthy]) {
+        inner
+            .command(task::Command::Desire {
+                task_guid: guid.clone(),
+                domain: "cf-tasks".parse().unwrap(),
+                definition: Arc::new(definition()),
+                annotation: String::new(),
+                completion_callback_url: Some(domain::testing::sealed()),
+            })
+            .await;
+        inner.command(task::Command::Cancel { task_guid: guid.clone() }).await;
+    }
+    for task_guid in &dead {
+        let resolve = task::Command::Resolve { task_guid: task_guid.clone() };
+        let resolving = inner.command(resolve).await.position;
+        let outcome = CallbackOutcome::Failed("no answer".to_owned());
+        let (task_guid, calls) = (task_guid.clone(), Calls { attempts: 3, outcome });
+        inner.command(task::Command::NoteCallback { task_guid, resolving, calls }).await;
+    }
+    inner.control_plane.clock.pass(KICK_AFTER);
+    for task_guid in dead.iter().cloned() {
+        inner.command(task::Command::Demote { task_guid }).await;
+    }
+
+    let now = inner.control_plane.clock.now();
+    let due = inner.control_plane.now.read(|world| step(world, now));
+
+    assert_eq!(due.len(), calls_max + 1, "all are due");
+    assert_eq!(due[0], Command::from(task::Command::Resolve { task_guid: healthy }));
 }
 
 #[tokio::test]

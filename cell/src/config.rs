@@ -95,7 +95,7 @@ impl Default for CapacityConfig {
 pub struct ContainerConfig {
     /// The static binary that probes inside containers; this very program by default.
     pub healthcheck_binary: Option<PathBuf>,
-    /// From SIGTERM to SIGKILL; 10 s by default.
+    /// From SIGTERM to SIGKILL where a definition does not say; 10 s by default.
     pub graceful_stop: Milliseconds,
     /// The most open files of a process that says nothing; 16,384 by default.
     pub nofile: u64,

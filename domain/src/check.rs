@@ -12,10 +12,17 @@ use crate::{
 
 /// How often a healthy instance is looked at, unless its check says otherwise (Diego: 30 s).
 pub const HEALTHY_INTERVAL: Milliseconds = Milliseconds::from_seconds(30);
+/// How often an instance is looked at that is not healthy, unless its check says otherwise (Diego:
+/// 2 s).
+pub const UNHEALTHY_INTERVAL: Milliseconds = Milliseconds::from_seconds(2);
 /// How long one probe may take, unless its check says otherwise (Diego: 1 s).
 pub const PROBE_TIMEOUT: Milliseconds = Milliseconds::from_seconds(1);
 /// How many checks one definition may have.
 const CHECKS_MAX: usize = 16;
+/// The longest pause between two probes: an hour.
+const INTERVAL_MAX_MS: u64 = 3_600_000;
+/// The most failed probes that may be asked for.
+const FAILURE_THRESHOLD_MAX: u64 = 1_000;
 
 /// What makes an instance healthy. Without any check, a living process is healthy.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -47,6 +54,13 @@ pub struct TcpCheck {
     /// The pause between two probes once healthy, in milliseconds; 0 is [`HEALTHY_INTERVAL`].
     #[serde(default)]
     pub interval_ms: Milliseconds,
+    /// The longest pause between two probes before it is healthy, and the pause after one that failed
+    /// later, in milliseconds; 0 is [`UNHEALTHY_INTERVAL`].
+    #[serde(default)]
+    pub unhealthy_interval_ms: Milliseconds,
+    /// How many probes in a row must fail before a healthy instance is ended; 0 is one, as in Diego.
+    #[serde(default)]
+    pub failure_threshold: u32,
 }
 
 /// A GET must answer 200.
@@ -64,6 +78,13 @@ pub struct HttpCheck {
     /// The pause between two probes once healthy, in milliseconds; 0 is [`HEALTHY_INTERVAL`].
     #[serde(default)]
     pub interval_ms: Milliseconds,
+    /// The longest pause between two probes before it is healthy, and the pause after one that failed
+    /// later, in milliseconds; 0 is [`UNHEALTHY_INTERVAL`].
+    #[serde(default)]
+    pub unhealthy_interval_ms: Milliseconds,
+    /// How many probes in a row must fail before a healthy instance is ended; 0 is one, as in Diego.
+    #[serde(default)]
+    pub failure_threshold: u32,
 }
 
 fn root_path() -> String {
@@ -99,6 +120,26 @@ impl Check {
         };
         if given.0 == 0 { HEALTHY_INTERVAL } else { given }
     }
+
+    /// The pause between two probes while it is not healthy.
+    #[must_use]
+    pub fn unhealthy_interval(&self) -> Milliseconds {
+        let given = match self {
+            Self::Tcp(check) => check.unhealthy_interval_ms,
+            Self::Http(check) => check.unhealthy_interval_ms,
+        };
+        if given.0 == 0 { UNHEALTHY_INTERVAL } else { given }
+    }
+
+    /// How many probes in a row must fail before a healthy instance is ended: at least one.
+    #[must_use]
+    pub fn failure_threshold(&self) -> u32 {
+        let given = match self {
+            Self::Tcp(check) => check.failure_threshold,
+            Self::Http(check) => check.failure_threshold,
+        };
+        given.max(1)
+    }
 }
 
 /// Says what is wrong with a check definition from outside.
@@ -111,7 +152,11 @@ pub(crate) fn check(definition: &CheckDefinition, path: &str, invalid: &mut Inva
             invalid.push(InvalidField::new(&field(&path, "port"), "must be from 1 to 65535"));
         }
         invalid.between(&field(&path, "timeout_ms"), check.timeout().0, 1, 600_000);
-        invalid.between(&field(&path, "interval_ms"), check.interval().0, 1, 3_600_000);
+        invalid.between(&field(&path, "interval_ms"), check.interval().0, 1, INTERVAL_MAX_MS);
+        let unhealthy = check.unhealthy_interval().0;
+        invalid.between(&field(&path, "unhealthy_interval_ms"), unhealthy, 1, INTERVAL_MAX_MS);
+        let threshold = u64::from(check.failure_threshold());
+        invalid.between(&field(&path, "failure_threshold"), threshold, 1, FAILURE_THRESHOLD_MAX);
         if let Check::Http(http) = check {
             invalid.without_nul(&field(&path, "path"), &http.path, 2048);
             if !http.path.starts_with('/') || http.path.contains([' ', '\r', '\n']) {

@@ -79,6 +79,7 @@ fn actual_lrp_kind(command: &actual_lrp::Command) -> &'static str {
         actual_lrp::Command::SettleTwins { .. } => "actual_lrp.settle_twins",
         actual_lrp::Command::Crash { .. } => "actual_lrp.crash",
         actual_lrp::Command::Remove { .. } => "actual_lrp.remove",
+        actual_lrp::Command::RemoveKilled { .. } => "actual_lrp.remove_killed",
         actual_lrp::Command::Unclaim { .. } => "actual_lrp.unclaim",
         actual_lrp::Command::Retire { .. } => "actual_lrp.retire",
     }

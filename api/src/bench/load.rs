@@ -135,6 +135,7 @@ pub(super) fn definition() -> Definition {
         action: Action::Run(run),
         check: CheckDefinition { checks: Vec::new() },
         start_timeout_ms: Milliseconds(60_000),
+        graceful_stop_ms: None,
         memory_mb: Mebibytes(256),
         disk_mb: Mebibytes(1024),
         max_pids: 0,

@@ -38,8 +38,16 @@ The file, in YAML or JSON (- is standard input); only the fields marked * must b
     action:                          # * run, or serial: {actions: [...]}, or timeout: {action, timeout_ms}
       run: {path: /bin/diario, args: [sample-app], user: vcap}
     check:                           # none: a living process is healthy
-      checks: [{http: {port: 8080, path: /health}}]    # or {tcp: {port: 8080}}
+      checks:
+        - http:                      # or tcp, without a path
+            port: 8080
+            path: /health
+            timeout_ms: 1000
+            interval_ms: 30000       # once it is healthy
+            unhealthy_interval_ms: 2000
+            failure_threshold: 1     # how many failed probes in a row end it
     start_timeout_ms: 60000
+    graceful_stop_ms: 10000          # from SIGTERM to SIGKILL; the cell's default when absent
     cpu_weight: 100                  # from 1 to 100
     max_pids: 0                      # 0 is the cell's default
     setup:                           # an action that runs first

@@ -9,7 +9,10 @@ use clap::{Args, ValueEnum};
 use domain::{
     action::{Action, EnvironmentVariable, Run},
     bbs::definition::{Definition, InvalidRootfs, Rootfs, UpdateStrategy},
-    check::{Check, CheckDefinition, HttpCheck, TcpCheck},
+    check::{
+        Check, CheckDefinition, HEALTHY_INTERVAL, HttpCheck, PROBE_TIMEOUT, TcpCheck,
+        UNHEALTHY_INTERVAL,
+    },
     routes::{Hostname, HttpRoute},
     sealed::PlainText,
     units::{Mebibytes, Milliseconds},
@@ -46,6 +49,10 @@ pub(super) struct DefinitionOptions {
     /// A tag that the cell must carry; may be given several times.
     #[arg(long = "placement-tag", value_name = "TAG")]
     placement_tags: Vec<String>,
+    /// How long it may take to end by itself after SIGTERM, in milliseconds; then comes SIGKILL.
+    /// Absent: the cell's default.
+    #[arg(long, value_name = "MS")]
+    graceful_stop_ms: Option<u64>,
     /// What to run, behind `--`: the executable inside the container, and its arguments.
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -82,6 +89,18 @@ pub(super) struct ServingOptions {
     /// How long it may take to become healthy, in milliseconds; 0 is for ever.
     #[arg(long, default_value_t = 60_000)]
     start_timeout_ms: u64,
+    /// How long one probe may take, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = PROBE_TIMEOUT.0)]
+    health_timeout_ms: u64,
+    /// The pause between two probes once it is healthy, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = HEALTHY_INTERVAL.0)]
+    health_interval_ms: u64,
+    /// The longest pause between two probes while it is not healthy, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = UNHEALTHY_INTERVAL.0)]
+    health_unhealthy_interval_ms: u64,
+    /// How many probes in a row must fail before a healthy instance is ended.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    health_failure_threshold: u32,
 }
 
 /// A route as a flag.
@@ -143,6 +162,7 @@ impl DefinitionOptions {
             }),
             check: CheckDefinition::default(),
             start_timeout_ms: Milliseconds::from_seconds(60),
+            graceful_stop_ms: self.graceful_stop_ms.map(Milliseconds),
             memory_mb: Mebibytes(self.memory_mb),
             disk_mb: Mebibytes(self.disk_mb),
             max_pids: 0,
@@ -170,17 +190,26 @@ impl ServingOptions {
         });
         let need_port =
             || first_port.ok_or_else(|| usage("--health-check needs a --port to look at"));
-        let (timeout_ms, interval_ms) = (Milliseconds(0), Milliseconds(0));
+        let timeout_ms = Milliseconds(self.health_timeout_ms);
+        let interval_ms = Milliseconds(self.health_interval_ms);
+        let unhealthy_interval_ms = Milliseconds(self.health_unhealthy_interval_ms);
+        let failure_threshold = self.health_failure_threshold;
         let checks = match kind {
             HealthCheck::Process => Vec::new(),
-            HealthCheck::Port => {
-                vec![Check::Tcp(TcpCheck { port: need_port()?, timeout_ms, interval_ms })]
-            }
+            HealthCheck::Port => vec![Check::Tcp(TcpCheck {
+                port: need_port()?,
+                timeout_ms,
+                interval_ms,
+                unhealthy_interval_ms,
+                failure_threshold,
+            })],
             HealthCheck::Http => vec![Check::Http(HttpCheck {
                 port: need_port()?,
                 path: self.health_path,
                 timeout_ms,
                 interval_ms,
+                unhealthy_interval_ms,
+                failure_threshold,
             })],
         };
         let route = |route: Route| {

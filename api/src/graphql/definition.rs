@@ -26,6 +26,9 @@ pub(super) struct Definition {
     checks: Vec<Check>,
     /// How long it may take to become healthy, in milliseconds; 0 is for ever.
     start_timeout_ms: BigInt,
+    /// How long it may take to end by itself after SIGTERM, in milliseconds; then comes SIGKILL.
+    /// Absent: the cell's default.
+    graceful_stop_ms: Option<BigInt>,
     /// Its memory limit in mebibytes; also what is reserved on the cell.
     memory_mb: u32,
     /// What is reserved of the cell's disk, in mebibytes.
@@ -83,6 +86,7 @@ impl From<&definition::Definition> for Definition {
             action: Action::from(&definition.action),
             checks: definition.check.checks.iter().map(Check::from).collect(),
             start_timeout_ms: BigInt(definition.start_timeout_ms.0),
+            graceful_stop_ms: definition.graceful_stop_ms.map(|it| BigInt(it.0)),
             memory_mb: definition.memory_mb.0,
             disk_mb: definition.disk_mb.0,
             max_pids: definition.max_pids,
@@ -207,6 +211,10 @@ pub(super) struct TcpCheck {
     timeout_ms: BigInt,
     /// The pause between two probes once healthy, in milliseconds.
     interval_ms: BigInt,
+    /// The pause between two probes while it is not healthy, in milliseconds.
+    unhealthy_interval_ms: BigInt,
+    /// How many probes in a row must fail before a healthy instance is ended.
+    failure_threshold: u32,
 }
 
 /// A GET must answer 200.
@@ -220,6 +228,10 @@ pub(super) struct HttpCheck {
     timeout_ms: BigInt,
     /// The pause between two probes once healthy, in milliseconds.
     interval_ms: BigInt,
+    /// The pause between two probes while it is not healthy, in milliseconds.
+    unhealthy_interval_ms: BigInt,
+    /// How many probes in a row must fail before a healthy instance is ended.
+    failure_threshold: u32,
 }
 
 impl From<&check::Check> for Check {
@@ -227,12 +239,24 @@ impl From<&check::Check> for Check {
         let port = check.port();
         let timeout_ms = BigInt(check.timeout().0);
         let interval_ms = BigInt(check.interval().0);
+        let unhealthy_interval_ms = BigInt(check.unhealthy_interval().0);
+        let failure_threshold = check.failure_threshold();
         match check {
-            DomainCheck::Tcp(_) => Self::Tcp(TcpCheck { port, timeout_ms, interval_ms }),
-            DomainCheck::Http(http) => {
-                let path = http.path.clone();
-                Self::Http(HttpCheck { port, path, timeout_ms, interval_ms })
-            }
+            DomainCheck::Tcp(_) => Self::Tcp(TcpCheck {
+                port,
+                timeout_ms,
+                interval_ms,
+                unhealthy_interval_ms,
+                failure_threshold,
+            }),
+            DomainCheck::Http(http) => Self::Http(HttpCheck {
+                port,
+                path: http.path.clone(),
+                timeout_ms,
+                interval_ms,
+                unhealthy_interval_ms,
+                failure_threshold,
+            }),
         }
     }
 }

@@ -309,5 +309,6 @@ fn observed_name(observed: &Observed) -> &'static str {
         Observed::MayStart => "may start?",
         Observed::Ended(_) => "ended",
         Observed::Gone => "gone",
+        Observed::Killed(_) => "killed",
     }
 }

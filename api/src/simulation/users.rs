@@ -296,6 +296,7 @@ fn definition(chance: &mut Chance) -> Option<Definition> {
         }),
         check: CheckDefinition::default(),
         start_timeout_ms: Milliseconds::from_seconds(60),
+        graceful_stop_ms: None,
         memory_mb: Mebibytes(memory),
         disk_mb: Mebibytes(64),
         max_pids: 0,

@@ -92,7 +92,8 @@ impl Witness {
             | actual_lrp::Event::PlacementFailed(_)
             | actual_lrp::Event::Claimed(_)
             | actual_lrp::Event::Started(_)
-            | actual_lrp::Event::Retired(_) => Ok(()),
+            | actual_lrp::Event::Retired(_)
+            | actual_lrp::Event::Killed(_) => Ok(()),
         }
     }
 

@@ -18,8 +18,6 @@ use crate::go_duration;
 
 /// The source that the checks' own lines carry.
 const SOURCE: &str = "HEALTH";
-/// The longest pause between two probes of a starting instance (Diego: 2 s).
-const STARTUP_INTERVAL: &str = "2s";
 const NOFILE: u64 = 1024;
 
 /// Waits until every check has passed once.
@@ -59,16 +57,20 @@ pub(super) async fn liveness(context: &Context<'_>) -> String {
 
 async fn pass_once(context: &Context<'_>, number: u32, check: &Check) -> Result<(), String> {
     let timeout = go_duration::text(context.recipe().start_timeout_ms.duration());
-    let mode = vec![
-        format!("-startup-interval={STARTUP_INTERVAL}"),
-        format!("-startup-timeout={timeout}"),
-    ];
+    let interval = go_duration::text(check.unhealthy_interval().duration());
+    let mode = vec![format!("-startup-interval={interval}"), format!("-startup-timeout={timeout}")];
     probe(context, ProcessName::Startup(number), check, mode).await
 }
 
 async fn fail(context: &Context<'_>, number: u32, check: &Check) -> String {
     let interval = go_duration::text(check.interval().duration());
-    let mode = vec![format!("-liveness-interval={interval}")];
+    let mut mode = vec![format!("-liveness-interval={interval}")];
+    let threshold = check.failure_threshold();
+    if threshold > 1 {
+        let unhealthy = go_duration::text(check.unhealthy_interval().duration());
+        mode.push(format!("-unhealthy-interval={unhealthy}"));
+        mode.push(format!("-failure-threshold={threshold}"));
+    }
     match probe(context, ProcessName::Liveness(number), check, mode).await {
         Err(output) => output,
         // It only ends when it fails.

@@ -8,12 +8,13 @@ use std::pin::{Pin, pin};
 
 use domain::exit::ProcessExit;
 use domain::observation::OutputStream;
+use domain::units::Milliseconds;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::checks;
 use super::context::Context;
-use super::ending::{Ending, Finished, Happened};
+use super::ending::{Ending, Finished, Happened, Stopped};
 use super::feed::Feed;
 use super::log_streamer::LogStreamer;
 use super::sampler::{Sampler, sample};
@@ -81,7 +82,7 @@ async fn live(
     let mut is_recipe_done = false;
     let end = until_end(context, control, happened, recipe.as_mut(), &mut is_recipe_done).await;
     let End::ByItself { failure_reason, exit } = end else {
-        return Finished::Stopped;
+        return Finished::Stopped(stopped(context));
     };
     sample(context.garden, context.order, context.feed).await;
     let evidence = context.feed.evidence();
@@ -92,6 +93,14 @@ async fn live(
         drop(recipe.await);
     }
     Finished::Ended
+}
+
+fn stopped(context: &Context<'_>) -> Stopped {
+    if !context.was_killed() {
+        return Stopped::Gracefully;
+    }
+    let grace = context.graceful_stop().as_millis();
+    Stopped::Killed(Milliseconds(u64::try_from(grace).unwrap_or(u64::MAX)))
 }
 
 async fn until_end(

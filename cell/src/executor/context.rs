@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use domain::bbs::definition::Definition;
+use domain::units::Milliseconds;
 use tokio::sync::watch;
 
 use super::feed::Feed;
@@ -27,6 +29,7 @@ pub(super) struct Context<'a> {
     pub(super) address: Ipv4Addr,
     known: BTreeMap<ProcessName, ProcessState>,
     started: watch::Sender<Option<u32>>,
+    was_killed: AtomicBool,
 }
 
 impl<'a> Context<'a> {
@@ -49,11 +52,28 @@ impl<'a> Context<'a> {
             address: container.address,
             known: known.collect(),
             started: watch::Sender::new(None),
+            was_killed: AtomicBool::new(false),
         }
     }
 
     pub(super) fn recipe(&self) -> &'a Definition<Redacted> {
         &self.order.recipe
+    }
+
+    /// From SIGTERM to SIGKILL: the recipe's own, or the cell's default.
+    pub(super) fn graceful_stop(&self) -> Duration {
+        let own = self.recipe().graceful_stop_ms;
+        own.map_or(self.settings.graceful_stop, Milliseconds::duration)
+    }
+
+    /// Notes that a process did not end within its grace.
+    pub(super) fn note_killed(&self) {
+        self.was_killed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a process did not end within its grace.
+    pub(super) fn was_killed(&self) -> bool {
+        self.was_killed.load(Ordering::Relaxed)
     }
 
     /// The numbers of the first and the last Run step of the action.

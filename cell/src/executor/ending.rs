@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 
 use domain::exit::{ExitStatus, OutOfMemory, ProcessExit};
 use domain::rep::Evidence;
+use domain::units::Milliseconds;
 
 use crate::garden::{self, ExitRecord};
 
@@ -35,9 +36,18 @@ pub(crate) enum Finished {
     /// Its work ended, and was told.
     Ended,
     /// It was stopped as asked.
-    Stopped,
+    Stopped(Stopped),
     /// It was left running.
     Detached,
+}
+
+/// How a container that was stopped as asked ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    /// Within its grace.
+    Gracefully,
+    /// By SIGKILL, after this grace.
+    Killed(Milliseconds),
 }
 
 /// An exit as the log keeps it.

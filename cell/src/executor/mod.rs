@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::garden::{self, Garden, Handle};
 pub(crate) use create::CreateError;
-pub(crate) use ending::{Ending, Finished, Happened};
+pub(crate) use ending::{Ending, Finished, Happened, Stopped};
 pub(crate) use order::{DefinitionSource, Order, Redacted, Sink, redact};
 
 /// Makes containers by order and runs what they are for.
@@ -49,7 +49,7 @@ pub(crate) struct Settings {
     pub(crate) folder: PathBuf,
     /// The static binary that probes inside containers.
     pub(crate) healthcheck_binary: PathBuf,
-    /// From SIGTERM to SIGKILL.
+    /// From SIGTERM to SIGKILL, where a recipe does not say.
     pub(crate) graceful_stop: Duration,
     /// The most open files of a process that says nothing.
     pub(crate) nofile: u64,

@@ -2,7 +2,8 @@
 //!
 //! Runs inside the container it checks. `-port=N -timeout=Nms [-uri=/x]` probes once; with
 //! `-startup-interval=2s [-startup-timeout=1m0s]` until it passes, with `-liveness-interval=30s`
-//! until it fails. Exit codes and texts are Diego's, because executors and people know them. Only
+//! until it fails; with `-failure-threshold=3 -unhealthy-interval=2s` (not Diego's) until it fails so
+//! often in a row, looking again after that pause. Exit codes and texts are Diego's, because executors and people know them. Only
 //! the first non-loopback IPv4 address is tried.
 
 use std::ffi::OsString;
@@ -33,6 +34,10 @@ struct Check {
     /// Without it, a start is waited for for ever.
     startup_timeout: Option<Duration>,
     liveness_interval: Option<Duration>,
+    /// The pause after a probe that failed but did not end the liveness check.
+    unhealthy_interval: Option<Duration>,
+    /// How many probes in a row must fail to end the liveness check.
+    failure_threshold: u32,
 }
 
 /// Why it failed: Diego's exit codes.
@@ -56,10 +61,15 @@ enum Failure {
     #[error("Timed out after {} ({attempts} attempts) waiting for startup check to succeed: {last}",
         go_duration::text(*.after))]
     Startup { after: Duration, attempts: u32, last: Box<Failure> },
-    #[error("Liveness check unsuccessful: {0}")]
-    Liveness(Box<Failure>),
+    #[error("Liveness check unsuccessful: {last}{}", in_a_row(*.failures))]
+    Liveness { failures: u32, last: Box<Failure> },
     #[error("Unknown error encountered in healthcheck: {0}")]
     Unknown(String),
+}
+
+/// Of one probe Diego's text says nothing.
+fn in_a_row(failures: u32) -> String {
+    if failures > 1 { format!(" ({failures} in a row)") } else { String::new() }
 }
 
 impl Failure {
@@ -71,7 +81,7 @@ impl Failure {
             Self::HttpStatus { .. } => 6,
             Self::TcpTimeout { .. } => 64,
             Self::HttpTimeout { .. } => 65,
-            Self::Startup { last, .. } | Self::Liveness(last) => last.exit_code(),
+            Self::Startup { last, .. } | Self::Liveness { last, .. } => last.exit_code(),
             Self::Unknown(_) => 127,
         }
     }
@@ -99,6 +109,8 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Check, String>
         startup_interval: None,
         startup_timeout: None,
         liveness_interval: None,
+        unhealthy_interval: None,
+        failure_threshold: 1,
     };
     for argument in arguments {
         let text = argument.to_str().ok_or("an argument is not text")?;
@@ -116,6 +128,13 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Check, String>
             }
             ("liveness-interval", value) => {
                 check.liveness_interval = Some(duration(value).ok_or_else(invalid)?);
+            }
+            ("unhealthy-interval", value) => {
+                check.unhealthy_interval = Some(duration(value).ok_or_else(invalid)?);
+            }
+            ("failure-threshold", value) => {
+                let threshold = value.parse().ok().filter(|threshold| *threshold > 0);
+                check.failure_threshold = threshold.ok_or_else(invalid)?;
             }
             ("uri", "") => check.uri = None,
             ("uri", value) if is_path(value) => check.uri = Some(value.to_owned()),
@@ -155,10 +174,7 @@ fn duration(text: &str) -> Option<Duration> {
 fn perform(check: &Check) -> Result<(), Failure> {
     match (check.startup_interval, check.liveness_interval) {
         (Some(interval), _) => until_passed(check, interval),
-        (None, Some(interval)) => loop {
-            pause(interval);
-            run(check).map_err(|failure| Failure::Liveness(Box::new(failure)))?;
-        },
+        (None, Some(interval)) => Err(until_failed(check, interval)),
         (None, None) => run(check),
     }
 }
@@ -180,6 +196,23 @@ fn until_passed(check: &Check, interval: Duration) -> Result<(), Failure> {
         next_pause = interval.min(next_pause.saturating_mul(2));
     }
     Ok(())
+}
+
+/// Looks until so many probes in a row have failed as must.
+fn until_failed(check: &Check, interval: Duration) -> Failure {
+    let (mut failures, mut next_pause) = (0, interval);
+    loop {
+        pause(next_pause);
+        let Err(last) = run(check) else {
+            (failures, next_pause) = (0, interval);
+            continue;
+        };
+        failures += 1;
+        next_pause = check.unhealthy_interval.unwrap_or(interval);
+        if failures >= check.failure_threshold {
+            return Failure::Liveness { failures, last: Box::new(last) };
+        }
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "one thread, no runtime, nothing else to do")]
@@ -247,9 +280,17 @@ mod tests {
 
     #[test]
     fn bad_arguments_are_refused() {
-        for argument in
-            ["port", "-port=x", "-port=65536", "-timeout=0s", "-timeout=5", "-uri=x", "-uri=/a b"]
-        {
+        for argument in [
+            "port",
+            "-port=x",
+            "-port=65536",
+            "-timeout=0s",
+            "-timeout=5",
+            "-uri=x",
+            "-uri=/a b",
+            "-failure-threshold=0",
+            "-unhealthy-interval=0s",
+        ] {
             assert!(parsed(&[argument]).is_err(), "{argument}");
         }
     }

@@ -20,7 +20,7 @@ use super::observer::InstanceSink;
 use super::order;
 use super::reporter::{Judgement, Refusal};
 use super::session::Session;
-use crate::executor::{Control, CreateError, Ending, Finished, Happened, Order, redact};
+use crate::executor::{Control, CreateError, Ending, Finished, Happened, Order, Stopped, redact};
 use crate::garden::ContainerInfo;
 use crate::retry::BackOff;
 
@@ -82,8 +82,11 @@ enum Closing {
     /// Its end was reported.
     Told,
     /// It was stopped.
-    Stopped,
+    Stopped(Stopped),
 }
+
+/// Stopped before anything ran.
+const STOPPED: Closing = Closing::Stopped(Stopped::Gracefully);
 
 impl Instance {
     /// From the assignment to the end.
@@ -91,7 +94,7 @@ impl Instance {
         let stop = self.orders.control.stop.clone();
         let definition = tokio::select! {
             biased;
-            () = stop.cancelled() => return self.close(Resources::default(), None, Closing::Stopped).await,
+            () = stop.cancelled() => return self.close(Resources::default(), None, STOPPED).await,
             definition = self.session.definitions.get(self.definition) => definition,
         };
         let definition = match definition.and_then(|definition| self.suits(definition)) {
@@ -105,7 +108,7 @@ impl Instance {
         };
         let taken = tokio::select! {
             biased;
-            () = stop.cancelled() => return self.close(resources, None, Closing::Stopped).await,
+            () = stop.cancelled() => return self.close(resources, None, STOPPED).await,
             taken = self.session.room.take(&self.reference.instance_guid, resources) => taken,
         };
         if let Err(reason) = taken {
@@ -140,7 +143,7 @@ impl Instance {
         let closing = match finished {
             Finished::Detached => return,
             Finished::Ended => Closing::Told,
-            Finished::Stopped => Closing::Stopped,
+            Finished::Stopped(how) => Closing::Stopped(how),
         };
         self.close(entry.resources, Some(order), closing).await;
     }
@@ -189,7 +192,7 @@ impl Instance {
         let container = {
             let _turn = self.session.creates.acquire().await;
             if self.orders.control.stop.is_cancelled() {
-                return self.close(entry.resources, Some(order), Closing::Stopped).await;
+                return self.close(entry.resources, Some(order), STOPPED).await;
             }
             self.session.executor.create(&order).await
         };
@@ -204,7 +207,7 @@ impl Instance {
             }
         };
         if !self.may_run().await {
-            return self.close(entry.resources, Some(order), Closing::Stopped).await;
+            return self.close(entry.resources, Some(order), STOPPED).await;
         }
         let entry = Entry { stage: Stage::Started, ..entry };
         match &self.reference.kind {
@@ -290,7 +293,7 @@ impl Instance {
             self.destroy(order).await;
         }
         self.session.room.free(&self.reference.instance_guid);
-        if closing == Closing::Stopped {
+        if let Closing::Stopped(how) = closing {
             match (self.orders.reason(), &self.reference.kind) {
                 (Some(StopReason::Disowned), _) => {}
                 (Some(StopReason::CellEnds), WorkKind::Task(_)) => {
@@ -301,7 +304,11 @@ impl Instance {
                     self.say(Observed::Ended(Box::new(ended))).await;
                 }
                 (Some(StopReason::CellEnds | StopReason::Asked) | None, _) => {
-                    self.say(Observed::Gone).await;
+                    self.say(match how {
+                        Stopped::Gracefully => Observed::Gone,
+                        Stopped::Killed(grace) => Observed::Killed(grace),
+                    })
+                    .await;
                 }
             }
         }

@@ -28,6 +28,7 @@ use crate::garden::Garden;
 use crate::retry::BackOff;
 use crate::supervise::{self, Worker as Supervised};
 use domain::bbs::placement::Resources;
+use domain::units::Milliseconds;
 
 /// How many refusals may wait to be acted upon.
 const REFUSALS_MAX: usize = 1024;
@@ -166,8 +167,11 @@ fn session(equipment: &Equipment, registered: &RegisterAnswer) -> (Arc<Session>,
 async fn leave(equipment: &Equipment, session: &Session, worker: Worker, end: SessionEnd) {
     match (end, equipment.config.on_shutdown) {
         (SessionEnd::Shutdown, OnShutdown::DestroyAll) => {
-            let grace = equipment.config.containers.graceful_stop.duration();
-            worker.destroy_all(grace + DESTROY_WAIT).await;
+            let default = equipment.config.containers.graceful_stop;
+            let entries = equipment.book.entries();
+            let own = entries.iter().filter_map(|entry| entry.recipe.as_ref()?.graceful_stop_ms);
+            let longest = own.fold(default, Milliseconds::max).duration();
+            worker.destroy_all(longest + DESTROY_WAIT).await;
         }
         (SessionEnd::EpochPassed, OnShutdown::DestroyAll | OnShutdown::LeaveRunning)
         | (SessionEnd::Shutdown, OnShutdown::LeaveRunning) => worker.detach(DETACH_WAIT).await,

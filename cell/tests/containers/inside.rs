@@ -36,6 +36,8 @@ pub(crate) fn main(arguments: Vec<String>) -> ExitCode {
         ["sleep"] => sleep(),
         ["terminate"] => return wait_for_terminate(),
         ["stubborn"] => stubborn(),
+        ["end-after", milliseconds] => return end_after(milliseconds.parse().unwrap()),
+        ["flaky-web", failures] => flaky_web(failures.parse().unwrap()),
         ["tick"] => tick(),
         ["count-then-exit", ticks, code] => {
             count(ticks.parse().unwrap());
@@ -158,6 +160,29 @@ fn stubborn() {
     pause();
 }
 
+/// Takes so long to end after SIGTERM.
+fn end_after(milliseconds: u64) -> ExitCode {
+    let ended = wait_for_terminate();
+    wait_a_little_at_a_time(milliseconds);
+    ended
+}
+
+/// Answers 200 once, then so many times 500, then 200 for ever; says the number of each answer.
+fn flaky_web(failures: usize) {
+    use std::io::Read;
+    let listener = std::net::TcpListener::bind(("0.0.0.0", 8080)).unwrap();
+    for (number, stream) in listener.incoming().enumerate() {
+        let mut stream = stream.unwrap();
+        let mut request = [0; 1024];
+        assert!(stream.read(&mut request).unwrap() > 0);
+        let status = if (1..=failures).contains(&number) { 500 } else { 200 };
+        let answer =
+            format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        stream.write_all(answer.as_bytes()).unwrap();
+        println!("answer {number}: {status}");
+    }
+}
+
 fn tick() {
     for number in 0_u64.. {
         println!("tick {number}");
@@ -168,6 +193,12 @@ fn tick() {
 fn count(ticks: u64) {
     for number in 0..ticks {
         println!("count {number}");
+        wait_a_little();
+    }
+}
+
+fn wait_a_little_at_a_time(milliseconds: u64) {
+    for _ in 0..milliseconds / 10 {
         wait_a_little();
     }
 }

@@ -32,6 +32,9 @@ tests![
     an_instance_outlives_its_agent_and_its_lines_are_not_lost,
     a_task_runs_to_its_end,
     a_stop_lets_an_instance_end_by_itself,
+    an_app_has_as_long_to_end_as_it_asks_for,
+    an_app_that_does_not_end_within_its_own_grace_is_killed_and_that_is_told,
+    a_check_ends_an_instance_only_after_as_many_failures_as_it_says,
 ];
 
 /// An agent on the world's garden.
@@ -41,14 +44,25 @@ struct Agent {
 }
 
 impl Agent {
-    #[expect(clippy::disallowed_methods, reason = "a test aborts its agent as a kill would")]
     fn start(world: &World, plane: &FakePlane, on_shutdown: OnShutdown) -> Self {
+        let cells_default = Milliseconds::from_seconds(10);
+        Self::with_grace(world, plane, on_shutdown, cells_default)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test aborts its agent as a kill would")]
+    fn with_grace(
+        world: &World,
+        plane: &FakePlane,
+        on_shutdown: OnShutdown,
+        grace: Milliseconds,
+    ) -> Self {
         let cell_id = CellId::new("cell-1").unwrap();
         let folder = world.home.path().join("agent");
         let unused = (vec!["http://unused".to_owned()], PlainText(String::new()));
         let mut config = Config::new(cell_id, folder, unused.0, unused.1);
         config.preloaded_rootfses.insert("diario".to_owned());
         config.on_shutdown = on_shutdown;
+        config.containers.graceful_stop = grace;
         let shutdown = CancellationToken::new();
         let garden = Arc::new(world.garden.clone());
         let run = agent::run_with(config, garden, Arc::new(plane.clone()), shutdown.clone());
@@ -72,6 +86,8 @@ fn app(path: &str, argument: &str) -> Definition<PlainText> {
         path: path.to_owned(),
         timeout_ms: Milliseconds(0),
         interval_ms: Milliseconds(0),
+        unhealthy_interval_ms: Milliseconds(0),
+        failure_threshold: 0,
     });
     Definition {
         rootfs: Rootfs::new("preloaded:diario").unwrap(),
@@ -88,6 +104,7 @@ fn app(path: &str, argument: &str) -> Definition<PlainText> {
         }),
         check: CheckDefinition { checks: vec![check] },
         start_timeout_ms: Milliseconds(2000),
+        graceful_stop_ms: None,
         memory_mb: Mebibytes(64),
         disk_mb: Mebibytes(10),
         max_pids: 0,
@@ -241,4 +258,84 @@ async fn a_stop_lets_an_instance_end_by_itself(world: &mut World) {
     eventually("its last words", || lines(&plane).contains(&"SIGTERM: ending".to_owned())).await;
     assert!(!told.iter().any(|line| line.contains("exceeded")), "{told:?}");
     assert_eq!(agent.stop().await, agent::Outcome::LeftRunning);
+}
+
+/// An app without checks, which is healthy once it runs.
+fn unchecked(argument: &str, grace: u64) -> Definition<PlainText> {
+    let graceful_stop_ms = Some(Milliseconds(grace));
+    Definition { check: CheckDefinition::default(), graceful_stop_ms, ..app("/", argument) }
+}
+
+/// Stops the instance once it has said a line, and gives what was reported in the end.
+async fn stopped_after(plane: &FakePlane, line: &str) -> Observed {
+    eventually(line, || lines(plane).iter().any(|told| told == line)).await;
+    plane.want_stop(&lrp());
+    let last = || plane.reports().pop().map(|told| told.report.observed);
+    let is_told = || matches!(last(), Some(Observed::Gone | Observed::Killed(_)));
+    eventually("its end is reported", is_told).await;
+    last().unwrap()
+}
+
+async fn an_app_has_as_long_to_end_as_it_asks_for(world: &mut World) {
+    let plane = FakePlane::default();
+    let cells_default = Milliseconds(50);
+    let agent = Agent::with_grace(world, &plane, OnShutdown::LeaveRunning, cells_default);
+    plane.place(&lrp(), unchecked("inside end-after 500", 20_000));
+
+    let told = stopped_after(&plane, "waiting").await;
+
+    assert_eq!(told, Observed::Gone);
+    eventually("its end", || lines(&plane).contains(&"Exit status 7".to_owned())).await;
+    assert_eq!(agent.stop().await, agent::Outcome::LeftRunning);
+}
+
+async fn an_app_that_does_not_end_within_its_own_grace_is_killed_and_that_is_told(
+    world: &mut World,
+) {
+    let plane = FakePlane::default();
+    let agent = Agent::start(world, &plane, OnShutdown::LeaveRunning);
+    plane.place(&lrp(), unchecked("inside stubborn", 100));
+
+    let told = stopped_after(&plane, "stubborn").await;
+
+    assert_eq!(told, Observed::Killed(Milliseconds(100)));
+    let wanted = "Exit status 137 (exceeded 100ms graceful shutdown interval)".to_owned();
+    eventually("its end", || lines(&plane).contains(&wanted)).await;
+    assert_eq!(agent.stop().await, agent::Outcome::LeftRunning);
+}
+
+fn patient(failures: u32, threshold: u32) -> Definition<PlainText> {
+    let check = Check::Http(HttpCheck {
+        port: 8080,
+        path: "/health".to_owned(),
+        timeout_ms: Milliseconds(0),
+        interval_ms: Milliseconds(20),
+        unhealthy_interval_ms: Milliseconds(5),
+        failure_threshold: threshold,
+    });
+    let check = CheckDefinition { checks: vec![check] };
+    Definition { check, ..app("/health", &format!("inside flaky-web {failures}")) }
+}
+
+async fn a_check_ends_an_instance_only_after_as_many_failures_as_it_says(world: &mut World) {
+    let plane = FakePlane::default();
+    let agent = Agent::start(world, &plane, OnShutdown::DestroyAll);
+
+    plane.place(&lrp(), patient(2, 3));
+    until_healthy(&plane).await;
+    let recovered = "answer 5: 200".to_owned();
+    eventually("it is looked at after its failures", || lines(&plane).contains(&recovered)).await;
+    let is_end = |observed: &Observed| matches!(observed, Observed::Ended(_));
+    assert!(!plane.reports().iter().any(|told| is_end(&told.report.observed)));
+
+    let mut other = lrp();
+    other.reference.instance_guid = InstanceGuid::new("two").unwrap();
+    other.definition = Digest::of(b"two");
+    plane.place(&other, patient(3, 3));
+    let reason = until_ended(&plane).await.failure_reason.unwrap();
+
+    let begins = "Instance became unhealthy: Liveness check unsuccessful: \
+                  failed to make HTTP request to '/health' on port 8080: received status code 500 in ";
+    assert!(reason.starts_with(begins) && reason.ends_with("ms (3 in a row)"), "{reason}");
+    assert_eq!(agent.stop().await, agent::Outcome::Destroyed);
 }

@@ -21,6 +21,8 @@ pub use super::rootfs::{InvalidRootfs, Rootfs};
 pub const AMOUNT_MAX: Mebibytes = Mebibytes(4 << 20);
 /// The longest start timeout: a day.
 const START_TIMEOUT_MAX_MS: u64 = 86_400_000;
+/// The longest time from SIGTERM to SIGKILL: an hour. Its room on the cell is taken for so long.
+const GRACEFUL_STOP_MAX_MS: u64 = 3_600_000;
 
 /// What a container is made of and runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +44,10 @@ pub struct Definition<V = Sealed> {
     /// How long it may take to become healthy, in milliseconds; 0 is for ever.
     #[serde(default = "default_start_timeout")]
     pub start_timeout_ms: Milliseconds,
+    /// How long it may take to end by itself after SIGTERM, in milliseconds; then comes SIGKILL. 0
+    /// is at once; absent is the cell's default. (Diego has one value for all apps of a cell.)
+    #[serde(default)]
+    pub graceful_stop_ms: Option<Milliseconds>,
     /// Its memory limit, in mebibytes; also what is reserved on the cell.
     pub memory_mb: Mebibytes,
     /// What is reserved of the cell's disk, in mebibytes.
@@ -112,6 +118,7 @@ impl<V> Definition<V> {
             action: self.action.try_map(map)?,
             check: self.check.clone(),
             start_timeout_ms: self.start_timeout_ms,
+            graceful_stop_ms: self.graceful_stop_ms,
             memory_mb: self.memory_mb,
             disk_mb: self.disk_mb,
             max_pids: self.max_pids,
@@ -148,6 +155,9 @@ impl Definition<PlainText> {
         invalid.between("max_pids", u64::from(self.max_pids), 0, 4_194_304);
         invalid.between("cpu_weight", u64::from(self.cpu_weight), 1, 100);
         invalid.between("start_timeout_ms", self.start_timeout_ms.0, 0, START_TIMEOUT_MAX_MS);
+        if let Some(graceful_stop) = self.graceful_stop_ms {
+            invalid.between("graceful_stop_ms", graceful_stop.0, 0, GRACEFUL_STOP_MAX_MS);
+        }
         invalid.at_most("ports", self.ports.len(), LIST_MAX);
         if self.ports.contains(&0) {
             invalid.push(InvalidField::new("ports", "must each be from 1 to 65535"));

@@ -7,9 +7,11 @@ use super::{
     task,
 };
 use crate::{
+    check::Check,
     invalid::Invalid,
     sealed::{PlainText, Sealed},
     testing::{process_guid, sealed},
+    units::Milliseconds,
 };
 
 fn web() -> Value {
@@ -102,6 +104,11 @@ fn every_field_that_is_wrong_is_named_with_what_it_must_be() {
             json!(86_400_001),
             "start_timeout_ms must be from 0 to 86400000, but is 86400001",
         ),
+        (
+            "/definition/graceful_stop_ms",
+            json!(3_600_001),
+            "graceful_stop_ms must be from 0 to 3600000, but is 3600001",
+        ),
         ("/definition/ports", json!([0]), "ports must each be from 1 to 65535"),
         (
             "/definition/ports",
@@ -156,6 +163,16 @@ fn every_field_that_is_wrong_is_named_with_what_it_must_be() {
                 "interval_ms",
                 json!(3_600_001),
                 "interval_ms must be from 1 to 3600000, but is 3600001",
+            ),
+            (
+                "unhealthy_interval_ms",
+                json!(3_600_001),
+                "unhealthy_interval_ms must be from 1 to 3600000, but is 3600001",
+            ),
+            (
+                "failure_threshold",
+                json!(1_001),
+                "failure_threshold must be from 1 to 1000, but is 1001",
             ),
         ]
         .map(|(name, value, text)| {
@@ -267,8 +284,17 @@ fn what_a_wish_leaves_out_has_diegos_defaults() {
     assert_eq!(spec.domain.as_str(), "default");
     let definition = &spec.definition;
     assert_eq!((definition.cpu_weight, definition.start_timeout_ms.0), (100, 60_000));
-    assert_eq!(definition.log_source, "APP");
+    assert_eq!((definition.log_source.as_str(), definition.graceful_stop_ms), ("APP", None));
     assert!(spec.into_command(seal).is_ok());
+}
+
+#[test]
+fn a_check_that_says_only_its_port_has_diegos_timings() {
+    let check: Check = serde_json::from_value(json!({ "tcp": { "port": 1 } })).unwrap();
+
+    let pauses = [check.timeout(), check.interval(), check.unhealthy_interval()];
+    assert_eq!(pauses, [1_000, 30_000, 2_000].map(Milliseconds));
+    assert_eq!(check.failure_threshold(), 1);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::{
     log::CellEpoch,
     observation::{LogLine, MetricsSample},
     sealed::Digest,
+    units::Milliseconds,
 };
 
 /// A report with its number in the cell's registration.
@@ -54,6 +55,8 @@ pub enum Observed {
     Ended(Box<Ended>),
     /// It was stopped as asked, or was never there.
     Gone,
+    /// It was stopped as asked, but only by SIGKILL, after this grace.
+    Killed(Milliseconds),
 }
 
 /// How a container's work ended.
@@ -131,6 +134,7 @@ fn lrp_command(
             Some(actual_lrp::Command::Crash { instance, report })
         }
         Observed::Gone => Some(actual_lrp::Command::Remove { instance }),
+        Observed::Killed(grace) => Some(actual_lrp::Command::RemoveKilled { instance, grace }),
     }
 }
 
@@ -148,7 +152,7 @@ fn task_command(
             let result = TaskResult { failure_reason, exit, evidence, result };
             Some(task::Command::Complete { task, result })
         }
-        Observed::Gone => Some(task::Command::Release { task }),
+        Observed::Gone | Observed::Killed(_) => Some(task::Command::Release { task }),
     }
 }
 

@@ -123,6 +123,7 @@ pub fn plain_definition() -> Definition<PlainText> {
         }),
         check: CheckDefinition::default(),
         start_timeout_ms: Milliseconds::from_seconds(60),
+        graceful_stop_ms: None,
         memory_mb: Mebibytes(64),
         disk_mb: Mebibytes(64),
         max_pids: 0,

@@ -71,11 +71,22 @@ fn rich_definition() -> Definition {
     };
     let setup = Serial { actions: vec![timed(Box::new(plain.action.clone())), Action::Run(run)] };
     let (timeout_ms, interval_ms) = (Milliseconds(1000), Milliseconds(30_000));
-    let tcp = TcpCheck { port: 8080, timeout_ms, interval_ms };
-    let http = HttpCheck { port: 8080, path: "/health".to_owned(), timeout_ms, interval_ms };
+    let (unhealthy_interval_ms, failure_threshold) = (Milliseconds(500), 3);
+    let path = "/health".to_owned();
+    let tcp =
+        TcpCheck { port: 8080, timeout_ms, interval_ms, unhealthy_interval_ms, failure_threshold };
+    let http = HttpCheck {
+        port: 8080,
+        path,
+        timeout_ms,
+        interval_ms,
+        unhealthy_interval_ms,
+        failure_threshold,
+    };
     Definition {
         setup: Some(Action::Serial(setup)),
         check: CheckDefinition { checks: vec![Check::Tcp(tcp), Check::Http(http)] },
+        graceful_stop_ms: Some(Milliseconds(30_000)),
         placement_tags: vec!["iso".to_owned()],
         volume_drivers: vec!["nfs".to_owned()],
         ..plain
@@ -173,8 +184,13 @@ fn actual_lrp_events() -> Vec<(StreamId, Event)> {
         on_slot(&slot, actual_lrp::Removed {}),
         on_slot(&slot, left),
     ];
-    events.extend(twin_events(instance_guid, cell_id));
+    events.extend(twin_events(instance_guid.clone(), cell_id.clone()));
+    events.push(on_slot(&slot, killed(instance_guid, cell_id)));
     events
+}
+
+fn killed(instance_guid: InstanceGuid, cell_id: CellId) -> actual_lrp::Killed {
+    actual_lrp::Killed { instance_guid, cell_id, grace_ms: Milliseconds(10_000) }
 }
 
 fn twin_events(instance_guid: InstanceGuid, cell_id: CellId) -> [(StreamId, Event); 7] {

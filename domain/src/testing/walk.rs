@@ -220,6 +220,9 @@ fn report_of_slot(dice: &mut Dice, story: &Story) -> Option<actual_lrp::Command>
         0 => actual_lrp::Command::Refuse { instance, reason: "no room".to_owned() },
         1 => actual_lrp::Command::Claim { instance },
         2 => actual_lrp::Command::Crash { instance, report: crash_report() },
+        3 if dice.one_in(3) => {
+            actual_lrp::Command::RemoveKilled { instance, grace: Milliseconds(10_000) }
+        }
         3 => actual_lrp::Command::Remove { instance },
         _ => actual_lrp::Command::Start { instance, net_info: net_info() },
     })

@@ -108,7 +108,8 @@ fn of_slot(
         | Event::TwinCrashed(_)
         | Event::EvacuationStarted(_)
         | Event::EvacuationEnded(_)
-        | Event::ReadinessChanged(_) => panic!("{event:?}"),
+        | Event::ReadinessChanged(_)
+        | Event::Killed(_) => panic!("{event:?}"),
     }
 }
 

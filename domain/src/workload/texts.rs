@@ -118,8 +118,14 @@ pub(super) fn definition(dice: &mut Dice) -> Definition {
         value: sealed(dice, key, bytes),
     };
     let env = vec![variable("VCAP_APPLICATION", 160), variable("VCAP_SERVICES", 200)];
-    let (timeout_ms, interval_ms) = (Milliseconds(1000), Milliseconds(30_000));
-    let check = HttpCheck { port: 8080, path: "/health".to_owned(), timeout_ms, interval_ms };
+    let check = HttpCheck {
+        port: 8080,
+        path: "/health".to_owned(),
+        timeout_ms: Milliseconds(1000),
+        interval_ms: Milliseconds(30_000),
+        unhealthy_interval_ms: Milliseconds(0),
+        failure_threshold: 0,
+    };
     Definition {
         rootfs: constant!(Rootfs::new("preloaded:cflinuxfs4")),
         env,
@@ -135,6 +141,7 @@ pub(super) fn definition(dice: &mut Dice) -> Definition {
         }),
         check: CheckDefinition { checks: vec![Check::Http(check)] },
         start_timeout_ms: Milliseconds::from_seconds(60),
+        graceful_stop_ms: None,
         memory_mb: Mebibytes(dice.pick(&[64, 256, 512, 1024])),
         disk_mb: Mebibytes(1024),
         max_pids: 0,

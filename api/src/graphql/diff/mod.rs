@@ -334,7 +334,8 @@ fn may_change_routes(event: &Event) -> bool {
             | actual_lrp::Event::Claimed(_)
             | actual_lrp::Event::Suspected(_)
             | actual_lrp::Event::SuspectRestored(_)
-            | actual_lrp::Event::EvacuationStarted(_) => false,
+            | actual_lrp::Event::EvacuationStarted(_)
+            | actual_lrp::Event::Killed(_) => false,
         },
         Event::Task(_) | Event::Cell(_) | Event::FreshnessDomain(_) | Event::Secrets(_) => false,
     }

@@ -82,6 +82,9 @@ pub(super) struct DefinitionInput {
     /// How long it may take to become healthy, in milliseconds; 0 is for ever.
     #[graphql(default = 60_000)]
     start_timeout_ms: i64,
+    /// How long it may take to end by itself after SIGTERM, in milliseconds, at most an hour; then
+    /// comes SIGKILL. Absent: the cell's default.
+    graceful_stop_ms: Option<i64>,
     /// Its memory limit in mebibytes; also what is reserved on the cell.
     memory_mb: i64,
     /// What is reserved of the cell's disk, in mebibytes.
@@ -187,6 +190,13 @@ pub(super) struct TcpCheckInput {
     /// The pause between two probes once healthy, in milliseconds; 0 is 30 seconds.
     #[graphql(default)]
     interval_ms: i64,
+    /// The longest pause between two probes before it is healthy, and the pause after one that failed
+    /// later, in milliseconds; 0 is 2 seconds.
+    #[graphql(default)]
+    unhealthy_interval_ms: i64,
+    /// How many probes in a row must fail before a healthy instance is ended, from 1 to 1,000.
+    #[graphql(default = 1)]
+    failure_threshold: i64,
 }
 
 /// A GET must answer 200.
@@ -203,6 +213,13 @@ pub(super) struct HttpCheckInput {
     /// The pause between two probes once healthy, in milliseconds; 0 is 30 seconds.
     #[graphql(default)]
     interval_ms: i64,
+    /// The longest pause between two probes before it is healthy, and the pause after one that failed
+    /// later, in milliseconds; 0 is 2 seconds.
+    #[graphql(default)]
+    unhealthy_interval_ms: i64,
+    /// How many probes in a row must fail before a healthy instance is ended, from 1 to 1,000.
+    #[graphql(default = 1)]
+    failure_threshold: i64,
 }
 
 /// Host names that lead to one port of every running instance.
@@ -291,6 +308,10 @@ impl DefinitionInput {
         let action = self.action.read(&at("action"), faults);
         let checks = faults.each(&at("checks"), self.checks, CheckInput::read);
         let start_timeout_ms = faults.number(&at("startTimeoutMs"), self.start_timeout_ms);
+        let graceful_stop_ms = match self.graceful_stop_ms {
+            Some(span) => faults.number(&at("gracefulStopMs"), span).map(Milliseconds).map(Some),
+            None => Some(None),
+        };
         let memory_mb = faults.number(&at("memoryMb"), self.memory_mb);
         let disk_mb = faults.number(&at("diskMb"), self.disk_mb);
         let max_pids = faults.number(&at("maxPids"), self.max_pids);
@@ -304,6 +325,7 @@ impl DefinitionInput {
             action: action?,
             check: check::CheckDefinition { checks: checks? },
             start_timeout_ms: Milliseconds(start_timeout_ms?),
+            graceful_stop_ms: graceful_stop_ms?,
             memory_mb: Mebibytes(memory_mb?),
             disk_mb: Mebibytes(disk_mb?),
             max_pids: max_pids?,
@@ -363,23 +385,40 @@ impl ActionInput {
 
 impl CheckInput {
     fn read(self, path: &str, faults: &mut Faults) -> Option<check::Check> {
-        let (kind, port, timeout_ms, interval_ms) = match &self {
-            Self::Tcp(tcp) => ("tcp", tcp.port, tcp.timeout_ms, tcp.interval_ms),
-            Self::Http(http) => ("http", http.port, http.timeout_ms, http.interval_ms),
-        };
-        let port = faults.number(&format!("{path}.{kind}.port"), port);
-        let timeout_ms = faults.number(&format!("{path}.{kind}.timeoutMs"), timeout_ms);
-        let interval_ms = faults.number(&format!("{path}.{kind}.intervalMs"), interval_ms);
-        let (port, timeout_ms) = (port?, Milliseconds(timeout_ms?));
-        let interval_ms = Milliseconds(interval_ms?);
-        Some(match self {
-            Self::Tcp(_) => check::Check::Tcp(check::TcpCheck { port, timeout_ms, interval_ms }),
-            Self::Http(http) => check::Check::Http(check::HttpCheck {
-                port,
-                path: http.path,
-                timeout_ms,
-                interval_ms,
-            }),
-        })
+        match self {
+            Self::Tcp(tcp) => {
+                let at = |name: &str| format!("{path}.tcp.{name}");
+                let port = faults.number(&at("port"), tcp.port);
+                let timeout_ms = faults.number(&at("timeoutMs"), tcp.timeout_ms);
+                let interval_ms = faults.number(&at("intervalMs"), tcp.interval_ms);
+                let unhealthy =
+                    faults.number(&at("unhealthyIntervalMs"), tcp.unhealthy_interval_ms);
+                let threshold = faults.number(&at("failureThreshold"), tcp.failure_threshold);
+                Some(check::Check::Tcp(check::TcpCheck {
+                    port: port?,
+                    timeout_ms: Milliseconds(timeout_ms?),
+                    interval_ms: Milliseconds(interval_ms?),
+                    unhealthy_interval_ms: Milliseconds(unhealthy?),
+                    failure_threshold: threshold?,
+                }))
+            }
+            Self::Http(http) => {
+                let at = |name: &str| format!("{path}.http.{name}");
+                let port = faults.number(&at("port"), http.port);
+                let timeout_ms = faults.number(&at("timeoutMs"), http.timeout_ms);
+                let interval_ms = faults.number(&at("intervalMs"), http.interval_ms);
+                let unhealthy =
+                    faults.number(&at("unhealthyIntervalMs"), http.unhealthy_interval_ms);
+                let threshold = faults.number(&at("failureThreshold"), http.failure_threshold);
+                Some(check::Check::Http(check::HttpCheck {
+                    port: port?,
+                    path: http.path,
+                    timeout_ms: Milliseconds(timeout_ms?),
+                    interval_ms: Milliseconds(interval_ms?),
+                    unhealthy_interval_ms: Milliseconds(unhealthy?),
+                    failure_threshold: threshold?,
+                }))
+            }
+        }
     }
 }

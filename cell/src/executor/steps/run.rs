@@ -118,9 +118,10 @@ async fn until_ended(
         () = cancel.cancelled() => {}
     }
     signal(context, process, Signal::Terminate).await;
-    if let Ok(record) = timeout(context.settings.graceful_stop, &mut ended).await {
+    if let Ok(record) = timeout(context.graceful_stop(), &mut ended).await {
         return Ok((record?, How::Terminated));
     }
+    context.note_killed();
     signal(context, process, Signal::Kill).await;
     match timeout(EXIT_WAIT, &mut ended).await {
         Ok(record) => Ok((record?, How::Killed)),
@@ -140,7 +141,7 @@ async fn tell(context: &Context<'_>, source: &str, record: &ExitRecord, how: How
     let exceeded = match how {
         How::ByItself | How::Terminated => String::new(),
         How::Killed => {
-            let interval = go_duration::text(context.settings.graceful_stop);
+            let interval = go_duration::text(context.graceful_stop());
             format!(" (exceeded {interval} graceful shutdown interval)")
         }
     };

@@ -110,7 +110,7 @@ async fn a_restart_in_the_middle_of_a_stop_ends_the_stop() {
     cell.kill_agent().await;
     cell.start_agent();
 
-    assert_eq!(cell.until_reported(&work, "gone").await, ["claimed", "healthy", "gone"]);
+    assert_eq!(cell.until_reported(&work, "killed").await, ["claimed", "healthy", "killed"]);
     assert!(!cell.has_container(&work));
 }
 

@@ -2,11 +2,14 @@
 
 use domain::action::{Action, Serial, Timeout};
 use domain::bbs::definition::{Definition, Rootfs};
+use domain::check::{Check, CheckDefinition, TcpCheck};
 use domain::exit::{ExitStatus, OutOfMemory, ProcessExit};
 use domain::units::{Mebibytes, Milliseconds};
 use tokio::time::Instant;
 
 use super::{Cell, app, app_with_check, handle, lrp, process_id, run, variables};
+use crate::agent::Outcome;
+use crate::config::OnShutdown;
 use crate::garden::{self, OomReport, Signal};
 
 #[tokio::test(start_paused = true)]
@@ -200,9 +203,57 @@ async fn a_stop_is_graceful_for_ten_seconds_and_then_not() {
         cell.garden.signals(&handle(&work)).into_iter().map(|(_, signal)| signal).collect();
     assert_eq!(signals, [Signal::Terminate, Signal::Kill]);
     assert_eq!(before.elapsed().as_secs(), 10);
-    assert_eq!(cell.until_reported(&work, "gone").await, ["claimed", "healthy", "gone"]);
+    assert_eq!(cell.until_reported(&work, "killed").await, ["claimed", "healthy", "killed"]);
     assert!(!cell.has_container(&work));
     cell.until("it is struck out", |cell| !cell.folder.path().join("book/a.json").exists()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_waits_as_long_as_the_most_patient_app_asks_for() {
+    let mut cell = Cell::started();
+    cell.on_shutdown = OnShutdown::DestroyAll;
+    cell.kill_agent().await;
+    cell.start_agent();
+    let work = lrp("a");
+    cell.garden.ignore_terminate("/app");
+    let graceful_stop_ms = Some(Milliseconds::from_seconds(300));
+    cell.plane.place(&work, Definition { graceful_stop_ms, ..app() });
+    cell.until_reported(&work, "healthy").await;
+
+    let before = Instant::now();
+    assert_eq!(cell.stop_agent().await.unwrap(), Outcome::Destroyed);
+
+    assert_eq!(before.elapsed().as_secs(), 300);
+    assert_eq!(cell.until_reported(&work, "killed").await, ["claimed", "healthy", "killed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_is_run_with_its_own_timings() {
+    let cell = Cell::started();
+    let work = lrp("a");
+    let check = Check::Tcp(TcpCheck {
+        port: 8080,
+        timeout_ms: Milliseconds(700),
+        interval_ms: Milliseconds(5_000),
+        unhealthy_interval_ms: Milliseconds(500),
+        failure_threshold: 3,
+    });
+    let check = CheckDefinition { checks: vec![check] };
+    cell.plane.place(&work, Definition { check, ..app() });
+
+    let arguments = async |process: &str| {
+        cell.until_runs(&work, process).await;
+        let runs = cell.garden.runs(&handle(&work)).into_iter();
+        runs.filter(|run| run.id.as_str() == process).flat_map(|run| run.args).collect::<Vec<_>>()
+    };
+    let startup = arguments("startup-healthcheck-0").await;
+    cell.exit(&work, "startup-healthcheck-0", 0);
+    let liveness = arguments("liveness-healthcheck-0").await;
+
+    let (port, timeout) = ("-port=8080", "-timeout=700ms");
+    assert_eq!(startup, [port, timeout, "-startup-interval=500ms", "-startup-timeout=1m0s"]);
+    let [interval, unhealthy] = ["-liveness-interval=5s", "-unhealthy-interval=500ms"];
+    assert_eq!(liveness, [port, timeout, interval, unhealthy, "-failure-threshold=3"]);
 }
 
 #[tokio::test(start_paused = true)]

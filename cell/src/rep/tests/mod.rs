@@ -206,6 +206,7 @@ fn name(observed: &Observed) -> &'static str {
         Observed::MayStart => "may start",
         Observed::Ended(_) => "ended",
         Observed::Gone => "gone",
+        Observed::Killed(_) => "killed",
     }
 }
 
@@ -221,6 +222,7 @@ fn app() -> Definition<PlainText> {
         action: run("/app"),
         check: CheckDefinition::default(),
         start_timeout_ms: Milliseconds::from_seconds(60),
+        graceful_stop_ms: None,
         memory_mb: Mebibytes(400),
         disk_mb: Mebibytes(10),
         max_pids: 0,
@@ -238,6 +240,8 @@ fn app_with_check() -> Definition<PlainText> {
         port: 8080,
         timeout_ms: Milliseconds(0),
         interval_ms: Milliseconds(0),
+        unhealthy_interval_ms: Milliseconds(0),
+        failure_threshold: 0,
     });
     Definition { check: CheckDefinition { checks: vec![check] }, ..app() }
 }

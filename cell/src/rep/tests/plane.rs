@@ -204,7 +204,7 @@ impl State {
         }
         self.reports.push(report.clone());
         match report.report.observed {
-            Observed::Ended(_) | Observed::Gone | Observed::Refused(_) => {
+            Observed::Ended(_) | Observed::Gone | Observed::Killed(_) | Observed::Refused(_) => {
                 self.work.retain(|work| work.reference.instance_guid != *guid);
                 self.position += 1;
             }

@@ -10,6 +10,7 @@ use crate::{
     id::{ActualLrpKey, CellId, InstanceGuid},
     log::{CellEpoch, PlacementEpoch},
     sealed::Digest,
+    units::Milliseconds,
 };
 
 /// What may be asked of a slot.
@@ -79,6 +80,13 @@ pub enum Command {
     Remove {
         /// Which instance.
         instance: InstanceReference,
+    },
+    /// The instance was stopped as asked, but only by SIGKILL. A cell's report.
+    RemoveKilled {
+        /// Which instance.
+        instance: InstanceReference,
+        /// How long it had had to end by itself.
+        grace: Milliseconds,
     },
     /// Free the slot for a new instance. The converger's.
     Unclaim {
@@ -161,7 +169,8 @@ impl Command {
             | Self::Start { instance, .. }
             | Self::SetReadiness { instance, .. }
             | Self::Crash { instance, .. }
-            | Self::Remove { instance } => &instance.key,
+            | Self::Remove { instance }
+            | Self::RemoveKilled { instance, .. } => &instance.key,
         }
     }
 }

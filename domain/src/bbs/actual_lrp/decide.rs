@@ -47,6 +47,9 @@ pub(crate) fn decide(
         }
         Command::Crash { instance, report } => reports::crash(aggregates, instance, report, now),
         Command::Remove { instance } => reports::remove(aggregates, instance),
+        Command::RemoveKilled { instance, grace } => {
+            reports::remove_killed(aggregates, instance, *grace)
+        }
         Command::Unclaim { key, reason } => unclaim(aggregates, key, *reason, now),
         Command::Evacuate { key } => twins::evacuate(aggregates, existing(aggregates, key)?, now),
         Command::SettleTwins { key } => twins::settle(aggregates, existing(aggregates, key)?, now),

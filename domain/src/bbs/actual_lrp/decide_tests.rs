@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Claimed, Command, CrashReport, Crashed, Created, InstanceReference, Placed, PlacementFailed,
-    Refused, Removed, Restart, Retired, Started, State, UnclaimReason, Unclaimed,
+    Claimed, Command, CrashReport, Crashed, Created, InstanceReference, Killed, Placed,
+    PlacementFailed, Refused, Removed, Restart, Retired, Started, State, UnclaimReason, Unclaimed,
 };
 use crate::{
     auction::{Candidates, Refusal, Score},
@@ -60,7 +60,14 @@ fn reports(instance: &InstanceReference) -> Vec<Command> {
         Command::SetReadiness { instance: instance.clone(), is_ready: true },
         Command::Crash { instance: instance.clone(), report: crash_report() },
         Command::Remove { instance: instance.clone() },
+        killed(instance),
     ]
+}
+
+const GRACE: Milliseconds = Milliseconds::from_seconds(10);
+
+fn killed(instance: &InstanceReference) -> Command {
+    Command::RemoveKilled { instance: instance.clone(), grace: GRACE }
 }
 
 fn crashed(crash_count: u32, restart: Restart) -> Crashed {
@@ -401,13 +408,27 @@ fn whatever_ends_a_stopping_instance_removes_its_slot() {
             report,
             Command::Claim { .. } | Command::Start { .. } | Command::SetReadiness { .. }
         );
+        let is_kill = matches!(report, Command::RemoveKilled { .. });
         let when = retired(running_story()).when(report);
-        if ends {
+        if is_kill {
+            let (instance_guid, cell_id) =
+                (instance.instance_guid.clone(), instance.cell_id.clone());
+            let killed = Killed { instance_guid, cell_id, grace_ms: GRACE };
+            when.then([on_slot(&web(), killed), on_slot(&web(), Removed {})]);
+        } else if ends {
             when.then([on_slot(&web(), Removed {})]);
         } else {
             when.then_nothing();
         }
     }
+}
+
+#[test]
+fn a_kill_is_told_once() {
+    let story = retired(running_story());
+    let instance = story.instance(&web());
+
+    story.after(killed(&instance)).when(killed(&instance)).then_rejected("PLACEMENT_MOVED");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::{
     id::{CellId, FreshnessDomainName, InstanceGuid},
     log::CellEpoch,
     sealed::Digest,
+    units::Milliseconds,
 };
 
 events! {
@@ -53,6 +54,8 @@ events! {
     EvacuationEnded = "actual_lrp.evacuation_ended", 1;
     /// A healthy instance may take requests, or may not.
     ReadinessChanged = "actual_lrp.readiness_changed", 1;
+    /// Its instance did not end within its grace and was ended by SIGKILL.
+    Killed = "actual_lrp.killed", 1;
 }
 
 /// The slot exists and is unclaimed.
@@ -280,4 +283,16 @@ pub struct ReadinessChanged {
     pub instance_guid: InstanceGuid,
     /// Whether it may.
     pub is_ready: bool,
+}
+
+/// Its instance was to be stopped, did not end within its grace and was ended by SIGKILL. (In Diego
+/// only a line of the app's log.) What became of the slot is told by the events beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Killed {
+    /// Which container.
+    pub instance_guid: InstanceGuid,
+    /// Where it ran.
+    pub cell_id: CellId,
+    /// How long it had had to end by itself.
+    pub grace_ms: Milliseconds,
 }

@@ -12,8 +12,8 @@ pub use command::{Command, CrashReport, InstanceReference, UnclaimReason};
 pub use crash::{CRASH_COUNT_RESET_AFTER, Restart};
 pub(crate) use decide::{decide, retire};
 pub use event::{
-    Claimed, Crashed, Created, EvacuationEnded, EvacuationStarted, Event, LeavingEnd, Left, Placed,
-    PlacementFailed, ReadinessChanged, Refused, Removed, Retired, Started, SuspectRemoved,
+    Claimed, Crashed, Created, EvacuationEnded, EvacuationStarted, Event, Killed, LeavingEnd, Left,
+    Placed, PlacementFailed, ReadinessChanged, Refused, Removed, Retired, Started, SuspectRemoved,
     SuspectRestored, Suspected, TwinCrashed, TwinEnd, Unclaimed,
 };
 pub(crate) use state::evolve;

@@ -5,15 +5,18 @@
 
 use super::{
     ActualLrp, CRASH_COUNT_RESET_AFTER, Claimed, CrashReport, Crashed, Instance, InstancePresence,
-    InstanceReference, NetInfo, ReadinessChanged, Refused, Started, State, TwinEnd, UnclaimReason,
-    Unclaimed,
+    InstanceReference, Killed, NetInfo, ReadinessChanged, Refused, Started, State, TwinEnd,
+    UnclaimReason, Unclaimed,
     crash::{policy_of, reason_of},
     decide::{is_desired, one, removed, wrong_state},
     twins,
 };
 use crate::{
-    aggregates::Aggregates, decide::Decision, exit::cut_reason, rejection::Rejection,
-    units::Timestamp,
+    aggregates::Aggregates,
+    decide::Decision,
+    exit::cut_reason,
+    rejection::Rejection,
+    units::{Milliseconds, Timestamp},
 };
 
 pub(super) fn refuse(
@@ -145,6 +148,26 @@ pub(super) fn remove(
         return Ok(one(&slot.key, Unclaimed { reason: UnclaimReason::Gone }));
     }
     Ok(removed(aggregates, slot))
+}
+
+/// The same, told with the kill. Of an instance that the slot gave up before its cell has stopped it
+/// nothing is told.
+pub(super) fn remove_killed(
+    aggregates: &Aggregates,
+    reference: &InstanceReference,
+    grace: Milliseconds,
+) -> Result<Decision, Rejection> {
+    let removed = remove(aggregates, reference)?;
+    let mut decision = one(
+        &reference.key,
+        Killed {
+            instance_guid: reference.instance_guid.clone(),
+            cell_id: reference.cell_id.clone(),
+            grace_ms: grace,
+        },
+    );
+    decision.append(removed);
+    Ok(decision)
 }
 
 /// The slot and the instance that a report is about, while the slot knows it.

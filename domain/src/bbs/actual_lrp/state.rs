@@ -351,7 +351,8 @@ fn next_state(slot: &ActualLrp, event: &Event, stamp: Stamp) -> Option<State> {
         | Event::TwinCrashed(_)
         | Event::EvacuationStarted(_)
         | Event::EvacuationEnded(_)
-        | Event::ReadinessChanged(_) => None,
+        | Event::ReadinessChanged(_)
+        | Event::Killed(_) => None,
     }
 }
 
@@ -421,7 +422,8 @@ fn move_twins(slot: &mut ActualLrp, event: &Event, stamp: Stamp) {
         | Event::Claimed(_)
         | Event::Crashed(_)
         | Event::Unclaimed(_)
-        | Event::Retired(_) => {}
+        | Event::Retired(_)
+        | Event::Killed(_) => {}
     }
 }
 
@@ -507,6 +509,7 @@ fn note(slot: &mut ActualLrp, event: &Event, stamp: Stamp) {
         | Event::TwinCrashed(_)
         | Event::EvacuationStarted(_)
         | Event::EvacuationEnded(_)
-        | Event::ReadinessChanged(_) => {}
+        | Event::ReadinessChanged(_)
+        | Event::Killed(_) => {}
     }
 }

@@ -21,12 +21,13 @@ use crate::{
     control_plane::ControlPlane,
 };
 
-/// A loop runs at least this often, for what is due by time alone.
-const PERIOD: Duration = Duration::from_secs(1);
+/// A loop runs at least this often, for what is due by time alone: so that the work of a lost cell is
+/// placed again well within a second after its time to live.
+pub(crate) const PERIOD: Duration = Duration::from_millis(500);
 /// The pause after the log could not be written.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// How many commands one step submits; the rest follows in the next step.
-const COMMANDS_MAX: usize = 4096;
+pub(crate) const COMMANDS_MAX: usize = 4096;
 
 /// The whole view in, commands out.
 pub type Step = fn(&World, Timestamp) -> Vec<Command>;

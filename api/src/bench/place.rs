@@ -16,6 +16,7 @@ use projections::{
         postgres::{self, PostgresStore},
         sqlite::{self, SqliteStore},
     },
+    leases::{LEASE_TIME_TO_LIVE, LeaseState, Leases, PostgresLeases, SqliteLeases},
     peers::PostgresServer,
     snapshot::{PostgresSnapshotStore, SnapshotStore, SqliteSnapshotStore},
     storage::{DatabaseUrl, Location},
@@ -70,6 +71,16 @@ enum Database {
 }
 
 impl OpenLog {
+    /// Takes the lease under which loops' commands are written, on a log that nobody else writes: of
+    /// a new one it is the first.
+    pub(super) async fn take_lease(&self) -> Result<LeaseState, Error> {
+        let leases: Box<dyn Leases> = match &self.database {
+            Database::Sqlite(database) => Box::new(SqliteLeases::new(database.clone())),
+            Database::Postgres(database) => Box::new(PostgresLeases::new(database.clone())),
+        };
+        Ok(leases.acquire("bench", LEASE_TIME_TO_LIVE).await?)
+    }
+
     /// Ends what is queued and closes the database.
     pub(super) async fn close(&self) {
         match &self.database {

@@ -7,23 +7,18 @@ use domain::{
     auction::Settings,
     bbs::{
         actual_lrp::{self, NetInfo},
-        cell::{self, Registration},
-        desired_lrp,
+        cell, desired_lrp,
         placement::Resources,
-        rootfs::RootfsProviders,
     },
     convergence::{self, Discrepancies},
     event::Event,
-    id::{
-        ActualLrpKey, CellId, CommandId, FreshnessDomainName, InstanceGuid, MachineId, ProcessGuid,
-        Zone,
-    },
+    id::{ActualLrpKey, CommandId, FreshnessDomainName, InstanceGuid, ProcessGuid},
     log::{Actor, ActorKind, CellEpoch, Position, Recorded, StreamId, StreamVersion},
-    units::{Mebibytes, Timestamp},
+    units::Timestamp,
 };
 use projections::world::World;
 
-use super::{Effort, processor_time};
+use super::{Effort, cell_id, malformed, processor_time, registration};
 use crate::{
     auctioneer,
     bench::{
@@ -35,9 +30,9 @@ use crate::{
 };
 
 /// How many LRPs run, ten-fold apart.
-const SIZES: [u32; 3] = [2_500, 25_000, 250_000];
+pub(super) const SIZES: [u32; 3] = [2_500, 25_000, 250_000];
 /// How many run on a cell, and how many are of one process: they share its wish.
-const ON_A_CELL: u32 = 250;
+pub(super) const ON_A_CELL: u32 = 250;
 const OF_A_PROCESS: u32 = 250;
 /// What one turn of both loops may take when nothing is to be done.
 const TICK_MS_MAX: f64 = 10.0;
@@ -48,7 +43,7 @@ const LIST_US_MAX: f64 = 1.0;
 /// What one actual LRP may take in all views.
 const LRP_BYTES_MAX: f64 = 1024.0;
 /// When all of it happened.
-const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);
+pub(super) const NOW: Timestamp = Timestamp(1_700_000_000_000_000_000);
 
 pub(super) fn all(report: &mut Report, effort: Effort) -> Result<(), Error> {
     let names = ["converge", "list", "memory"];
@@ -114,10 +109,12 @@ fn rounds(effort: Effort, unit: f64, mut what: impl FnMut() -> usize) -> Result<
 }
 
 /// Healthy instances on cells that are there, as desired.
-fn world(lrps: u32) -> Result<World, Error> {
+pub(super) fn world(lrps: u32) -> Result<World, Error> {
     let mut world = World::empty();
     let mut history = History::default();
     let definition = Arc::new(definition());
+    let (memory_mb, disk_mb) = (definition.memory_mb, definition.disk_mb);
+    let resources = Resources { memory_mb, disk_mb, containers: 1 };
     let domain = FreshnessDomainName::new("bench").map_err(malformed)?;
     for cell in 0..lrps.div_ceil(ON_A_CELL) {
         history.happens(StreamId::Cell(cell_id(cell)?), registered(cell)?);
@@ -147,7 +144,7 @@ fn world(lrps: u32) -> Result<World, Error> {
                 cell_id: cell_id(number % lrps.div_ceil(ON_A_CELL))?,
                 cell_epoch: CellEpoch(1),
                 definition: definition.digest(),
-                resources: amounts(1),
+                resources,
                 candidates: None,
             };
             history.happens(stream.clone(), actual_lrp::Event::from(placed));
@@ -187,31 +184,8 @@ impl History {
 }
 
 fn registered(number: u32) -> Result<cell::Event, Error> {
-    let registration = Registration {
-        machine_id: MachineId(uuid::Uuid::from_u128(number.into())),
-        capacity: amounts(1_000),
-        zone: Zone::new(&format!("z{}", number % 2)).map_err(malformed)?,
-        address: [10, 0, 0, 1].into(),
-        rootfs_providers: RootfsProviders::preloaded(["linux"]),
-        volume_drivers: Default::default(),
-        placement_tags: Default::default(),
-        optional_placement_tags: Default::default(),
-    };
-    let registration = Box::new(registration);
+    let registration = Box::new(registration(number)?);
     Ok(cell::Registered { cell_epoch: CellEpoch(1), registration }.into())
-}
-
-fn cell_id(number: u32) -> Result<CellId, Error> {
-    CellId::new(&format!("cell-{number:05}")).map_err(malformed)
-}
-
-fn amounts(of_each: u32) -> Resources {
-    let amount = Mebibytes(of_each);
-    Resources { memory_mb: amount, disk_mb: amount, containers: of_each }
-}
-
-fn malformed(error: impl std::fmt::Display) -> Error {
-    Error::Unexpected(format!("a name of the bench {error}"))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a figure for people")]

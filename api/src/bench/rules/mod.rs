@@ -1,21 +1,29 @@
-//! `diario bench rules`: how fast the rules decide, without a log: what they cost on this machine.
+//! `diario bench rules`: how fast the rules decide: what they cost on this machine.
 //!
 //! - `placing`: the auction; `converging`: the loops, lists and memory of what runs
+//! - `lost`: a cell that falls silent, in virtual time; `million`: a whole cluster, through the log
 //!
-//! Only figures of the product's own pure functions; what is asked of them is made from seeds.
+//! Only figures of the product's own functions; what is asked of them is made from numbers.
 
 mod converging;
+mod lost;
+mod million;
 mod placing;
 
 use std::time::Duration;
 
 use clap::Args;
+use domain::{
+    bbs::{cell::Registration, placement::Resources, rootfs::RootfsProviders},
+    id::{CellId, MachineId, Zone},
+    units::Mebibytes,
+};
 use nix::sys::{
     resource::{UsageWho, getrusage},
     time::TimeValLike,
 };
 
-use super::{Error, measure::Report};
+use super::{Error, load::definition, measure::Report};
 
 /// Options of `diario bench rules`.
 #[derive(Debug, Args)]
@@ -44,9 +52,43 @@ pub(super) const WHOLE: Effort = Effort { rounds: 5, one_in: 1 };
 pub(super) const SMOKE: Effort = Effort { rounds: 1, one_in: 100 };
 
 /// Measures every row.
-pub(super) fn all(report: &mut Report, effort: Effort) -> Result<(), Error> {
+pub(super) async fn all(report: &mut Report, effort: Effort) -> Result<(), Error> {
     placing::all(report, effort)?;
-    converging::all(report, effort)
+    converging::all(report, effort)?;
+    lost::all(report, effort)?;
+    million::all(report, effort).await
+}
+
+/// A machine that has room for a thousand instances of [`definition`].
+fn registration(number: u32) -> Result<Registration, Error> {
+    let definition = definition();
+    let times = |amount: Mebibytes| Mebibytes(amount.0.saturating_mul(1_000));
+    Ok(Registration {
+        machine_id: MachineId(uuid::Uuid::from_u128(number.into())),
+        capacity: Resources {
+            memory_mb: times(definition.memory_mb),
+            disk_mb: times(definition.disk_mb),
+            containers: 1_000,
+        },
+        zone: Zone::new(&format!("z{}", number % 2)).map_err(malformed)?,
+        address: [10, 0, 0, 1].into(),
+        rootfs_providers: RootfsProviders::preloaded(definition.rootfs.preloaded_name()),
+        volume_drivers: Default::default(),
+        placement_tags: Default::default(),
+        optional_placement_tags: Default::default(),
+    })
+}
+
+fn cell_id(number: u32) -> Result<CellId, Error> {
+    CellId::new(&format!("cell-{number:05}")).map_err(malformed)
+}
+
+fn amounts(memory_mb: u32, disk_mb: u32, containers: u32) -> Resources {
+    Resources { memory_mb: Mebibytes(memory_mb), disk_mb: Mebibytes(disk_mb), containers }
+}
+
+fn malformed(error: impl std::fmt::Display) -> Error {
+    Error::Unexpected(format!("a name of the bench {error}"))
 }
 
 /// What this thread has used of the processor for something.

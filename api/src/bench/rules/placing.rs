@@ -8,17 +8,13 @@ use domain::{
     auction::{
         self, Auction, Cells, Change, Constraint, Demand, Input, Offer, PresentCell, Settings,
     },
-    bbs::{
-        placement::Resources,
-        rootfs::{Rootfs, RootfsProviders},
-    },
-    id::{ActualLrpKey, CellId, ProcessGuid, Zone},
+    bbs::rootfs::{Rootfs, RootfsProviders},
+    id::{ActualLrpKey, ProcessGuid, Zone},
     log::{CellEpoch, Position},
     rep::WorkKind,
-    units::Mebibytes,
 };
 
-use super::{Effort, processor_time};
+use super::{Effort, amounts, cell_id, malformed, processor_time};
 use crate::bench::{
     Error,
     measure::{Goal, Report, Round, Row},
@@ -194,18 +190,6 @@ fn running(count: u32) -> Result<Cells, Error> {
         cells.set_free(cell, amounts(left - number * 31 % 97, left - number * 17 % 89, left));
     }
     Ok(cells)
-}
-
-fn cell_id(number: u32) -> Result<CellId, Error> {
-    CellId::new(&format!("cell-{number:05}")).map_err(malformed)
-}
-
-fn amounts(memory_mb: u32, disk_mb: u32, containers: u32) -> Resources {
-    Resources { memory_mb: Mebibytes(memory_mb), disk_mb: Mebibytes(disk_mb), containers }
-}
-
-fn malformed(error: impl std::fmt::Display) -> Error {
-    Error::Unexpected(format!("a name of the bench {error}"))
 }
 
 fn microseconds(duration: Duration) -> f64 {

@@ -55,10 +55,15 @@ pub enum Command {
         wish: WishOptions,
     },
     /// Changes whether and when its instances are started again, from the next end on.
-    #[command(after_help = "Example: diario lrp restart-policy web --restart on-failure")]
+    #[command(after_help = "Examples:\n  \
+        diario lrp restart-policy web --restart on-failure\n  \
+        diario lrp restart-policy web --inherit")]
     RestartPolicy {
         /// Which.
         guid: ProcessGuid,
+        /// Take its own policy back: its freshness domain's holds.
+        #[arg(long, conflicts_with = "restart", required_unless_present = "restart")]
+        inherit: bool,
         #[command(flatten)]
         restart: RestartOptions,
         #[command(flatten)]
@@ -124,19 +129,18 @@ pub(super) async fn run(command: Command, session: &Session) -> Result<(), Error
             let done = format!("LRP {guid} is desired, instances: {instances}");
             wish::send(session, &wish, scale).await?.show(session, &done)
         }
-        Command::RestartPolicy { guid, restart, wish } => {
-            let Some(policy) = restart.policy() else {
-                return Err(Error::Usage(
-                    "name a policy: --restart always|on-failure|never".to_owned(),
-                ));
-            };
-            let policy = lrp_file::input(&policy);
+        Command::RestartPolicy { guid, inherit, restart, wish } => {
+            let policy = restart.policy().map(|policy| lrp_file::input(&policy));
             let arguments = [
                 ("processGuid", "String!", json!(guid)),
-                ("restart", "RestartPolicyInput!", policy),
+                ("restart", "RestartPolicyInput", json!(policy)),
+                ("inheritRestart", "Boolean!", json!(inherit)),
             ];
             let change = Wish { mutation: "updateDesiredLrp", arguments };
-            let done = format!("LRP {guid} has another restart policy");
+            let done = match policy {
+                Some(_) => format!("LRP {guid} has a restart policy of its own"),
+                None => format!("LRP {guid} has the restart policy of its freshness domain"),
+            };
             wish::send(session, &wish, change).await?.show(session, &done)
         }
         Command::Rm { guid, wish } => {

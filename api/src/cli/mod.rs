@@ -13,6 +13,7 @@ mod cells;
 pub mod client;
 mod crash;
 pub mod diff;
+mod domains;
 mod instant;
 mod keys;
 mod log;
@@ -59,6 +60,9 @@ pub enum Command {
     /// The cells: what each holds and what is left of it.
     #[command(after_help = cells::EXAMPLES)]
     Cells(cells::Options),
+    /// Freshness domains: who vouches for what is desired, and their restart policies.
+    #[command(after_help = domains::EXAMPLES)]
+    Domains(domains::Options),
     /// The routes: which instances each host name leads to.
     #[command(after_help = "Example: diario routes\nOf the past: diario at -10m routes")]
     Routes(Target),
@@ -282,6 +286,7 @@ async fn perform(command: Command, print: Print) -> Result<Outcome, Error> {
         Command::Lrp(noun) => lrp::run(noun.verb, &noun.target.open(print)?).await?,
         Command::Task(noun) => return task::run(noun.verb, &noun.target.open(print)?).await,
         Command::Cells(options) => return cells::run(options, print).await,
+        Command::Domains(options) => domains::run(options, print).await?,
         Command::Routes(target) => routes::list(&target.open(print)?, Instant::Now).await?,
         Command::Logs(asked) => logs::run(asked.options, &asked.target.open(print)?).await?,
         Command::Log(noun) => log::run(noun.verb, &noun.target.open(print)?).await?,

@@ -8,7 +8,7 @@ use async_graphql::{Context, Object, Result, SimpleObject};
 use domain::{
     bbs::{
         actual_lrp, cell,
-        desired_lrp::{self, INSTANCES_MAX},
+        desired_lrp::{self, INSTANCES_MAX, RestartSource},
         freshness_domain, task,
     },
     command::Command,
@@ -168,7 +168,8 @@ impl Mutation {
         sender.send(command).await
     }
 
-    /// Changes what may change of a desired LRP; what is absent stays.
+    /// Changes what may change of a desired LRP; what is absent stays. With `inheritRestart` its own
+    /// restart policy is taken back: its freshness domain's holds.
     #[expect(clippy::too_many_arguments, reason = "each is one of the mutation's own")]
     async fn update_desired_lrp(
         &self,
@@ -178,6 +179,7 @@ impl Mutation {
         routes: Option<Vec<HttpRouteInput>>,
         annotation: Option<String>,
         restart: Option<RestartPolicyInput>,
+        #[graphql(default)] inherit_restart: bool,
         command_id: Option<String>,
     ) -> Result<Accepted> {
         let sender = Sender::of(ctx, command_id)?;
@@ -191,7 +193,15 @@ impl Mutation {
             Some(routes) => routes_of(routes, "routes", &mut faults).map(Some),
             None => Some(None),
         };
-        let restart = restart_of(restart, "restart", &mut faults);
+        let restart = match (restart, inherit_restart) {
+            (Some(_), true) => {
+                return Err(invalid_field("inheritRestart", "must not be true with restart"));
+            }
+            (None, true) => Some(Some(RestartSource::Domain)),
+            (own, false) => {
+                restart_of(own, "restart", &mut faults).map(|own| own.map(RestartSource::Own))
+            }
+        };
         let update = instances.zip(routes).zip(restart).map(|((instances, routes), restart)| {
             desired_lrp::Update { instances, routes, annotation, restart }
         });

@@ -112,7 +112,7 @@ fn desired_lrp_events() -> Vec<(StreamId, Event)> {
         on_desired("web", desired_lrp::RoutesChanged { routes: routes() }),
         on_desired("web", desired_lrp::AnnotationChanged { annotation: "v2".into() }),
         on_desired("web", desired_lrp::Removed {}),
-        on_desired("web", desired_lrp::RestartChanged { restart: on_failure() }),
+        on_desired("web", desired_lrp::RestartChanged { restart: Some(on_failure()) }),
     ]
 }
 

@@ -72,7 +72,10 @@ fn of_wish(dice: &mut Dice) -> desired_lrp::Command {
         0 => desired_lrp::Command::Remove { process_guid },
         1 => {
             let instances = Some(dice.below(INDEX_BOUND));
-            let restart = dice.one_in(8).then(|| random_policy(dice));
+            let restart = dice.one_in(8).then(|| match dice.one_in(4) {
+                true => desired_lrp::RestartSource::Domain,
+                false => desired_lrp::RestartSource::Own(random_policy(dice)),
+            });
             let update =
                 desired_lrp::Update { instances, restart, ..desired_lrp::Update::default() };
             desired_lrp::Command::Update { process_guid, update }

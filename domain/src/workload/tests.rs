@@ -33,7 +33,10 @@ fn command(aggregates: &Aggregates, recorded: &Recorded<Event>) -> Command {
                     update(desired_lrp::Update { instances: Some(scaled.to), ..none() })
                 }
                 desired_lrp::Event::RestartChanged(changed) => {
-                    update(desired_lrp::Update { restart: Some(changed.restart), ..none() })
+                    let own = desired_lrp::RestartSource::Own;
+                    let domain = desired_lrp::RestartSource::Domain;
+                    let restart = Some(changed.restart.map_or(domain, own));
+                    update(desired_lrp::Update { restart, ..none() })
                 }
                 desired_lrp::Event::RoutesChanged(changed) => {
                     update(desired_lrp::Update { routes: Some(changed.routes), ..none() })

@@ -101,6 +101,8 @@ async fn wishes_are_refused_in_the_control_planes_words() {
         &["lrp", "scale", "web", "2"][..],
         &["lrp", "rm", "web"],
         &["lrp", "restart", "web", "0"],
+        &["lrp", "restart-policy", "web", "--inherit"],
+        &["domains", "restart-policy", "jobs", "--default"],
         &["task", "cancel", "job"],
     ] {
         let why = server.refused(arguments).await;
@@ -299,4 +301,26 @@ async fn output_is_shown_by_instance() {
     let last: Value = serde_json::from_str(&of_one[0]).unwrap();
     assert_eq!((of_one.len(), &last["text"]), (1, &json!("three")));
     assert!(server.done(&["logs", "other"]).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_domain_is_vouched_for_and_gives_its_restart_policy_to_wishes_without_one() {
+    let (_inner, server) = eventful().await;
+    assert!(server.done(&["domains"]).await[0].starts_with("nobody vouches yet"));
+
+    server.done(&["domains", "vouch", "jobs"]).await;
+    let never = ["domains", "restart-policy", "jobs", "--restart", "never", "--crashes-max", "7"];
+    let told = server.done(&never).await;
+    assert!(told[0].starts_with("freshness domain jobs has its restart policy"), "{told:?}");
+    let told = server.done(&["domains"]).await;
+    assert!(told[1].starts_with("jobs    yes    for ever  never, 2 at once"), "{told:?}");
+    assert!(told[1].ends_with("given up after 7"), "{told:?}");
+    server.done(&["domains", "restart-policy", "jobs", "--default"]).await;
+    assert!(server.done(&["domains"]).await[1].ends_with("-"));
+
+    server.done(&["lrp", "restart-policy", "web", "--restart", "on-failure"]).await;
+    let told = server.done(&["lrp", "restart-policy", "web", "--inherit"]).await;
+    assert!(told[0].starts_with("LRP web has the restart policy of its freshness domain"));
+    let again = server.done(&["lrp", "restart-policy", "web", "--inherit"]).await;
+    assert!(again[0].starts_with("nothing to change"), "{again:?}");
 }

@@ -248,6 +248,16 @@ async fn a_restart_policy_is_a_wishs_own_or_its_domains_and_is_bounded() {
     assert_eq!(seen["now"]["desiredLrp"]["restart"], restart);
     assert_eq!(seen["now"]["freshnessDomains"][0]["restart"], json!({ "when": "NEVER" }));
 
+    let both = r#"mutation { updateDesiredLrp(processGuid: "web", restart: {},
+        inheritRestart: true) { events } }"#;
+    let (code, fields) = harness.refused(both, json!({})).await;
+    assert_eq!((code.as_str(), fields), ("INVALID", vec!["inheritRestart".to_owned()]));
+    let inherit = r#"mutation { updateDesiredLrp(processGuid: "web", inheritRestart: true) {
+        events } }"#;
+    assert_eq!(harness.ask(inherit).await["updateDesiredLrp"]["events"], 1);
+    assert_eq!(harness.ask(inherit).await["updateDesiredLrp"]["events"], 0);
+    assert_eq!(harness.ask(query).await["now"]["desiredLrp"]["restart"], json!(null));
+
     let cleared = r#"mutation { setRestartPolicy(domain: "jobs") { events } }"#;
     assert_eq!(harness.ask(cleared).await["setRestartPolicy"]["events"], 1);
     assert_eq!(harness.ask(query).await["now"]["freshnessDomains"][0]["restart"], json!(null));

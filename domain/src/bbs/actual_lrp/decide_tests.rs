@@ -459,7 +459,8 @@ fn after_end(story: Story, report: CrashReport) -> (State, Arc<str>) {
 }
 
 fn with_policy(story: Story, when: RestartWhen) -> Story {
-    let restart = Some(RestartPolicy { when, ..RestartPolicy::default() });
+    let policy = RestartPolicy { when, ..RestartPolicy::default() };
+    let restart = Some(desired_lrp::RestartSource::Own(policy));
     let update = desired_lrp::Update { restart, ..desired_lrp::Update::default() };
     story.after(desired_lrp::Command::Update { process_guid: process_guid("web"), update })
 }

@@ -52,7 +52,27 @@ pub struct Update {
     /// The client's text.
     pub annotation: Option<String>,
     /// What follows an instance's end, from the next one on.
-    pub restart: Option<RestartPolicy>,
+    pub restart: Option<RestartSource>,
+}
+
+/// Whose restart policy holds for a wish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartSource {
+    /// Its own.
+    Own(RestartPolicy),
+    /// Its freshness domain's: the wish has none of its own any more.
+    Domain,
+}
+
+impl RestartSource {
+    /// The wish's own policy.
+    #[must_use]
+    pub fn own(self) -> Option<RestartPolicy> {
+        match self {
+            Self::Own(policy) => Some(policy),
+            Self::Domain => None,
+        }
+    }
 }
 
 impl Command {

@@ -2,8 +2,8 @@
 //! a client's direct call needs no freshness (as in Diego).
 
 use super::{
-    AnnotationChanged, Command, Desired, Event, Removed, RestartChanged, RoutesChanged, Scaled,
-    Update,
+    AnnotationChanged, Command, Desired, Event, Removed, RestartChanged, RestartSource,
+    RoutesChanged, Scaled, Update,
 };
 use crate::{
     aggregates::Aggregates,
@@ -71,7 +71,8 @@ fn update(
         let changed = AnnotationChanged { annotation: annotation.into() };
         decision.push(stream.clone(), Event::from(changed));
     }
-    if let Some(restart) = update.restart.filter(|restart| Some(*restart) != lrp.restart) {
+    let restart = update.restart.map(RestartSource::own);
+    if let Some(restart) = restart.filter(|restart| *restart != lrp.restart) {
         decision.push(stream.clone(), Event::from(RestartChanged { restart }));
     }
     if let Some(instances) = update.instances.filter(|instances| *instances != lrp.instances) {

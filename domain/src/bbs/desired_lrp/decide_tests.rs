@@ -1,8 +1,14 @@
 //! The rules of the wish, refusals first.
 
-use super::{AnnotationChanged, Command, Desired, Removed, RoutesChanged, Scaled, Update};
+use super::{
+    AnnotationChanged, Command, Desired, Removed, RestartChanged, RestartSource, RoutesChanged,
+    Scaled, Update,
+};
 use crate::{
-    bbs::actual_lrp,
+    bbs::{
+        actual_lrp,
+        restart_policy::{RestartPolicy, RestartWhen},
+    },
     routes::{Hostname, HttpRoute},
     testing::{
         cell_id, desire, given, key, on_desired, on_slot, placed_story, process_guid, running_story,
@@ -108,4 +114,23 @@ fn a_guid_may_be_desired_again_while_its_old_instance_stops() {
     let story = running_story().after(remove()).after(desire("web", 1));
 
     story.when(actual_lrp::Command::Create { key: key("web", 0) }).then_nothing();
+}
+
+#[test]
+fn a_policy_of_its_own_can_be_taken_back_once() {
+    let with = |restart| update(Update { restart: Some(restart), ..Update::default() });
+    let policy = RestartPolicy { when: RestartWhen::Never, ..RestartPolicy::default() };
+
+    given([])
+        .after(desire("web", 1))
+        .when(with(RestartSource::Domain))
+        .then_nothing()
+        .when(with(RestartSource::Own(policy)))
+        .then([on_desired("web", RestartChanged { restart: Some(policy) })])
+        .when(with(RestartSource::Own(policy)))
+        .then_nothing()
+        .when(with(RestartSource::Domain))
+        .then([on_desired("web", RestartChanged { restart: None })])
+        .when(with(RestartSource::Domain))
+        .then_nothing();
 }

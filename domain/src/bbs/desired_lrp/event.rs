@@ -76,6 +76,6 @@ pub struct Removed {}
 /// What follows an instance's end changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartChanged {
-    /// The policy from now on.
-    pub restart: RestartPolicy,
+    /// Its own policy from now on; its domain's when absent.
+    pub restart: Option<RestartPolicy>,
 }

@@ -6,7 +6,7 @@ mod event;
 mod spec;
 mod state;
 
-pub use command::{Command, Update};
+pub use command::{Command, RestartSource, Update};
 pub(crate) use decide::decide;
 pub use event::{
     AnnotationChanged, Desired, Event, Removed, RestartChanged, RoutesChanged, Scaled,

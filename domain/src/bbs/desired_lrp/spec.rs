@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Command, Update};
+use super::{Command, RestartSource, Update};
 use crate::{
     bbs::{definition::Definition, restart_policy::RestartPolicy},
     id::{FreshnessDomainName, ProcessGuid},
@@ -95,7 +95,7 @@ impl Update {
                 "must change instances, routes, annotation or restart",
             ));
         }
-        check_restart(self.restart, &mut invalid);
+        check_restart(self.restart.and_then(RestartSource::own), &mut invalid);
         check_shared(
             self.instances,
             self.routes.as_deref(),

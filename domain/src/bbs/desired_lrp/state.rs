@@ -75,7 +75,7 @@ pub(crate) fn evolve(
         Event::Scaled(scaled) => lrp.instances = scaled.to,
         Event::RoutesChanged(changed) => lrp.routes.clone_from(&changed.routes),
         Event::AnnotationChanged(changed) => lrp.annotation = Arc::clone(&changed.annotation),
-        Event::RestartChanged(changed) => lrp.restart = Some(changed.restart),
+        Event::RestartChanged(changed) => lrp.restart = changed.restart,
         Event::Removed(_) => *state = None,
     }
 }

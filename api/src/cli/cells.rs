@@ -19,6 +19,7 @@ pub(super) const EXAMPLES: &str = "Examples:
   diario cells
   diario cells evacuate cell-1 --wait
   diario cells use cell-1
+  diario cells rebalance-plan
 Of the past: diario at -10m cells";
 
 /// How often a waiting command looks again.
@@ -46,6 +47,13 @@ pub(super) enum Command {
         cell: CellId,
         #[command(flatten)]
         wish: WishOptions,
+    },
+    /// Shows which moves of running instances would even out the cells. Nothing is moved.
+    #[command(after_help = "Example: diario cells rebalance-plan --moves-max 10")]
+    RebalancePlan {
+        /// The most moves.
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=500))]
+        moves_max: u32,
     },
 }
 
@@ -78,6 +86,7 @@ pub(super) async fn run(options: Options, print: Print) -> Result<Outcome, Error
             let done = format!("cell {cell} takes work");
             wish::send(&session, &wish, cancel).await?.show(&session, &done)?;
         }
+        Some(Command::RebalancePlan { moves_max }) => rebalance_plan(&session, moves_max).await?,
     }
     Ok(Outcome::Done)
 }
@@ -93,6 +102,51 @@ async fn run_evacuate(session: &Session, evacuate: Evacuate) -> Result<(), Error
     let done = format!("cell {cell} is being evacuated");
     wish::send(session, &wish, wanted).await?.show(session, &done)?;
     if wait { wait_until_evacuated(session, &cell).await } else { Ok(()) }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Plan {
+    moves: Vec<Move>,
+    gain: String,
+    imbalance_before: String,
+    imbalance_after: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Move {
+    process_guid: String,
+    index: u32,
+    from: String,
+    to: String,
+    gain: String,
+}
+
+async fn rebalance_plan(session: &Session, moves_max: u32) -> Result<(), Error> {
+    let selection = "rebalancePlan(movesMax: $movesMax) { \
+        moves { processGuid index from to gain } gain imbalanceBefore imbalanceAfter }";
+    let variables = json!({ "movesMax": moves_max });
+    let answer = Instant::Now.world(session, "$movesMax: Int!", selection, variables).await?;
+    let plan: Plan = session.client.part(&answer, "/world/rebalancePlan")?;
+    session.show(&answer["world"], || plan_lines(&plan))
+}
+
+fn plan_lines(plan: &Plan) -> Vec<String> {
+    let Plan { moves, gain, imbalance_before, imbalance_after } = plan;
+    let mut table = Table::new(&["INSTANCE", "FROM", "TO", "GAIN"]);
+    for Move { process_guid, index, from, to, gain } in moves {
+        table.row([format!("{process_guid}/{index}"), from.clone(), to.clone(), gain.clone()]);
+    }
+    let mut lines = table.lines("nothing would be better elsewhere");
+    lines.push(match moves.len() {
+        0 => format!("imbalance {imbalance_before}"),
+        moves => format!(
+            "{moves} moves gain {gain}; imbalance {imbalance_before}, then {imbalance_after}; \
+             nothing was moved (`diario lrp restart` lets an instance be placed anew)"
+        ),
+    });
+    lines
 }
 
 /// Shows what is left whenever that changes, until nothing is.

@@ -18,6 +18,7 @@ use super::{
     spec_options::{DefinitionOptions, ServingOptions},
     table::{self, Table, or_dash},
     target::Session,
+    why,
     wish::{self, Wish, WishOptions},
 };
 
@@ -43,6 +44,13 @@ pub enum Command {
     Show {
         /// Which.
         guid: ProcessGuid,
+    },
+    /// Says why its instances are where they are, or nowhere: what each cell came to.
+    #[command(after_help = "Examples:\n  diario lrp why web\n  diario lrp why web/0 --json")]
+    Why {
+        /// Which process, or which of its instances.
+        #[arg(value_name = "GUID[/INDEX]", value_parser = why::parse_instances)]
+        of: why::Instances,
     },
     /// Changes how many instances are desired.
     #[command(after_help = "Example: diario lrp scale web 5")]
@@ -122,6 +130,7 @@ pub(super) async fn run(command: Command, session: &Session) -> Result<(), Error
         Command::Desire(desire) => run_desire(*desire, session).await,
         Command::List => list(session, Instant::Now).await,
         Command::Show { guid } => show(session, &guid).await,
+        Command::Why { of } => why::lrp(session, &of).await,
         Command::Scale { guid, instances, wish } => {
             let arguments =
                 [("processGuid", "String!", json!(guid)), ("instances", "Int!", json!(instances))];

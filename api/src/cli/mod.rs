@@ -37,6 +37,7 @@ mod task;
 mod tests;
 mod transfer;
 mod verify;
+mod why;
 mod wish;
 
 use std::{io, path::PathBuf, process::ExitCode};

@@ -20,6 +20,7 @@ use super::{
     subscription::{Step, follow},
     table::{self, Table, or_dash},
     target::Session,
+    why,
     wish::{self, Wish, WishOptions},
 };
 
@@ -38,6 +39,12 @@ pub enum Command {
     #[command(after_help = "Example: diario task show migrate")]
     Show {
         /// Which.
+        guid: TaskGuid,
+    },
+    /// Says why it is where it is, or nowhere: what each cell came to.
+    #[command(after_help = "Example: diario task why migrate")]
+    Why {
+        /// Which; it waits, runs or has ended lately.
         guid: TaskGuid,
     },
     /// Stops a task, or never starts it.
@@ -114,6 +121,7 @@ pub(super) async fn run(command: Command, session: &Session) -> Result<Outcome, 
             let (shown, task) = find(session, &guid).await?;
             session.show(&shown, || show_lines(&task))?;
         }
+        Command::Why { guid } => why::task(session, &guid).await?,
         Command::Cancel { guid, wish } => {
             let done = format!("task {guid} is cancelled");
             ask(session, &wish, "cancelTask", &guid, &done).await?;

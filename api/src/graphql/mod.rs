@@ -28,6 +28,7 @@ mod mutation;
 mod observations;
 mod progress;
 mod query;
+mod rebalance;
 mod restart_policy;
 mod route;
 mod scalars;

@@ -63,6 +63,13 @@ impl Scope {
                     self.tasks.insert(task_guid);
                 }
             }
+            // Of a slot or of a task, and only one of them.
+            "candidates" => {
+                let processes = argument(field, "processGuid")?.map(|text| text.parse());
+                let tasks = argument(field, "taskGuid")?.map(|text| text.parse());
+                self.processes.extend(processes.and_then(Result::ok));
+                self.tasks.extend(tasks.and_then(Result::ok));
+            }
             "desiredLrp" | "desiredLrps" | "actualLrps" | "appStatus" => {
                 match argument(field, "processGuid")?.map(|text| text.parse()) {
                     Some(Ok(process_guid)) => drop(self.processes.insert(process_guid)),

@@ -13,13 +13,15 @@ use projections::world;
 
 use super::{
     actual_lrp::{self, ActualLrp, ActualLrpState, InstanceStatus},
+    candidates::{self, Candidates},
     cell::{self, Cell},
     convergence::Convergence,
     crash::{self, Crash},
     desired_lrp::DesiredLrp,
-    error::parse_id,
+    error::{internal, parse_id},
     freshness_domain::FreshnessDomain,
     page,
+    rebalance::{self, RebalancePlan},
     route::{self, Route},
     scalars::{PositionText, Time},
     state,
@@ -136,6 +138,36 @@ impl World {
         }
         let store = &state(ctx)?.control_plane.store;
         crash::crashes_before(store.as_ref(), process_guid, before, first).await
+    }
+
+    /// Which moves of running instances would even out the cells, `movesMax` of them at most. It is
+    /// only told, never applied.
+    #[graphql(complexity = "super::past_complexity(1, child_complexity)")]
+    async fn rebalance_plan(
+        &self,
+        #[graphql(default = 100)] moves_max: i32,
+    ) -> Result<RebalancePlan> {
+        let moves_max = page("movesMax", moves_max)?;
+        let world = Arc::clone(&self.world);
+        // A large world takes its time; other questions are answered meanwhile.
+        let plan = tokio::task::spawn_blocking(move || rebalance::plan(&world, moves_max)).await;
+        plan.map_err(|failure| internal("cannot plan the moves", &failure))
+    }
+
+    /// What each cell came to when a slot (`processGuid`, and `index`, 0 when absent) or a task
+    /// (`taskGuid`) was placed where it is or was, or was not placed: why it is there, or nowhere.
+    /// Absent where there is no such slot or task, and where nothing was judged: nobody has looked
+    /// yet, or a cell refused it after it was placed.
+    async fn candidates(
+        &self,
+        ctx: &Context<'_>,
+        process_guid: Option<String>,
+        index: Option<i64>,
+        task_guid: Option<String>,
+    ) -> Result<Option<Candidates>> {
+        let store = state(ctx)?.control_plane.store.as_ref();
+        let of = candidates::read(process_guid, index, task_guid)?;
+        candidates::of(store, self.world.aggregates(), &of).await
     }
 
     /// What differs between desired and actual, and why.

@@ -40,7 +40,7 @@ pub use filter::Offer;
 pub use input::{Auction, Constraint, Demand, Input, Settings};
 pub use pace::{PACE_KEPT_FOR, PACED_STARTING_PER_CELL, paced_starting_maximum};
 pub use placement_error::PlacementError;
-pub use rebalance::{Bounds, Movable, Move, Plan, rebalance};
+pub use rebalance::{Bounds, Movable, Move, Plan, movable, rebalance};
 pub use schedule::{Failure, Outcome, Placement, schedule};
 
 #[cfg(test)]

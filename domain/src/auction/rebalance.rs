@@ -15,7 +15,12 @@ use super::{
     siblings::{Siblings, zone_of},
 };
 use crate::{
-    bbs::placement::Resources,
+    aggregates::Aggregates,
+    bbs::{
+        actual_lrp::{ActualLrp, State},
+        cell::Cell,
+        placement::Resources,
+    },
     id::{ActualLrpKey, CellId},
     log::Position,
     rep::WorkKind,
@@ -57,6 +62,11 @@ pub struct Plan {
     pub moves: Vec<Move>,
     /// What all of them gain together.
     pub gain: Score,
+    /// How unevenly the cells are used now: the share that the fullest of them has given away, less
+    /// that of the emptiest; memory, disk and containers count alike.
+    pub imbalance_before: Score,
+    /// The same after all moves.
+    pub imbalance_after: Score,
 }
 
 /// One instance to another cell.
@@ -77,7 +87,7 @@ pub struct Move {
 #[must_use]
 pub fn rebalance(movable: Vec<Movable>, cells: &Cells, settings: Settings, bounds: Bounds) -> Plan {
     let mut cells = cells.clone();
-    let mut plan = Plan::default();
+    let mut plan = Plan { imbalance_before: imbalance(&cells), ..Plan::default() };
     let worst = worst_first(movable, &mut cells, &settings);
     for movable in worst.into_iter().take(bounds.looks_max) {
         if plan.moves.len() >= bounds.moves_max {
@@ -96,7 +106,44 @@ pub fn rebalance(movable: Vec<Movable>, cells: &Cells, settings: Settings, bound
         hold(&mut cells, to_number, &key, demand.resources);
         plan.moves.push(Move { key, from: movable.cell_id, to, gain });
     }
+    plan.imbalance_after = imbalance(&cells);
     plan
+}
+
+/// The instances that a plan may move: healthy, wanted, alone in their slots, on cells that take
+/// work. The rest moves already, or is about to end.
+#[must_use]
+pub fn movable(aggregates: &Aggregates) -> Vec<Movable> {
+    let movable = |slot: &ActualLrp| {
+        let State::Running(running) = &slot.state else { return None };
+        let lrp = aggregates.desired_lrp(&slot.key.process_guid)?;
+        let is_wanted = slot.key.index < lrp.instances && !slot.is_stopping;
+        let cell_id = &running.placement.cell_id;
+        let takes_work = aggregates.cell(cell_id).is_some_and(Cell::takes_work);
+        (is_wanted && takes_work && !slot.has_twin()).then(|| Movable {
+            key: slot.key.clone(),
+            cell_id: cell_id.clone(),
+            demand: Demand::of(lrp.definition.shared().as_ref()),
+        })
+    };
+    aggregates.slots().filter_map(movable).collect()
+}
+
+fn imbalance(cells: &Cells) -> Score {
+    let shares = cells.present().into_iter().map(|(_, _, cell)| used_share(cell.total, cell.free));
+    let (least, most) = shares
+        .fold((f64::INFINITY, 0.0_f64), |(least, most), share| (least.min(share), most.max(share)));
+    Score::of((most - least).max(0.0))
+}
+
+fn used_share(total: Resources, free: Resources) -> f64 {
+    let of = |free: u32, total: u32| match total {
+        0 => 0.0,
+        _ => 1.0 - f64::from(free) / f64::from(total),
+    };
+    let memory = of(free.memory_mb.0, total.memory_mb.0);
+    let disk = of(free.disk_mb.0, total.disk_mb.0);
+    (memory + disk + of(free.containers, total.containers)) / 3.0
 }
 
 /// By what each adds to its cell's score where it is; of equals, by slot.
@@ -177,8 +224,10 @@ mod tests {
         *,
     };
     use crate::{
+        bbs::{actual_lrp, cell},
         id::Zone,
-        testing::{cell_id, key},
+        testing::{Story, cell_id, key, placed_story, running_story},
+        units::Milliseconds,
     };
 
     /// Cells of 100 with these instances of one MiB running on them.
@@ -219,7 +268,8 @@ mod tests {
     fn an_even_cluster_has_nothing_to_move() {
         let plan = plan(&[("a", "z1", &apps(0, 4)), ("b", "z1", &apps(4, 8))]);
 
-        assert_eq!(plan, Plan::default());
+        assert_eq!(plan.moves, []);
+        assert_eq!((plan.imbalance_before, plan.imbalance_after), (Score(0), Score(0)));
     }
 
     #[test]
@@ -228,6 +278,8 @@ mod tests {
 
         assert!((3..=4).contains(&plan.moves.len()), "{plan:?}");
         assert!(plan.moves.iter().all(|it| it.from == cell_id("a") && it.to == cell_id("b")));
+        assert!(plan.imbalance_before > Score(300_000), "{plan:?}");
+        assert!(plan.imbalance_after < Score(100_000), "{plan:?}");
         assert_eq!(plan.gain.0, plan.moves.iter().map(|it| it.gain.0).sum::<u64>());
         let gains: Vec<Score> = plan.moves.iter().map(|it| it.gain).collect();
         assert!(gains.is_sorted_by(|a, b| a > b), "{gains:?}");
@@ -262,5 +314,23 @@ mod tests {
 
         assert_eq!(plan.moves.len(), 1);
         assert_eq!(format!("{cells:?}"), before);
+    }
+
+    #[test]
+    fn only_what_is_healthy_wanted_and_alone_in_its_slot_may_move() {
+        let web = key("web", 0);
+        let movable_of = |story: &Story| movable(&story.aggregates);
+        let running = running_story();
+
+        let [only] = &movable_of(&running)[..] else { panic!("one instance runs") };
+        assert_eq!((&only.key, &only.cell_id), (&web, &cell_id("cell-1")));
+
+        let retire = actual_lrp::Command::Retire { key: web };
+        let (timeout, instances_away_max) = (Milliseconds(1), 1);
+        let cell_id = cell_id("cell-1");
+        let evacuate = cell::Command::Evacuate { cell_id, timeout, instances_away_max };
+        for story in [placed_story(), running.clone().after(retire), running.after(evacuate)] {
+            assert_eq!(movable_of(&story), []);
+        }
     }
 }

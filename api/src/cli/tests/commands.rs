@@ -3,12 +3,13 @@
 use std::{io::Write as _, time::Duration};
 
 use domain::{
+    auction,
     bbs::{
-        actual_lrp::CrashReport,
+        actual_lrp::{self, CrashReport},
         task::{self, TaskResult},
     },
     exit::{ExitStatus, ProcessExit},
-    id::{CellId, ProcessGuid},
+    id::{ActualLrpKey, CellId, ProcessGuid},
     log::{CellEpoch, Owner, Position},
     observation::{LogLine, Observation, ObservationRecord, OutputStream},
     rep::Evidence,
@@ -323,4 +324,35 @@ async fn a_domain_is_vouched_for_and_gives_its_restart_policy_to_wishes_without_
     assert!(told[0].starts_with("LRP web has the restart policy of its freshness domain"));
     let again = server.done(&["lrp", "restart-policy", "web", "--inherit"]).await;
     assert!(again[0].starts_with("nothing to change"), "{again:?}");
+}
+
+#[tokio::test]
+async fn why_something_is_where_it_is_and_what_would_be_better_elsewhere_is_shown() {
+    let (inner, server) = eventful().await;
+    let best = vec![(CellId::new("cell-9").unwrap(), auction::Score(250_000))];
+    let refused = vec![(CellId::new("cell-1").unwrap(), auction::Refusal::PlacementTags)];
+    let counts = vec![(auction::Refusal::HigherScore, 40)];
+    let candidates = auction::Candidates { seen: Position(3), best, refused, counts };
+    let key = ActualLrpKey { process_guid: ProcessGuid::new("web").unwrap(), index: 2 };
+    let (error, candidates) = ("no room".to_owned(), Some(Box::new(candidates)));
+    inner.command(actual_lrp::Command::FailPlacement { key, error, candidates }).await;
+
+    let all = server.done(&["lrp", "why", "web"]).await;
+    let one = server.done(&["lrp", "why", "web/2"]).await;
+    let plan = server.done(&["cells", "rebalance-plan"]).await;
+
+    assert!(all[0].starts_with("WHAT   CELL     CAME TO"), "{all:?}");
+    assert!(all[1].starts_with("web/0  cell-1   not judged"), "{all:?}");
+    assert_eq!(
+        one[1..],
+        [
+            "web/2  cell-9   score 0.250000  @3",
+            "web/2  cell-1   placement tags  @3",
+            "web/2  40 more  higher score    @3",
+        ]
+    );
+    assert!(server.refused(&["lrp", "why", "web/9"]).await.contains("no instance web/9"));
+    assert!(server.refused(&["task", "why", "job"]).await.contains("no task job"));
+    assert_eq!(plan[0], "nothing would be better elsewhere");
+    assert!(plan[1].starts_with("imbalance 0."), "{plan:?}");
 }

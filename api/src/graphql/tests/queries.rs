@@ -329,6 +329,84 @@ async fn what_each_candidate_came_to_is_told_with_the_event() {
 }
 
 #[tokio::test]
+async fn what_each_candidate_came_to_is_told_of_a_slot_or_a_task_as_it_is() {
+    let harness = Harness::start().await;
+    harness.inner.register("cell-1").await;
+    harness.desire("web", 2).await;
+    let candidates = |cell: &str| {
+        let best = vec![(CellId::new(cell).unwrap(), auction::Score(1))];
+        let (refused, counts) = (Vec::new(), Vec::new());
+        Some(Box::new(auction::Candidates { seen: Position(1), best, refused, counts }))
+    };
+    let key = harness.inner.create("web", 0).await;
+    let other = harness.inner.create("web", 1).await;
+    let fail = |key, told| actual_lrp::Command::FailPlacement {
+        key,
+        error: "insufficient resources".to_owned(),
+        candidates: candidates(told),
+    };
+    harness.inner.command(fail(key.clone(), "cell-8")).await;
+    harness.inner.command(fail(other, "cell-9")).await;
+    let told = async || {
+        let best = "{ best { cellId } }";
+        let query = format!(
+            r#"{{ now {{
+                first: candidates(processGuid: "web") {best}
+                second: candidates(processGuid: "web", index: 1) {best}
+                missing: candidates(processGuid: "web", index: 7) {best}
+                nobody: candidates(taskGuid: "job") {best}
+            }} }}"#
+        );
+        let told = harness.ask(&query).await["now"].clone();
+        let cell = |name: &str| told[name]["best"][0]["cellId"].as_str().map(str::to_owned);
+        ["first", "second", "missing", "nobody"].map(cell)
+    };
+    let some = |cell: &str| Some(cell.to_owned());
+    assert_eq!(told().await, [some("cell-8"), some("cell-9"), None, None]);
+
+    // Placed where nothing was judged: what was told before is no answer any more.
+    harness.inner.place(&key, "cell-1").await;
+    assert_eq!(told().await, [None, some("cell-9"), None, None]);
+
+    for (arguments, field) in [
+        ("", "processGuid"),
+        (r#"(processGuid: "web", taskGuid: "job")"#, "processGuid"),
+        (r#"(taskGuid: "job", index: 1)"#, "index"),
+        (r#"(processGuid: "web", index: -1)"#, "index"),
+    ] {
+        let query = format!("{{ now {{ candidates{arguments} {{ seen }} }} }}");
+        let (code, fields) = harness.refused(&query, json!({})).await;
+        assert_eq!((code.as_str(), fields), ("INVALID", vec![field.to_owned()]), "{arguments}");
+    }
+}
+
+#[tokio::test]
+async fn a_rebalance_plan_is_told_and_nothing_is_moved() {
+    let harness = Harness::start().await;
+    harness.inner.register("cell-1").await;
+    harness.desire("web", 2).await;
+    for index in [0, 1] {
+        let key = harness.inner.create("web", index).await;
+        harness.inner.run(&harness.inner.place(&key, "cell-1").await).await;
+    }
+    harness.inner.register("cell-2").await;
+    let before = harness.inner.control_plane.now.read(|world| world.position());
+
+    let plan = "moves { processGuid index from to } imbalanceBefore imbalanceAfter";
+    let told = harness.ask(&format!("{{ now {{ rebalancePlan {{ {plan} }} }} }}")).await;
+    let none = harness.ask("{ now { rebalancePlan(movesMax: 0) { moves { gain } gain } } }").await;
+
+    let told = &told["now"]["rebalancePlan"];
+    let [only] = &told["moves"].as_array().unwrap()[..] else { panic!("{told}") };
+    assert_eq!((&only["from"], &only["to"]), (&json!("cell-1"), &json!("cell-2")));
+    assert!(told["imbalanceBefore"].as_str() > told["imbalanceAfter"].as_str(), "{told}");
+    assert_eq!(none["now"]["rebalancePlan"], json!({ "moves": [], "gain": "0.000000" }));
+    assert_eq!(harness.inner.control_plane.now.read(|world| world.position()), before);
+    let too_many = "{ now { rebalancePlan(movesMax: 501) { gain } } }";
+    assert_eq!(harness.refused(too_many, json!({})).await.1, ["movesMax"]);
+}
+
+#[tokio::test]
 async fn the_log_is_read_page_by_page_and_by_owner_type_and_actor() {
     let harness = eventful().await;
     let page = "events { position cursor stream version owner type schemaVersion recordedAt

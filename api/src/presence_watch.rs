@@ -7,6 +7,7 @@ use domain::{
     bbs::cell::{self, Registration},
     command::Command,
     id::CellId,
+    log::CellEpoch,
     units::Milliseconds,
 };
 use projections::{presence::Presence, world::World};
@@ -21,6 +22,9 @@ pub const HEARTBEAT_INTERVAL: Milliseconds = Milliseconds(PRESENCE_TIME_TO_LIVE.
 #[must_use]
 pub fn step(world: &World, presence: &mut Presence, node: &str, now: Milliseconds) -> Vec<Command> {
     presence.look(now, PRESENCE_TIME_TO_LIVE);
+    for cell in world.aggregates().cells().filter(|cell| cell.is_present()) {
+        presence.note_event(&cell.cell_id, cell.last_position, now, world.recorded_at());
+    }
     world
         .aggregates()
         .cells()
@@ -37,6 +41,19 @@ pub fn step(world: &World, presence: &mut Presence, node: &str, now: Millisecond
         .collect()
 }
 
+/// The session that a machine has as a cell: its epoch, and the highest sequence of its reports
+/// that left an event. `None` when another machine has taken the id since it registered.
+#[must_use]
+pub fn session_of(
+    world: &World,
+    cell_id: &CellId,
+    registration: &Registration,
+) -> Option<(CellEpoch, u64)> {
+    let cell = world.aggregates().cell(cell_id)?;
+    let is_it = cell.registration.machine_id == registration.machine_id;
+    is_it.then_some((cell.cell_epoch, cell.reports_seen))
+}
+
 /// Whether a machine that registers is its cell's voice. One that comes with the id of another,
 /// live machine is not: its tries must not keep that one from being lost.
 #[must_use]
@@ -44,4 +61,30 @@ pub fn is_voice_of(world: &World, cell_id: &CellId, registration: &Registration)
     world.aggregates().cell(cell_id).is_none_or(|cell| {
         !cell.is_present() || cell.registration.machine_id == registration.machine_id
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::{
+        bbs::cell::Registered,
+        log::{Position, Stamp},
+        testing::{cell_id, given, on_cell, registration},
+        units::Timestamp,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_machine_that_lost_its_id_meanwhile_does_not_share_the_others_session() {
+        let registered = |epoch, machine| {
+            let registration = Box::new(registration(machine));
+            on_cell("cell-1", Registered { cell_epoch: CellEpoch(epoch), registration })
+        };
+        let story = given([registered(1, 1), registered(2, 2)]);
+        let stamp = Stamp { position: Position(2), recorded_at: Timestamp(0) };
+        let world = World::of(story.aggregates().clone(), stamp);
+        let session = |machine| session_of(&world, &cell_id("cell-1"), &registration(machine));
+
+        assert_eq!((session(1), session(2)), (None, Some((CellEpoch(2), 0))));
+    }
 }

@@ -173,13 +173,16 @@ async fn register(
         // Heard first: a cell that returns must not be lost again while it registers.
         gateway.note_presence(&cell_id);
     }
-    let command = cell::Command::Register { cell_id: cell_id.clone(), registration };
+    let command =
+        cell::Command::Register { cell_id: cell_id.clone(), registration: registration.clone() };
     gateway.submit(&cell_id, command).await?;
-    let known = gateway.control_plane.now.read(|world| {
-        world.aggregates().cell(&cell_id).map(|cell| (cell.cell_epoch, cell.reports_seen))
-    });
+    // Another machine may have registered since: it must not share that one's session.
+    let session = gateway
+        .control_plane
+        .now
+        .read(|world| presence_watch::session_of(world, &cell_id, &registration));
     let (cell_epoch, reports_seen) =
-        known.ok_or_else(|| Rejection::CellEpochPassed { cell_id: cell_id.clone() })?;
+        session.ok_or_else(|| Rejection::CellEpochPassed { cell_id: cell_id.clone() })?;
     Ok(Json(RegisterAnswer {
         cell_epoch,
         reports_seen,

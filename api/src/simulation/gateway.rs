@@ -228,7 +228,7 @@ impl Cluster {
         let Some(cell_id) = self.cell_id(caller) else { return Ok(()) };
         let is_refused = outcomes.iter().any(Result::is_err);
         let answer = match then {
-            Then::Registered => self.registered(index, &cell_id, outcomes.first())?,
+            Then::Registered => self.registered(index, caller, outcomes.first())?,
             Then::Returned(_) if is_refused => Answer::EpochPassed,
             Then::Returned(request) => return self.serve_cell(index, caller, &cell_id, request),
             Then::Judged(sequences) => {
@@ -249,7 +249,7 @@ impl Cluster {
     fn registered(
         &mut self,
         index: NodeIndex,
-        cell_id: &CellId,
+        caller: Caller,
         outcome: Option<&crate::command_bus::Outcome>,
     ) -> Result<Answer, Violation> {
         match outcome {
@@ -258,10 +258,13 @@ impl Cluster {
             Some(Err(_)) | None => return Ok(Answer::Failed),
         }
         self.follow(index)?;
-        let known = self.nodes.get(index).and_then(|node| node.world.aggregates().cell(cell_id));
-        Ok(known.map_or(Answer::Failed, |cell| Answer::Registered {
-            epoch: cell.cell_epoch,
-            reports_seen: cell.reports_seen,
+        let session = self.machines.get(caller.machine).and_then(|machine| {
+            let node = self.nodes.get(index)?;
+            presence_watch::session_of(&node.world, &machine.cell_id, &machine.registration)
+        });
+        Ok(session.map_or(Answer::EpochPassed, |(epoch, reports_seen)| Answer::Registered {
+            epoch,
+            reports_seen,
         }))
     }
 

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{
     id::CellId,
-    log::LeaseEpoch,
+    log::{LeaseEpoch, Position},
     units::{Milliseconds, Timestamp},
 };
 
@@ -26,6 +26,8 @@ pub struct Presence {
     looked: Milliseconds,
     lease_epoch: Option<LeaseEpoch>,
     heard: BTreeMap<CellId, Heard>,
+    /// The newest event of each cell that this node has seen.
+    seen: BTreeMap<CellId, Position>,
     /// Heard by this node, and not yet told to the others.
     untold: BTreeSet<CellId>,
     /// When this node last learned whom the others heard.
@@ -47,6 +49,7 @@ impl Presence {
             looked: now,
             lease_epoch: None,
             heard: BTreeMap::new(),
+            seen: BTreeMap::new(),
             untold: BTreeSet::new(),
             learned: now,
         }
@@ -56,6 +59,21 @@ impl Presence {
     pub fn heard(&mut self, cell_id: &CellId, monotonic: Milliseconds, wall: Timestamp) {
         self.heard.insert(cell_id.clone(), Heard { monotonic, wall });
         self.untold.insert(cell_id.clone());
+    }
+
+    /// Notes the newest event of a cell that is present. One that this node had not seen before was
+    /// written because some node heard the cell, which may not have told so yet: lost at once, the
+    /// cell would return with its next request, and be lost again.
+    pub fn note_event(
+        &mut self,
+        cell_id: &CellId,
+        position: Position,
+        monotonic: Milliseconds,
+        wall: Timestamp,
+    ) {
+        if self.seen.insert(cell_id.clone(), position) != Some(position) {
+            self.heard.insert(cell_id.clone(), Heard { monotonic, wall });
+        }
     }
 
     /// Those that this node heard since this was asked last, to be told to the other nodes.
@@ -202,6 +220,20 @@ mod tests {
         assert_eq!(presence.last_heard(&cells()[1]), Some(Timestamp(13_000_000_000)));
         assert_eq!(overdue(&mut presence, 14..=26), [true, false]);
         assert_eq!([19, 20].map(|now| presence.is_deaf(at(now), TIME_TO_LIVE)), [false, true]);
+    }
+
+    #[test]
+    fn a_cell_that_another_node_let_return_is_not_lost_before_that_node_has_told_it() {
+        let mut presence = Presence::new(at(0));
+        let [one, _] = cells();
+        assert_eq!(overdue(&mut presence, 1..=20), [true, true]);
+
+        presence.note_event(&one, Position(7), at(20), Timestamp(0));
+        assert_eq!(overdue(&mut presence, 21..=35), [false, true]);
+
+        // Seen again, it says nothing new.
+        presence.note_event(&one, Position(7), at(35), Timestamp(0));
+        assert_eq!(overdue(&mut presence, 36..=36), [true, true]);
     }
 
     #[test]

@@ -93,6 +93,7 @@ impl Crash {
             | actual_lrp::Event::Retired(_)
             | actual_lrp::Event::Removed(_)
             | actual_lrp::Event::Left(_)
+            | actual_lrp::Event::Killed(_)
             | actual_lrp::Event::Suspected(_)
             | actual_lrp::Event::SuspectRestored(_)
             | actual_lrp::Event::SuspectRemoved(_)

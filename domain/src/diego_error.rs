@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::rejection::Rejection;
+use crate::rejection::{Rejection, SlotTransition};
 
 /// The type of an error, as Diego's protocol numbers and names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,11 +14,7 @@ pub enum ErrorType {
     ResourceConflict = 11,
     ResourceExists = 12,
     ResourceNotFound = 13,
-    ActualLRPCannotBeClaimed = 15,
-    ActualLRPCannotBeStarted = 16,
-    ActualLRPCannotBeCrashed = 17,
     ActualLRPCannotBeFailed = 18,
-    ActualLRPCannotBeRemoved = 19,
     ActualLRPCannotBeUnclaimed = 21,
     RunningOnDifferentCell = 24,
 }
@@ -60,7 +56,7 @@ impl Rejection {
                 (ErrorType::InvalidRequest, format!("Invalid field: {diego_field}"))
             }
             Self::InvalidTransition { wanted, .. } => {
-                let (error_type, text) = of_actual_lrp(wanted);
+                let (error_type, text) = of_actual_lrp(*wanted);
                 (error_type, text.to_owned())
             }
             Self::TaskNotRejectable { .. } | Self::TooLarge { .. } => {
@@ -86,15 +82,17 @@ impl Rejection {
     }
 }
 
-/// By what was asked of an actual LRP, in the words of its rules.
-fn of_actual_lrp(wanted: &str) -> (ErrorType, &'static str) {
+/// By what was asked of an actual LRP. What a cell says too late is not found, as in Diego.
+fn of_actual_lrp(wanted: SlotTransition) -> (ErrorType, &'static str) {
     match wanted {
-        "claimed" => (ErrorType::ActualLRPCannotBeClaimed, "cannot claim actual LRP"),
-        "started" => (ErrorType::ActualLRPCannotBeStarted, "cannot start actual LRP"),
-        "crashed" => (ErrorType::ActualLRPCannotBeCrashed, "cannot crash actual LRP"),
-        "failed" => (ErrorType::ActualLRPCannotBeFailed, "cannot fail actual LRP"),
-        "removed" => (ErrorType::ActualLRPCannotBeRemoved, "cannot remove actual LRP"),
-        "unclaimed" => (ErrorType::ActualLRPCannotBeUnclaimed, "cannot unclaim actual LRP"),
-        _ => (ErrorType::ResourceConflict, CONFLICT),
+        SlotTransition::Failed => (ErrorType::ActualLRPCannotBeFailed, "cannot fail actual LRP"),
+        SlotTransition::Unclaimed => {
+            (ErrorType::ActualLRPCannotBeUnclaimed, "cannot unclaim actual LRP")
+        }
+        // Diego asks these of nobody, or answers them with no error of their own.
+        SlotTransition::Placed
+        | SlotTransition::Refused
+        | SlotTransition::Evacuated
+        | SlotTransition::Settled => (ErrorType::ResourceConflict, CONFLICT),
     }
 }

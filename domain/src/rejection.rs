@@ -1,5 +1,7 @@
 //! Why a command is refused, in its sender's terms. Nothing was changed.
 
+use std::fmt;
+
 use crate::{
     id::{CellId, CommandId, InstanceGuid, ProcessGuid, TaskGuid},
     log::{LeaseEpoch, Owner, StreamId},
@@ -34,7 +36,7 @@ pub enum Rejection {
         /// Its state.
         from: &'static str,
         /// What was asked.
-        wanted: &'static str,
+        wanted: SlotTransition,
     },
     /// A task is in a state from which this does not follow.
     #[error("task {task_guid} is {from} and cannot be {wanted}")]
@@ -160,6 +162,36 @@ pub enum Rejection {
         /// How much it may take.
         bytes_max: usize,
     },
+}
+
+/// What was asked of an actual LRP in the wrong state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotTransition {
+    /// To be put on a cell.
+    Placed,
+    /// To be told that no cell takes it.
+    Failed,
+    /// To be refused by its cell.
+    Refused,
+    /// To be freed for a new instance.
+    Unclaimed,
+    /// To be moved off a cell under evacuation.
+    Evacuated,
+    /// To end what stands beside its instance.
+    Settled,
+}
+
+impl fmt::Display for SlotTransition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Placed => "placed",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Unclaimed => "unclaimed",
+            Self::Evacuated => "evacuated",
+            Self::Settled => "settled",
+        })
+    }
 }
 
 impl Rejection {

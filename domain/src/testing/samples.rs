@@ -179,7 +179,7 @@ fn actual_lrp_events() -> Vec<(StreamId, Event)> {
         on_slot(&slot, actual_lrp::Claimed { instance_guid: instance_guid.clone() }),
         on_slot(&slot, started),
         on_slot(&slot, crashed),
-        on_slot(&slot, actual_lrp::Unclaimed { reason: actual_lrp::UnclaimReason::CellLost }),
+        on_slot(&slot, actual_lrp::Unclaimed { reason: actual_lrp::UnclaimedReason::CellLost }),
         on_slot(&slot, actual_lrp::Retired {}),
         on_slot(&slot, actual_lrp::Removed {}),
         on_slot(&slot, left),

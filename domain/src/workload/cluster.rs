@@ -356,7 +356,7 @@ impl Cluster {
             State::Crashed(instant) => {
                 self.now = self.now.max(instant);
                 self.lrps[number].slots[index].state = State::Unclaimed;
-                let reason = actual_lrp::UnclaimReason::BackOffOver;
+                let reason = actual_lrp::UnclaimedReason::BackOffOver;
                 let event = self.of_slot(number, index, actual_lrp::Unclaimed { reason });
                 self.by_loop("converger", vec![event])
             }

@@ -99,7 +99,10 @@ fn of_slot(
             let report = actual_lrp::CrashReport { reason, exit, evidence };
             Command::Crash { instance: instance(), report }
         }
-        Event::Unclaimed(unclaimed) => Command::Unclaim { key, reason: unclaimed.reason },
+        Event::Unclaimed(unclaimed) => {
+            assert_eq!(unclaimed.reason, actual_lrp::UnclaimedReason::BackOffOver);
+            Command::Unclaim { key, reason: actual_lrp::UnclaimReason::BackOffOver }
+        }
         Event::Removed(_) => Command::Remove { instance: instance() },
         Event::PlacementFailed(_)
         | Event::Refused(_)

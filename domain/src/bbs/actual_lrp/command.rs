@@ -138,18 +138,13 @@ pub struct CrashReport {
     pub evidence: Option<Digest>,
 }
 
-/// Why a slot is freed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// Why a slot is to be freed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnclaimReason {
     /// Its cell is lost, or is another machine by now.
     CellLost,
     /// Its back-off is over.
     BackOffOver,
-    /// Its cell is being evacuated, and it is not to run on two cells at once.
-    Evacuated,
-    /// Its container is gone, while another of its instances still runs.
-    Gone,
 }
 
 impl Command {

@@ -6,7 +6,7 @@
 
 use super::{
     ActualLrp, Command, Created, Event, Placed, PlacementFailed, Removed, Restart, Retired, State,
-    Suspected, TwinEnd, UnclaimReason, Unclaimed, reports, twins,
+    Suspected, TwinEnd, UnclaimReason, Unclaimed, UnclaimedReason, reports, twins,
 };
 use crate::{
     aggregates::Aggregates,
@@ -19,7 +19,7 @@ use crate::{
     exit::cut_reason,
     id::ActualLrpKey,
     log::StreamId,
-    rejection::Rejection,
+    rejection::{Rejection, SlotTransition},
     units::Timestamp,
 };
 
@@ -113,7 +113,7 @@ fn place(
         return Ok(Decision::default());
     }
     if slot.state != State::Unclaimed {
-        return Err(wrong_state(slot, "placed"));
+        return Err(wrong_state(slot, SlotTransition::Placed));
     }
     let lrp = aggregates.desired_lrp(&key.process_guid).ok_or_else(|| Rejection::NotFound {
         what: "desired LRP",
@@ -142,7 +142,7 @@ fn fail_placement(
 ) -> Result<Decision, Rejection> {
     let slot = existing(aggregates, key)?;
     if slot.state != State::Unclaimed {
-        return Err(wrong_state(slot, "failed"));
+        return Err(wrong_state(slot, SlotTransition::Failed));
     }
     let error = cut_reason(error);
     if slot.placement_error.as_ref() == Some(&error) {
@@ -165,9 +165,7 @@ fn unclaim(
         (UnclaimReason::CellLost, _) => {
             slot.placement().is_some_and(|placement| aggregates.is_lost(placement))
         }
-        // Only ever answers to what a cell says or to its evacuation.
-        (UnclaimReason::Evacuated | UnclaimReason::Gone, _)
-        | (
+        (
             UnclaimReason::BackOffOver,
             State::Unclaimed
             | State::Placed(_)
@@ -178,12 +176,15 @@ fn unclaim(
         ) => false,
     };
     if !is_due {
-        return Err(wrong_state(slot, "unclaimed"));
+        return Err(wrong_state(slot, SlotTransition::Unclaimed));
     }
     if slot.is_stopping {
         return Ok(removed(aggregates, slot));
     }
     Ok(match (reason, &slot.state) {
+        (UnclaimReason::BackOffOver, _) => {
+            one(key, Unclaimed { reason: UnclaimedReason::BackOffOver })
+        }
         (UnclaimReason::CellLost, State::Claimed(placement)) => {
             lose_cell(aggregates, slot, placement)
         }
@@ -191,17 +192,9 @@ fn unclaim(
             lose_cell(aggregates, slot, &running.placement)
         }
         (
-            UnclaimReason::CellLost
-            | UnclaimReason::BackOffOver
-            | UnclaimReason::Evacuated
-            | UnclaimReason::Gone,
-            State::Unclaimed
-            | State::Placed(_)
-            | State::Claimed(_)
-            | State::Running(_)
-            | State::Crashed(_)
-            | State::Removed,
-        ) => one(key, Unclaimed { reason }),
+            UnclaimReason::CellLost,
+            State::Unclaimed | State::Placed(_) | State::Crashed(_) | State::Removed,
+        ) => one(key, Unclaimed { reason: UnclaimedReason::CellLost }),
     })
 }
 
@@ -209,7 +202,7 @@ fn unclaim(
 /// for longer.
 fn lose_cell(aggregates: &Aggregates, slot: &ActualLrp, placement: &Placement) -> Decision {
     if slot.suspect.is_some() || aggregates.is_replaced(placement) {
-        return one(&slot.key, Unclaimed { reason: UnclaimReason::CellLost });
+        return one(&slot.key, Unclaimed { reason: UnclaimedReason::CellLost });
     }
     let Placement { instance_guid, cell_id, .. } = placement.clone();
     one(&slot.key, Suspected { instance_guid, cell_id })
@@ -224,7 +217,7 @@ pub(super) fn existing<'a>(
         .ok_or_else(|| Rejection::NotFound { what: "actual LRP", id: key.to_string() })
 }
 
-pub(super) fn wrong_state(slot: &ActualLrp, wanted: &'static str) -> Rejection {
+pub(super) fn wrong_state(slot: &ActualLrp, wanted: SlotTransition) -> Rejection {
     Rejection::InvalidTransition {
         what: "actual LRP",
         id: slot.key.to_string(),

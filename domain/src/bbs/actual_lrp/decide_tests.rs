@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     Claimed, Command, CrashReport, Crashed, Created, InstanceReference, Killed, Placed,
     PlacementFailed, Refused, Removed, Restart, Retired, Started, State, UnclaimReason, Unclaimed,
+    UnclaimedReason,
 };
 use crate::{
     auction::{Candidates, Refusal, Score},
@@ -315,7 +316,7 @@ fn a_crash_restarts_at_once_twice_and_then_waits_its_back_off() {
         .then_rejected("INVALID_TRANSITION")
         .later(Milliseconds(1))
         .when(unclaim(UnclaimReason::BackOffOver))
-        .then([on_slot(&web(), Unclaimed { reason: UnclaimReason::BackOffOver })])
+        .then([on_slot(&web(), Unclaimed { reason: UnclaimedReason::BackOffOver })])
         .when(place(&web(), "i-4", "cell-1"))
         .then([on_slot(
             &web(),
@@ -373,7 +374,8 @@ fn a_slot_is_unclaimed_for_a_lost_cell_only_when_the_cell_is_lost() {
         .after(register("cell-1", 1))
         .when(unclaim(reason))
         .then_rejected("INVALID_TRANSITION");
-    let unclaimed = || on_slot(&web(), Unclaimed { reason });
+    let why = UnclaimedReason::CellLost;
+    let unclaimed = || on_slot(&web(), Unclaimed { reason: why });
 
     placed_story().after(lose("cell-1")).when(unclaim(reason)).then([unclaimed()]);
     running_story()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{InstancePresence, NetInfo, Restart, UnclaimReason};
+use super::{InstancePresence, NetInfo, Restart};
 use crate::{
     auction::Candidates,
     bbs::placement::Resources,
@@ -144,7 +144,21 @@ pub struct Crashed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unclaimed {
     /// Why.
-    pub reason: UnclaimReason,
+    pub reason: UnclaimedReason,
+}
+
+/// Why a slot was freed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnclaimedReason {
+    /// Its cell is lost, or is another machine by now.
+    CellLost,
+    /// Its back-off is over.
+    BackOffOver,
+    /// Its cell is being evacuated, and it is not to run on two cells at once.
+    Evacuated,
+    /// Its container is gone, while another of its instances still runs.
+    Gone,
 }
 
 /// Its instance is to be stopped.

@@ -14,7 +14,7 @@ pub(crate) use decide::{decide, retire};
 pub use event::{
     Claimed, Crashed, Created, EvacuationEnded, EvacuationStarted, Event, Killed, LeavingEnd, Left,
     Placed, PlacementFailed, ReadinessChanged, Refused, Removed, Retired, Started, SuspectRemoved,
-    SuspectRestored, Suspected, TwinCrashed, TwinEnd, Unclaimed,
+    SuspectRestored, Suspected, TwinCrashed, TwinEnd, Unclaimed, UnclaimedReason,
 };
 pub(crate) use state::evolve;
 pub use state::{

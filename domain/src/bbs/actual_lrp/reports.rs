@@ -6,7 +6,7 @@
 use super::{
     ActualLrp, CRASH_COUNT_RESET_AFTER, Claimed, CrashReport, Crashed, Instance, InstancePresence,
     InstanceReference, Killed, NetInfo, ReadinessChanged, Refused, Started, State, TwinEnd,
-    UnclaimReason, Unclaimed,
+    Unclaimed, UnclaimedReason,
     crash::{policy_of, reason_of},
     decide::{is_desired, one, removed, wrong_state},
     twins,
@@ -15,7 +15,7 @@ use crate::{
     aggregates::Aggregates,
     decide::Decision,
     exit::cut_reason,
-    rejection::Rejection,
+    rejection::{Rejection, SlotTransition},
     units::{Milliseconds, Timestamp},
 };
 
@@ -32,7 +32,7 @@ pub(super) fn refuse(
         return Ok(removed(aggregates, slot));
     }
     if instance.running.is_some() {
-        return Err(wrong_state(slot, "refused"));
+        return Err(wrong_state(slot, SlotTransition::Refused));
     }
     Ok(one(
         &slot.key,
@@ -145,7 +145,7 @@ pub(super) fn remove(
         return Ok(twins::ended(aggregates, slot, instance, TwinEnd::Gone));
     }
     if slot.has_twin() && !slot.is_stopping && is_desired(aggregates, &slot.key) {
-        return Ok(one(&slot.key, Unclaimed { reason: UnclaimReason::Gone }));
+        return Ok(one(&slot.key, Unclaimed { reason: UnclaimedReason::Gone }));
     }
     Ok(removed(aggregates, slot))
 }

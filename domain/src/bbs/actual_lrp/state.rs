@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Event, ReadinessChanged, Restart, UnclaimReason};
+use super::{Event, ReadinessChanged, Restart, UnclaimedReason};
 use crate::{
     bbs::placement::{Placement, RETRY_AFTER},
     id::{ActualLrpKey, FreshnessDomainName, InstanceGuid},
@@ -407,7 +407,7 @@ fn move_twins(slot: &mut ActualLrp, event: &Event, stamp: Stamp) {
             }
         }
         // It was made when its cell was told to give it up.
-        Event::Unclaimed(unclaimed) if unclaimed.reason == UnclaimReason::Evacuated => {
+        Event::Unclaimed(unclaimed) if unclaimed.reason == UnclaimedReason::Evacuated => {
             leave(slot, slot.placement().cloned(), stamp);
         }
         Event::Left(left) => {

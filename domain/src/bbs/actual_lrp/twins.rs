@@ -12,7 +12,7 @@
 use super::{
     ActualLrp, CrashReport, EvacuationEnded, EvacuationStarted, Instance, InstancePresence,
     LeavingEnd, Left, Retired, State, SuspectRemoved, SuspectRestored, TwinCrashed, TwinEnd,
-    UnclaimReason, Unclaimed,
+    Unclaimed, UnclaimedReason,
     decide::{is_desired, one, retire, wrong_state},
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     decide::Decision,
     exit::cut_reason,
     id::ProcessGuid,
-    rejection::Rejection,
+    rejection::{Rejection, SlotTransition},
     units::Timestamp,
 };
 
@@ -55,7 +55,7 @@ pub(super) fn evacuate(
     slot: &ActualLrp,
     now: Timestamp,
 ) -> Result<Decision, Rejection> {
-    let not_due = || wrong_state(slot, "evacuated");
+    let not_due = || wrong_state(slot, SlotTransition::Evacuated);
     let placement = slot.placement().filter(|_| !slot.is_stopping).ok_or_else(not_due)?;
     let evacuation = evacuation(aggregates, placement).ok_or_else(not_due)?;
     if !is_desired(aggregates, &slot.key) {
@@ -64,7 +64,7 @@ pub(super) fn evacuate(
         return Ok(decision);
     }
     if !matches!(slot.state, State::Running(_)) {
-        return Ok(one(&slot.key, Unclaimed { reason: UnclaimReason::Evacuated }));
+        return Ok(one(&slot.key, Unclaimed { reason: UnclaimedReason::Evacuated }));
     }
     let process_guid = &slot.key.process_guid;
     let is_within_budget = away(aggregates, process_guid) < evacuation.instances_away_max;
@@ -147,7 +147,7 @@ pub(super) fn settle(
         }
     }
     if decision.is_empty() {
-        return Err(wrong_state(slot, "settled"));
+        return Err(wrong_state(slot, SlotTransition::Settled));
     }
     Ok(decision)
 }

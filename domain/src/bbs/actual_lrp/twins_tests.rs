@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     Command, CrashReport, EvacuationEnded, EvacuationStarted, InstancePresence, InstanceReference,
     ReadinessChanged, Removed, Retired, Started, State, SuspectRemoved, SuspectRestored, Suspected,
-    TwinCrashed, TwinEnd, UnclaimReason, Unclaimed,
+    TwinCrashed, TwinEnd, UnclaimReason, Unclaimed, UnclaimedReason,
 };
 use crate::{
     bbs::{
@@ -138,7 +138,7 @@ fn an_instance_on_a_lost_cell_is_suspect_and_its_slot_waits_for_a_cell() {
 fn a_suspect_whose_replacement_is_lost_too_stays_the_one_suspect() {
     let story = replaced().after(lose("cell-2"));
 
-    let reason = UnclaimReason::CellLost;
+    let reason = UnclaimedReason::CellLost;
     story.when(unclaim_lost()).then([on_slot(&web(), Unclaimed { reason })]);
 }
 
@@ -188,7 +188,7 @@ fn a_suspect_never_comes_back_from_a_machine_that_another_one_has_replaced() {
     story.when(settle()).then([suspect_removed(TwinEnd::CellLost)]);
 
     let story = running_story().after(lose("cell-1")).after(register("cell-1", 7));
-    let reason = UnclaimReason::CellLost;
+    let reason = UnclaimedReason::CellLost;
     story.when(unclaim_lost()).then([on_slot(&web(), Unclaimed { reason })]);
 }
 
@@ -283,7 +283,7 @@ fn what_is_not_healthy_yet_is_placed_anew_at_once() {
         .after(Command::Create { key: web() })
         .after(place(&web(), "i-1", "cell-1"));
     let claimed = Command::Claim { instance: story.instance(&web()) };
-    let reason = UnclaimReason::Evacuated;
+    let reason = UnclaimedReason::Evacuated;
 
     for story in [story.clone(), story.after(claimed)] {
         story
@@ -394,7 +394,7 @@ fn a_replacement_that_is_gone_leaves_its_slot_while_another_instance_runs() {
 
     story
         .when(Command::Remove { instance: replacement })
-        .then([on_slot(&web(), Unclaimed { reason: UnclaimReason::Gone })]);
+        .then([on_slot(&web(), Unclaimed { reason: UnclaimedReason::Gone })]);
 }
 
 #[test]

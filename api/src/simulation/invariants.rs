@@ -30,13 +30,10 @@ pub(super) fn check_unlisted(
     let aggregates = cluster.store.world.aggregates();
     let guid = &work.instance_guid;
     let placement = match &work.kind {
-        WorkKind::Lrp(key) => {
-            aggregates.slot(key).filter(|slot| !slot.is_stopping).and_then(|it| {
-                it.instances()
-                    .map(|instance| instance.placement)
-                    .find(|it| it.instance_guid == *guid)
-            })
-        }
+        WorkKind::Lrp(key) => aggregates.slot(key).and_then(|slot| {
+            let wanted = slot.instances().filter(|instance| !instance.is_stopping);
+            wanted.map(|instance| instance.placement).find(|it| it.instance_guid == *guid)
+        }),
         WorkKind::Task(task_guid) => aggregates
             .task(task_guid)
             .filter(|task| match task.state {

@@ -8,6 +8,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
@@ -218,6 +219,18 @@ fn walls_inside_the_crates_stand() {
     }
     let found = occurrences(&root().join("cell/src/garden"), &["Action", "domain::action"]);
     assert_eq!(found, Vec::<String>::new());
+}
+
+#[test]
+fn planted_bugs_can_still_be_planted() {
+    let folder = root().join("tests/planted");
+    let patches: Vec<_> = fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()).collect();
+    assert!(patches.len() >= 5, "{patches:?}");
+    for patch in patches {
+        let mut git = Command::new("git");
+        let told = git.args(["apply", "--check"]).arg(&patch).current_dir(root()).output().unwrap();
+        assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    }
 }
 
 #[test]

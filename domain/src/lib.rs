@@ -29,6 +29,7 @@ pub mod exit;
 pub mod hash_index;
 pub mod id;
 pub mod invalid;
+pub mod labels;
 pub mod log;
 pub mod observation;
 pub mod rejection;

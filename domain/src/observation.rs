@@ -2,6 +2,8 @@
 //!
 //! What is decided from an observation is an event, and carries the evidence.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -25,6 +27,9 @@ pub struct Observation {
     pub instance_guid: InstanceGuid,
     /// The head of the log that the cell knew.
     pub log_position: Position,
+    /// The metric tags of the instance then.
+    #[serde(default)]
+    pub tags: Arc<BTreeMap<String, String>>,
     /// What was observed.
     pub record: ObservationRecord,
 }

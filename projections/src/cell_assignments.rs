@@ -3,7 +3,7 @@
 //! Beside the lists stands when each last changed, so that a cell's long poll wakes for its own
 //! list only. That is a hint and no content: after a restart every list counts as changed once.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use domain::{
     aggregates::Aggregates,
@@ -14,6 +14,7 @@ use domain::{
     },
     hash_index::HashIndex,
     id::{ActualLrpKey, CellId, InstanceGuid},
+    labels::Labels,
     log::{CellEpoch, Position, StreamId},
     rep::{Assignment, Wanted, Work, WorkKind, WorkReference},
 };
@@ -128,20 +129,31 @@ impl CellAssignments {
     }
 }
 
-fn listed_slot(slot: &ActualLrp) -> Option<(CellId, Listed)> {
+fn listed_slot(aggregates: &Aggregates, slot: &ActualLrp) -> Option<(CellId, Listed)> {
     let ordinary = slot.instances().find(|it| it.presence == InstancePresence::Ordinary);
-    ordinary.map(|instance| listed_instance(slot, instance))
+    ordinary.map(|instance| listed_instance(aggregates, slot, instance))
 }
 
-fn listed_twins(slot: &ActualLrp) -> Vec<(CellId, Listed)> {
+fn listed_twins(aggregates: &Aggregates, slot: &ActualLrp) -> Vec<(CellId, Listed)> {
     let others = slot.instances().filter(|it| it.presence != InstancePresence::Ordinary);
-    others.map(|instance| listed_instance(slot, instance)).collect()
+    others.map(|instance| listed_instance(aggregates, slot, instance)).collect()
+}
+
+/// Shared by all instances of a process; none where the wish says nothing, or is gone.
+fn labels_of(aggregates: &Aggregates, slot: &ActualLrp) -> Option<Arc<Labels>> {
+    let lrp = aggregates.desired_lrp(&slot.key.process_guid)?;
+    (!lrp.labels.is_empty()).then(|| Arc::clone(&lrp.labels))
 }
 
 /// Whatever is to be stopped stays on the list until its cell says that it is gone.
-fn listed_instance(slot: &ActualLrp, instance: Instance<'_>) -> (CellId, Listed) {
+fn listed_instance(
+    aggregates: &Aggregates,
+    slot: &ActualLrp,
+    instance: Instance<'_>,
+) -> (CellId, Listed) {
     let wanted = if instance.is_stopping { Wanted::Stop } else { Wanted::Run };
-    listed(WorkKind::Lrp(slot.key.clone()), instance.placement, wanted)
+    let labels = labels_of(aggregates, slot);
+    listed(WorkKind::Lrp(slot.key.clone()), instance.placement, wanted, labels)
 }
 
 fn listed_task(task: &Task) -> Option<(CellId, Listed)> {
@@ -151,16 +163,21 @@ fn listed_task(task: &Task) -> Option<(CellId, Listed)> {
         }
         task::State::Pending | task::State::Placed(_) | task::State::Running(_) => Wanted::Run,
     };
-    Some(listed(WorkKind::Task(task.task_guid.clone()), task.placement()?, wanted))
+    Some(listed(WorkKind::Task(task.task_guid.clone()), task.placement()?, wanted, None))
 }
 
-fn listed(kind: WorkKind, placement: &Placement, wanted: Wanted) -> (CellId, Listed) {
+fn listed(
+    kind: WorkKind,
+    placement: &Placement,
+    wanted: Wanted,
+    labels: Option<Arc<Labels>>,
+) -> (CellId, Listed) {
     let reference = WorkReference {
         kind,
         instance_guid: placement.instance_guid.clone(),
         placement_epoch: placement.placement_epoch,
     };
-    let work = Work { reference, wanted, definition: placement.definition };
+    let work = Work { reference, wanted, definition: placement.definition, labels };
     (placement.cell_id.clone(), Listed { cell_epoch: placement.cell_epoch, work })
 }
 
@@ -171,8 +188,10 @@ impl View for CellAssignments {
         let placed = HashIndex::with_capacity(aggregates.owners());
         let mut assignments = Self { placed, ..Self::default() };
         let slots = aggregates.processes_by_chance().flat_map(|(_, process)| process.slots());
-        let slots = slots
-            .filter_map(|slot| Some((StreamId::ActualLrp(slot.key.clone()), listed_slot(slot)?)));
+        let slots = slots.filter_map(|slot| {
+            let listed = listed_slot(aggregates, slot)?;
+            Some((StreamId::ActualLrp(slot.key.clone()), listed))
+        });
         let tasks = aggregates
             .tasks_by_chance()
             .filter_map(|task| Some((StreamId::Task(task.task_guid.clone()), listed_task(task)?)));
@@ -181,7 +200,7 @@ impl View for CellAssignments {
         }
         let slots = aggregates.processes_by_chance().flat_map(|(_, process)| process.slots());
         for slot in slots.filter(|slot| !slot.is_alone()) {
-            assignments.replace_twins(&slot.key, listed_twins(slot));
+            assignments.replace_twins(&slot.key, listed_twins(aggregates, slot));
         }
         assignments.changed.extend(aggregates.cells().map(|cell| cell.cell_id.clone()));
         assignments
@@ -189,14 +208,23 @@ impl View for CellAssignments {
 
     fn touch(&mut self, aggregates: &Aggregates, stream: &StreamId) {
         let present = match stream {
-            StreamId::ActualLrp(key) => aggregates.slot(key).and_then(listed_slot),
+            StreamId::ActualLrp(key) => {
+                aggregates.slot(key).and_then(|slot| listed_slot(aggregates, slot))
+            }
             StreamId::Task(task_guid) => aggregates.task(task_guid).and_then(listed_task),
             StreamId::Cell(cell_id) => {
                 // A new registration is told its list even if that has not changed.
                 self.changed.insert(cell_id.clone());
                 return;
             }
-            StreamId::DesiredLrp(_) | StreamId::FreshnessDomain(_) | StreamId::Secrets(_) => return,
+            // What all its instances' cells are told may have changed.
+            StreamId::DesiredLrp(process_guid) => {
+                for slot in aggregates.slots_of(process_guid) {
+                    self.touch(aggregates, &StreamId::ActualLrp(slot.key.clone()));
+                }
+                return;
+            }
+            StreamId::FreshnessDomain(_) | StreamId::Secrets(_) => return,
         };
         let is_known = match (&present, self.known(stream)) {
             (Some((cell_id, listed)), Some(known)) => known == (cell_id, listed),
@@ -208,7 +236,7 @@ impl View for CellAssignments {
             self.remove(stream);
         }
         if let StreamId::ActualLrp(key) = stream {
-            let twins = aggregates.slot(key).map(listed_twins);
+            let twins = aggregates.slot(key).map(|slot| listed_twins(aggregates, slot));
             self.replace_twins(key, twins.unwrap_or_default());
         }
         if let Some((cell_id, listed)) = present.filter(|_| !is_known) {

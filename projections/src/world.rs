@@ -255,6 +255,8 @@ fn is_seen_by_views(event: &Event) -> bool {
             desired_lrp::Event::Desired(_)
             | desired_lrp::Event::Scaled(_)
             | desired_lrp::Event::RoutesChanged(_)
+            | desired_lrp::Event::InternalRoutesChanged(_)
+            | desired_lrp::Event::MetricTagsChanged(_)
             | desired_lrp::Event::Removed(_) => true,
         },
         Event::ActualLrp(_) | Event::Task(_) | Event::Cell(_) | Event::FreshnessDomain(_) => true,

@@ -11,6 +11,7 @@ use domain::{
     check::CheckDefinition,
     command::{Command, Envelope},
     id::{FreshnessDomainName, ProcessGuid},
+    labels::Labels,
     log::{Actor, ActorKind},
     units::{Mebibytes, Milliseconds},
 };
@@ -102,6 +103,7 @@ pub(super) fn desire_as(guid: &str) -> Envelope {
         routes: Vec::new(),
         annotation: String::new(),
         restart: None,
+        labels: Labels::default(),
     }))
 }
 
@@ -157,6 +159,7 @@ pub(super) fn payload() -> String {
         routes: Vec::new(),
         annotation: "".into(),
         restart: None,
+        labels: Arc::default(),
     };
     let event = domain::event::Event::from(desired_lrp::Event::Desired(desired));
     let bytes = event.payload().unwrap_or_default();

@@ -50,7 +50,8 @@ const RULES_EXAMPLES: &str = "Examples:
 Rows: decision/empty, decision/running, decision/alike (the second against the first), place/8200,
 place/20000, place/50000, place/250000, memory/lrp, converge/tick, converge/audit, list/actual,
 list/desired, lost (from a cell's last sign of life until its 250 LRPs are placed again, in virtual
-time), million (1,000,000 LRPs on 10,000 simulated cells through a SQLite log, which runs once).
+time), million (1,000,000 LRPs on 10,000 simulated cells through a SQLite log, which runs once and
+needs some GB of the temporary folder's disk).
 Use a release build. Times but those of million are of the processor, so that other load on the
 machine counts little.";
 

@@ -79,6 +79,7 @@ fn line(owner: &str, instance: &InstanceReference) -> Observation {
         index: Some(0),
         instance_guid: instance.instance_guid.clone(),
         log_position: Position(1),
+        tags: Default::default(),
         record: ObservationRecord::Line(LogLine {
             at: Timestamp(1),
             source: "APP".to_owned(),

@@ -51,7 +51,8 @@ struct Line {
 const DECLARED: &str = "$process: String, $task: String, $index: Int, $after: String, $last: Int";
 const ARGUMENTS: &str =
     "processGuid: $process, taskGuid: $task, index: $index, after: $after, last: $last";
-const LINE: &str = "cursor at source stream text index instanceGuid cellId logPosition";
+const LINE: &str = "cursor at source stream text index instanceGuid cellId logPosition \
+    tags { name value }";
 
 pub(super) async fn run(options: Options, session: &Session) -> Result<(), Error> {
     let Options { guid, task, instance, recent, follow: is_following } = options;

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use domain::{
     bbs::desired_lrp::Spec,
     id::{FreshnessDomainName, ProcessGuid},
+    labels::{DynamicValue, MetricTag, MetricTags},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -74,6 +75,30 @@ pub enum Command {
         inherit: bool,
         #[command(flatten)]
         restart: RestartOptions,
+        #[command(flatten)]
+        wish: WishOptions,
+    },
+    /// Sets its names inside of the platform's network, in place of those before; none clears them.
+    /// Running instances stay.
+    #[command(after_help = "Example: diario lrp internal-routes web web.apps.internal")]
+    InternalRoutes {
+        /// Which.
+        guid: ProcessGuid,
+        /// The names.
+        #[arg(value_name = "HOST")]
+        routes: Vec<String>,
+        #[command(flatten)]
+        wish: WishOptions,
+    },
+    /// Sets what its lines and samples are tagged with, in place of the tags before; none clears
+    /// them. Running instances stay.
+    #[command(after_help = "Example: diario lrp metric-tags web source_id=web slot=@index")]
+    MetricTags {
+        /// Which.
+        guid: ProcessGuid,
+        /// The tags; the values @index and @instance-guid are those of each instance.
+        #[arg(value_name = "NAME=VALUE", value_parser = parse_tag)]
+        tags: Vec<(String, MetricTag)>,
         #[command(flatten)]
         wish: WishOptions,
     },
@@ -152,6 +177,25 @@ pub(super) async fn run(command: Command, session: &Session) -> Result<(), Error
             };
             wish::send(session, &wish, change).await?.show(session, &done)
         }
+        Command::InternalRoutes { guid, routes, wish } => {
+            let arguments = [
+                ("processGuid", "String!", json!(guid)),
+                ("internalRoutes", "[String!]", json!(routes)),
+            ];
+            let change = Wish { mutation: "updateDesiredLrp", arguments };
+            let done = format!("LRP {guid} has {} internal routes", routes.len());
+            wish::send(session, &wish, change).await?.show(session, &done)
+        }
+        Command::MetricTags { guid, tags, wish } => {
+            let tags: MetricTags = tags.into_iter().collect();
+            let arguments = [
+                ("processGuid", "String!", json!(guid)),
+                ("metricTags", "[MetricTagInput!]", lrp_file::tags(json!(tags))),
+            ];
+            let change = Wish { mutation: "updateDesiredLrp", arguments };
+            let done = format!("LRP {guid} has {} metric tags", tags.len());
+            wish::send(session, &wish, change).await?.show(session, &done)
+        }
         Command::Rm { guid, wish } => {
             let arguments = [("processGuid", "String!", json!(guid))];
             let remove = Wish { mutation: "removeDesiredLrp", arguments };
@@ -166,6 +210,16 @@ pub(super) async fn run(command: Command, session: &Session) -> Result<(), Error
             wish::send(session, &wish, retire).await?.show(session, &done)
         }
     }
+}
+
+fn parse_tag(text: &str) -> Result<(String, MetricTag), String> {
+    let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
+    let tag = match value {
+        "@index" => MetricTag::Dynamic(DynamicValue::Index),
+        "@instance-guid" => MetricTag::Dynamic(DynamicValue::InstanceGuid),
+        text => MetricTag::Static(text.to_owned()),
+    };
+    Ok((name.to_owned(), tag))
 }
 
 async fn run_desire(desire: Desire, session: &Session) -> Result<(), Error> {
@@ -191,6 +245,8 @@ impl Desire {
                     routes,
                     annotation: self.annotation,
                     restart: self.restart.policy(),
+                    internal_routes: Vec::new(),
+                    metric_tags: MetricTags::new(),
                     definition,
                 })
             }
@@ -206,7 +262,16 @@ struct DesiredLrp {
     domain: String,
     instances: u32,
     routes: Vec<Route>,
+    internal_routes: Vec<String>,
+    metric_tags: Vec<Tag>,
     definition: Definition,
+}
+
+#[derive(Deserialize)]
+struct Tag {
+    name: String,
+    r#static: Option<String>,
+    dynamic: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -239,7 +304,7 @@ struct ActualLrp {
 }
 
 const DESIRED: &str = "processGuid domain instances annotation desiredAt definitionDigest position \
-    routes { hostnames port }";
+    routes { hostnames port } internalRoutes metricTags { name static dynamic }";
 const ACTUAL: &str = "processGuid index state appState since instanceGuid cellId placementEpoch \
     address ports crashCount placementError isStopping details position \
     restart { kind notBefore } lastCrash { reason at position }";
@@ -294,6 +359,17 @@ fn routes_text(routes: &[Route]) -> String {
     or_dash(Some(&all.join(", ")))
 }
 
+fn tags_text(tags: &[Tag]) -> String {
+    let text = |Tag { name, r#static, dynamic }: &Tag| match (r#static, dynamic) {
+        (Some(text), _) => format!("{name}={text}"),
+        (None, dynamic) => {
+            let dynamic = dynamic.as_deref().unwrap_or_default();
+            format!("{name}=@{}", dynamic.to_ascii_lowercase().replace('_', "-"))
+        }
+    };
+    or_dash(Some(&tags.iter().map(text).collect::<Vec<_>>().join(", ")))
+}
+
 async fn show(session: &Session, guid: &ProcessGuid) -> Result<(), Error> {
     let selection = format!(
         "desiredLrp(processGuid: $guid) {{ {DESIRED} {DEFINITION} }} \
@@ -332,6 +408,8 @@ fn head_lines(desired: &DesiredLrp, answer: &Value) -> Vec<String> {
         format!("domain     {}", desired.domain),
         format!("instances  {}", desired.instances),
         format!("routes     {}", routes_text(&desired.routes)),
+        format!("internal   {}", or_dash(Some(&desired.internal_routes.join(", ")))),
+        format!("tags       {}", tags_text(&desired.metric_tags)),
         format!("rootfs     {rootfs}"),
         format!("command    {}", command.as_deref().unwrap_or(action_kind)),
         format!("limits     {memory_mb} MiB memory, {disk_mb} MiB disk"),

@@ -27,6 +27,10 @@ The file, in YAML or JSON (- is standard input); only the fields marked * must b
     back_off_first_ms: 30000         # doubles with each crash
     back_off_max_ms: 960000
     crashes_max: 200
+  internal_routes: [web.apps.internal]
+  metric_tags:                       # of its lines and samples
+    source_id: {static: web}
+    slot: {dynamic: index}           # or instance_guid
   routes:
     - {hostnames: [web.example.com], port: 8080}
   definition:                        # *
@@ -162,13 +166,28 @@ fn member((name, mut value): (String, Value)) -> (String, Value) {
     if name == "check" {
         return ("checks".to_owned(), in_camel_case(value["checks"].take()));
     }
+    // Has the tags as a list, whose names are the user's own.
+    if name == "metric_tags" {
+        return (camel_case(&name), tags(value));
+    }
     // And names the values of an enumeration in capitals.
-    if matches!(name.as_str(), "update_strategy" | "when")
+    if matches!(name.as_str(), "update_strategy" | "when" | "dynamic")
         && let Some(text) = value.as_str()
     {
         value = Value::String(text.to_ascii_uppercase());
     }
     (camel_case(&name), in_camel_case(value))
+}
+
+/// Tags by name, as the schema's list of them.
+pub(super) fn tags(by_name: Value) -> Value {
+    let Value::Object(by_name) = by_name else { return by_name };
+    let tag = |(name, tag): (String, Value)| {
+        let mut tag = in_camel_case(tag);
+        tag["name"] = Value::String(name);
+        tag
+    };
+    Value::Array(by_name.into_iter().map(tag).collect())
 }
 
 fn camel_case(name: &str) -> String {
@@ -208,6 +227,9 @@ mod tests {
     fn the_examples_of_the_help_texts_are_wishes() {
         let lrp: desired_lrp::Spec = parse(&example(LRP_FORM)).unwrap();
         assert_eq!(lrp.definition.check.checks.len(), 1);
+        let told = input(&lrp)["metricTags"].clone();
+        let slot = json!({ "name": "slot", "dynamic": "INDEX" });
+        assert_eq!(told, json!([slot, { "name": "source_id", "static": "web" }]));
 
         let task: task::Spec = parse(&example(TASK_FORM)).unwrap();
         assert_eq!(task.task_guid.as_str(), "migrate");

@@ -5,6 +5,7 @@ use domain::bbs::desired_lrp;
 
 use super::{
     definition::{Definition, HttpRoute},
+    labels::{self, MetricTag},
     restart_policy::RestartPolicy,
     scalars::{PositionText, Time},
 };
@@ -53,6 +54,16 @@ impl DesiredLrp {
     /// What follows an instance's end; absent: as its freshness domain says, or Diego's rule.
     async fn restart(&self) -> Option<RestartPolicy> {
         self.0.restart.map(RestartPolicy::from)
+    }
+
+    /// Names inside of the platform's network that stand for its running instances.
+    async fn internal_routes(&self) -> Vec<String> {
+        self.0.labels.internal_routes.iter().map(ToString::to_string).collect()
+    }
+
+    /// What its lines and samples are tagged with, by name.
+    async fn metric_tags(&self) -> Vec<MetricTag> {
+        labels::shown(&self.0.labels.metric_tags)
     }
 
     /// When it was desired.

@@ -27,6 +27,7 @@ use super::{
         DesiredLrpInput, Faults, HttpRouteInput, TaskInput, of_spec, of_update, restart_of,
         routes_of,
     },
+    labels::{MetricTagInput, internal_routes_of, tags_of},
     restart_policy::RestartPolicyInput,
     scalars::{BigInt, CursorText, PositionText},
     state,
@@ -169,7 +170,8 @@ impl Mutation {
     }
 
     /// Changes what may change of a desired LRP; what is absent stays. With `inheritRestart` its own
-    /// restart policy is taken back: its freshness domain's holds.
+    /// restart policy is taken back: its freshness domain's holds. Internal routes and metric tags
+    /// are told to the cells of running instances, which stay.
     #[expect(clippy::too_many_arguments, reason = "each is one of the mutation's own")]
     async fn update_desired_lrp(
         &self,
@@ -180,6 +182,8 @@ impl Mutation {
         annotation: Option<String>,
         restart: Option<RestartPolicyInput>,
         #[graphql(default)] inherit_restart: bool,
+        internal_routes: Option<Vec<String>>,
+        metric_tags: Option<Vec<MetricTagInput>>,
         command_id: Option<String>,
     ) -> Result<Accepted> {
         let sender = Sender::of(ctx, command_id)?;
@@ -202,9 +206,24 @@ impl Mutation {
                 restart_of(own, "restart", &mut faults).map(|own| own.map(RestartSource::Own))
             }
         };
-        let update = instances.zip(routes).zip(restart).map(|((instances, routes), restart)| {
-            desired_lrp::Update { instances, routes, annotation, restart }
-        });
+        let internal_routes = match internal_routes {
+            Some(all) => internal_routes_of(all, "internalRoutes", &mut faults).map(Some),
+            None => Some(None),
+        };
+        let metric_tags = match metric_tags {
+            Some(all) => tags_of(all, "metricTags", &mut faults).map(Some),
+            None => Some(None),
+        };
+        let update = (|| {
+            Some(desired_lrp::Update {
+                instances: instances?,
+                routes: routes?,
+                annotation,
+                restart: restart?,
+                internal_routes: internal_routes?,
+                metric_tags: metric_tags?,
+            })
+        })();
         let update = faults.or(update).map_err(|faults| invalid(&faults))?;
         let command = update.into_command(process_guid);
         let command = command.map_err(|faults: Invalid| invalid(&of_update(faults)))?;

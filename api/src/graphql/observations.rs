@@ -10,6 +10,7 @@ use projections::observations::{Kind, Page, Query, RecordNumber, Stored};
 use super::{
     ControlPlane,
     error::{invalid_field, of_observations, parse_id},
+    labels::{self, LineTag},
     scalars::{BigInt, PositionText, Time},
 };
 
@@ -52,6 +53,8 @@ pub(super) struct LogLine {
     cell_id: String,
     /// The end of the event log as the cell knew it then.
     log_position: PositionText,
+    /// The metric tags of its instance then, by name.
+    tags: Vec<LineTag>,
 }
 
 impl LogLine {
@@ -69,6 +72,7 @@ impl LogLine {
                 instance_guid: observation.instance_guid.to_string(),
                 cell_id: cell_id.to_string(),
                 log_position: PositionText(observation.log_position),
+                tags: labels::of_line(&observation.tags),
             }),
             ObservationRecord::Metrics(_) => None,
         }

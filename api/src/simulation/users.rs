@@ -135,6 +135,7 @@ impl Users {
             routes: routes(&process_guid, chance),
             annotation: String::new(),
             restart: None,
+            labels: domain::labels::Labels::default(),
             process_guid,
         })
     }
@@ -144,7 +145,7 @@ impl Users {
         let routes = chance.per_mille(300).then(|| routes(&process_guid, chance));
         let instances = Some(chance.small(INSTANCES_MAX + 1));
         let annotation = chance.per_mille(200).then(|| chance.uuid().to_string());
-        let update = Update { instances, routes, annotation, restart: None };
+        let update = Update { instances, routes, annotation, ..Update::default() };
         Some(desired_lrp::Command::Update { process_guid, update })
     }
 

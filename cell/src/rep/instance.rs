@@ -3,13 +3,15 @@
 //! One worker tells it from where the book says it stands, so it is the same story after an
 //! agent's restart. A task's process is exec'd only after its start was accepted and recorded.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::bbs::actual_lrp::NetInfo;
 use domain::bbs::definition::Definition;
 use domain::bbs::placement::Resources;
-use domain::rep::{Ended, Evidence, Observed, WorkKind, WorkReference};
+use domain::labels::Labels;
+use domain::rep::{Ended, Evidence, Observed, Work, WorkKind, WorkReference};
 use domain::sealed::{Digest, PlainText};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -51,6 +53,14 @@ impl StopReason {
 pub(super) struct Orders {
     pub(super) control: Control,
     reason: Mutex<Option<StopReason>>,
+    labels: Mutex<Labelled>,
+}
+
+/// What an instance is labelled with now.
+#[derive(Debug, Default)]
+struct Labelled {
+    by: Option<Arc<Labels>>,
+    tags: Arc<BTreeMap<String, String>>,
 }
 
 impl Orders {
@@ -60,6 +70,22 @@ impl Orders {
         known.get_or_insert(reason);
         drop(known);
         self.control.stop.cancel();
+    }
+
+    /// Labels what is observed of the instance from now on, without touching what runs.
+    pub(super) fn label(&self, work: &Work) {
+        let mut labelled = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
+        if labelled.by == work.labels {
+            return;
+        }
+        let WorkReference { kind, instance_guid, .. } = &work.reference;
+        let tags = work.labels.as_ref().map(|it| it.tags_of(kind.index(), instance_guid));
+        *labelled = Labelled { by: work.labels.clone(), tags: Arc::new(tags.unwrap_or_default()) };
+    }
+
+    /// The metric tags that hold now.
+    pub(super) fn tags(&self) -> Arc<BTreeMap<String, String>> {
+        Arc::clone(&self.labels.lock().unwrap_or_else(PoisonError::into_inner).tags)
     }
 
     pub(super) fn reason(&self) -> Option<StopReason> {
@@ -167,7 +193,8 @@ impl Instance {
             definitions: Arc::clone(&self.session.definitions),
             digest: self.definition,
         };
-        let sink = InstanceSink::new(Arc::clone(&self.session.observer), &self.reference);
+        let observer = Arc::clone(&self.session.observer);
+        let sink = InstanceSink::new(observer, &self.reference, Arc::clone(&self.orders));
         order::order(&self.reference, recipe, definition, sink)
     }
 

@@ -14,6 +14,7 @@ use domain::rep::{ObservationsRequest, WorkKind, WorkReference};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::instance::Orders;
 use super::observation_spool::ObservationSpool;
 use crate::clock;
 use crate::control_plane::ControlPlane;
@@ -64,6 +65,7 @@ impl Observer {
             index: None,
             instance_guid: InstanceGuid::new("cell").expect("letters are a guid"),
             log_position: self.head.position(),
+            tags: Arc::default(),
             record: ObservationRecord::Line(line),
         });
     }
@@ -116,16 +118,22 @@ pub(super) struct InstanceSink {
     owner: Owner,
     index: Option<u32>,
     instance_guid: InstanceGuid,
+    /// Which say how it is tagged.
+    orders: Arc<Orders>,
 }
 
 impl InstanceSink {
-    pub(super) fn new(observer: Arc<Observer>, reference: &WorkReference) -> Self {
+    pub(super) fn new(
+        observer: Arc<Observer>,
+        reference: &WorkReference,
+        orders: Arc<Orders>,
+    ) -> Self {
         let index = match &reference.kind {
             WorkKind::Lrp(key) => Some(key.index),
             WorkKind::Task(_) => None,
         };
         let owner = reference.kind.owner();
-        Self { observer, owner, index, instance_guid: reference.instance_guid.clone() }
+        Self { observer, owner, index, instance_guid: reference.instance_guid.clone(), orders }
     }
 
     fn observe(&self, record: ObservationRecord) {
@@ -134,6 +142,7 @@ impl InstanceSink {
             index: self.index,
             instance_guid: self.instance_guid.clone(),
             log_position: self.observer.head.position(),
+            tags: self.orders.tags(),
             record,
         });
     }

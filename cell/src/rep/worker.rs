@@ -73,6 +73,11 @@ impl Worker {
                 Operation::Forget(reference) => self.forget(&reference).await,
             }
         }
+        for work in &assignment.work {
+            if let Some(active) = self.active.get(&work.reference.instance_guid) {
+                active.orders.label(work);
+            }
+        }
     }
 
     /// Stops what the control plane refused to hear of.
@@ -143,6 +148,7 @@ impl Worker {
             recipe: None,
         });
         let instance = self.instance(&work.reference, work.definition);
+        instance.orders.label(&work);
         let orders = Arc::clone(&instance.orders);
         self.spawn(guid, orders, instance.start());
     }

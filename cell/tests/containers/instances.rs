@@ -128,7 +128,7 @@ fn work(kind: WorkKind) -> Work {
         instance_guid: InstanceGuid::new("one").unwrap(),
         placement_epoch: PlacementEpoch(Position(7)),
     };
-    Work { reference, wanted: Wanted::Run, definition: Digest::of(b"one") }
+    Work { reference, wanted: Wanted::Run, definition: Digest::of(b"one"), labels: None }
 }
 
 async fn until_healthy(plane: &FakePlane) -> NetInfo {

@@ -1,11 +1,14 @@
 //! About how many bytes of memory aggregates take: for bounds on what is kept, not for billing.
 
 use super::shard::{Process, Shard};
-use crate::bbs::{
-    actual_lrp::{ActualLrp, Leaving, Twin},
-    definition::Definition,
-    desired_lrp::DesiredLrp,
-    task::Task,
+use crate::{
+    bbs::{
+        actual_lrp::{ActualLrp, Leaving, Twin},
+        definition::Definition,
+        desired_lrp::DesiredLrp,
+        task::Task,
+    },
+    labels::MetricTag,
 };
 
 /// About what an allocation and the entry that leads to it take beside their content.
@@ -23,7 +26,13 @@ fn bytes_of_desired(lrp: &DesiredLrp) -> usize {
     let routes = hostnames.map(|it| it.as_str().len() + ENTRY_BYTES).sum::<usize>();
     let is_packed = lrp.definition.is_packed();
     let definition = if is_packed { 0 } else { bytes_of_definition(&lrp.definition) };
-    size_of::<DesiredLrp>() + ENTRY_BYTES + lrp.annotation.len() + routes + definition
+    let internal = lrp.labels.internal_routes.iter().map(|it| it.as_str().len() + ENTRY_BYTES);
+    let tag = |(name, tag): (&String, &MetricTag)| match tag {
+        MetricTag::Static(text) => name.len() + text.len() + ENTRY_BYTES,
+        MetricTag::Dynamic(_) => name.len() + ENTRY_BYTES,
+    };
+    let labels = internal.chain(lrp.labels.metric_tags.iter().map(tag)).sum::<usize>();
+    size_of::<DesiredLrp>() + ENTRY_BYTES + lrp.annotation.len() + routes + labels + definition
 }
 
 fn bytes_of_slot(slot: &ActualLrp) -> usize {

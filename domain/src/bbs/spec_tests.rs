@@ -21,6 +21,8 @@ fn web() -> Value {
         "instances": 2,
         "routes": [{ "hostnames": ["web.example.com"], "port": 8080 }],
         "annotation": "v1",
+        "internal_routes": ["web.apps.internal"],
+        "metric_tags": { "source_id": { "static": "web" }, "slot": { "dynamic": "index" } },
         "definition": {
             "rootfs": "preloaded:diario",
             "env": [{ "name": "TOKEN", "value": "s3cret" }],
@@ -108,6 +110,21 @@ fn every_field_that_is_wrong_is_named_with_what_it_must_be() {
             "/definition/graceful_stop_ms",
             json!(3_600_001),
             "graceful_stop_ms must be from 0 to 3600000, but is 3600001",
+        ),
+        (
+            "/internal_routes",
+            json!(vec!["a.internal"; 101]),
+            "internal_routes must not have more than 100 entries, but has 101",
+        ),
+        (
+            "/metric_tags",
+            json!({ "": { "static": "x" } }),
+            "metric_tags must have names of 1 to 255 bytes",
+        ),
+        (
+            "/metric_tags",
+            json!({ "a": { "static": "x".repeat(1025) } }),
+            "metric_tags must have values of at most 1024 bytes",
         ),
         ("/definition/ports", json!([0]), "ports must each be from 1 to 65535"),
         (
@@ -315,7 +332,7 @@ fn an_update_is_checked_like_a_wish_and_must_change_something() {
 
     assert_eq!(
         refused(Update::default()),
-        "update must change instances, routes, annotation or restart"
+        "update must change instances, routes, annotation, restart, internal routes or metric tags"
     );
     assert_eq!(refused(changes), "instances must be from 0 to 4000, but is 20000");
     let annotation = Some("x".repeat(10_241));

@@ -3,10 +3,13 @@
 //! Each reference is a standing command that stays until the cell's report closes it, so a cell
 //! may miss any number of lists.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
     id::{ActualLrpKey, InstanceGuid, TaskGuid},
+    labels::Labels,
     log::{CellEpoch, Owner, PlacementEpoch, Position},
     sealed::Digest,
 };
@@ -32,6 +35,9 @@ pub struct Work {
     pub wanted: Wanted,
     /// What it runs, by digest; fetched apart.
     pub definition: Digest,
+    /// What may change while it runs; absent when that says nothing, and of a task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Arc<Labels>>,
 }
 
 /// One placement, as cell and control plane both name it.

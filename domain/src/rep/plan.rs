@@ -91,7 +91,7 @@ mod tests {
     }
 
     fn work(guid: &str, wanted: Wanted) -> Work {
-        Work { reference: reference(guid), wanted, definition: Digest::of(b"d") }
+        Work { reference: reference(guid), wanted, definition: Digest::of(b"d"), labels: None }
     }
 
     fn held(guid: &str, phase: Phase) -> Held {

@@ -25,6 +25,7 @@ use crate::{
         ActualLrpKey, CellId, FreshnessDomainName, InstanceGuid, MachineId, ProcessGuid, TaskGuid,
         Zone,
     },
+    labels::Labels,
     log::{CellEpoch, StreamId},
     sealed::{PlainText, Sealed},
     units::{Mebibytes, Milliseconds},
@@ -164,6 +165,7 @@ pub fn desire_of(
         routes: Vec::new(),
         annotation: String::new(),
         restart: None,
+        labels: Labels::default(),
     }
 }
 

@@ -21,6 +21,7 @@ use crate::{
     event::Event,
     exit::{ExitStatus, OutOfMemory, ProcessExit},
     id::{CellId, InstanceGuid},
+    labels::{DynamicValue, Labels, MetricTag},
     log::{CellEpoch, Owner, Position, StreamId},
     routes::{Hostname, HttpRoute},
     sealed::Digest,
@@ -97,7 +98,22 @@ fn on_failure() -> RestartPolicy {
     RestartPolicy { when: RestartWhen::OnFailure, ..RestartPolicy::default() }
 }
 
+fn labels() -> Labels {
+    let tag = |name: &str, tag| (name.to_owned(), tag);
+    let internal = Hostname::new("web.apps.internal");
+    Labels {
+        internal_routes: internal.into_iter().collect(),
+        metric_tags: [
+            tag("instance", MetricTag::Dynamic(DynamicValue::InstanceGuid)),
+            tag("slot", MetricTag::Dynamic(DynamicValue::Index)),
+            tag("source_id", MetricTag::Static("web".to_owned())),
+        ]
+        .into(),
+    }
+}
+
 fn desired_lrp_events() -> Vec<(StreamId, Event)> {
+    let Labels { internal_routes, metric_tags } = labels();
     let desired = desired_lrp::Desired {
         domain: domain(),
         instances: 2,
@@ -105,6 +121,7 @@ fn desired_lrp_events() -> Vec<(StreamId, Event)> {
         routes: routes(),
         annotation: "v1".into(),
         restart: Some(on_failure()),
+        labels: Arc::new(labels()),
     };
     vec![
         on_desired("web", desired),
@@ -113,6 +130,8 @@ fn desired_lrp_events() -> Vec<(StreamId, Event)> {
         on_desired("web", desired_lrp::AnnotationChanged { annotation: "v2".into() }),
         on_desired("web", desired_lrp::Removed {}),
         on_desired("web", desired_lrp::RestartChanged { restart: Some(on_failure()) }),
+        on_desired("web", desired_lrp::InternalRoutesChanged { internal_routes }),
+        on_desired("web", desired_lrp::MetricTagsChanged { metric_tags }),
     ]
 }
 

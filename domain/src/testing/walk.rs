@@ -18,7 +18,9 @@ use crate::{
     command::Command,
     convergence,
     id::CellId,
+    labels::{Labels, MetricTag},
     log::{CellEpoch, Owner},
+    routes::Hostname,
     secrets,
     units::{Mebibytes, Milliseconds, Timestamp},
 };
@@ -76,8 +78,14 @@ fn of_wish(dice: &mut Dice) -> desired_lrp::Command {
                 true => desired_lrp::RestartSource::Domain,
                 false => desired_lrp::RestartSource::Own(random_policy(dice)),
             });
-            let update =
-                desired_lrp::Update { instances, restart, ..desired_lrp::Update::default() };
+            let Labels { internal_routes, metric_tags } = random_labels(dice);
+            let update = desired_lrp::Update {
+                instances: instances.filter(|_| !dice.one_in(4)),
+                restart,
+                internal_routes: dice.one_in(3).then_some(internal_routes),
+                metric_tags: dice.one_in(3).then_some(metric_tags),
+                ..desired_lrp::Update::default()
+            };
             desired_lrp::Command::Update { process_guid, update }
         }
         _ => desired_lrp::Command::Desire {
@@ -88,7 +96,17 @@ fn of_wish(dice: &mut Dice) -> desired_lrp::Command {
             routes: Vec::new(),
             annotation: String::new(),
             restart: dice.one_in(8).then(|| random_policy(dice)),
+            labels: random_labels(dice),
         },
+    }
+}
+
+fn random_labels(dice: &mut Dice) -> Labels {
+    let routes = ["a.internal", "b.internal"].map(Hostname::new).into_iter().flatten();
+    let tags = ["a", "b"].map(|name| (name.to_owned(), MetricTag::Static("x".to_owned())));
+    Labels {
+        internal_routes: routes.filter(|_| dice.one_in(3)).collect(),
+        metric_tags: tags.into_iter().filter(|_| dice.one_in(3)).collect(),
     }
 }
 

@@ -175,6 +175,7 @@ impl Cluster {
             routes: texts::routes(&mut self.dice),
             annotation: texts::annotation(&mut self.dice).into(),
             restart: None,
+            labels: Arc::default(),
         };
         let stream = StreamId::DesiredLrp(lrp.process_guid.clone());
         let number = match replaced {

@@ -28,6 +28,7 @@ fn command(aggregates: &Aggregates, recorded: &Recorded<Event>) -> Command {
                     routes: desired.routes,
                     annotation: desired.annotation.to_string(),
                     restart: desired.restart,
+                    labels: desired.labels.as_ref().clone(),
                 },
                 desired_lrp::Event::Scaled(scaled) => {
                     update(desired_lrp::Update { instances: Some(scaled.to), ..none() })
@@ -40,6 +41,14 @@ fn command(aggregates: &Aggregates, recorded: &Recorded<Event>) -> Command {
                 }
                 desired_lrp::Event::RoutesChanged(changed) => {
                     update(desired_lrp::Update { routes: Some(changed.routes), ..none() })
+                }
+                desired_lrp::Event::InternalRoutesChanged(changed) => {
+                    let internal_routes = Some(changed.internal_routes);
+                    update(desired_lrp::Update { internal_routes, ..none() })
+                }
+                desired_lrp::Event::MetricTagsChanged(changed) => {
+                    let metric_tags = Some(changed.metric_tags);
+                    update(desired_lrp::Update { metric_tags, ..none() })
                 }
                 desired_lrp::Event::AnnotationChanged(changed) => {
                     let annotation = Some(changed.annotation.to_string());

@@ -22,6 +22,7 @@ use domain::{
         task::Task,
     },
     id::{ActualLrpKey, FreshnessDomainName, ProcessGuid},
+    labels::Labels,
     log::{Owner, Position},
     routes::HttpRoute,
     sealed::Digest,
@@ -34,7 +35,7 @@ use crate::snapshot::{SHARD_BYTES_MAX, ShardId};
 
 /// What the bytes of a shard mean. Raised whenever an aggregate's shape changes; older snapshots
 /// are passed over then.
-pub const SHARD_FORMAT: u32 = 6;
+pub const SHARD_FORMAT: u32 = 7;
 
 /// Fast, and not much larger than what takes longer.
 const COMPRESSION_LEVEL: i32 = 1;
@@ -88,6 +89,7 @@ struct DesiredRecord<'a> {
     routes: Cow<'a, [HttpRoute]>,
     annotation: Cow<'a, str>,
     restart: Option<RestartPolicy>,
+    labels: Cow<'a, Labels>,
     desired_at: Timestamp,
     last_position: Position,
 }
@@ -119,6 +121,7 @@ impl<'a> DesiredRecord<'a> {
             routes,
             annotation,
             restart,
+            labels,
             desired_at,
             last_position,
         } = lrp;
@@ -129,6 +132,7 @@ impl<'a> DesiredRecord<'a> {
             routes: Cow::Borrowed(routes),
             annotation: Cow::Borrowed(annotation),
             restart: *restart,
+            labels: Cow::Borrowed(labels),
             desired_at: *desired_at,
             last_position: *last_position,
         }
@@ -143,6 +147,7 @@ impl<'a> DesiredRecord<'a> {
             routes: self.routes.into_owned(),
             annotation: self.annotation.into(),
             restart: self.restart,
+            labels: Arc::new(self.labels.into_owned()),
             desired_at: self.desired_at,
             last_position: self.last_position,
         })
@@ -515,7 +520,7 @@ mod tests {
 
     /// The SHA-256 of all records of a small story, uncompressed. When it changes, snapshots that
     /// were written before can be read no longer: raise [`SHARD_FORMAT`], then write it anew.
-    const RECORDS: &str = "7714bbe4a5195c5eac027287c04fc85f53fb1b21e5ead724598daff384fbf340";
+    const RECORDS: &str = "9cc1a88b6b0f81aa5a723c866a942e64812f5f2167efad283cac05f970f91525";
 
     #[test]
     fn a_record_of_another_shape_needs_another_format() {
@@ -530,7 +535,7 @@ mod tests {
             aggregates.desired_lrps().map(|lrp| lrp.definition.for_once()).collect();
         bytes.extend(postcard::to_stdvec(&definitions).unwrap());
 
-        assert_eq!((SHARD_FORMAT, Digest::of(&bytes).to_string().as_str()), (6, RECORDS));
+        assert_eq!((SHARD_FORMAT, Digest::of(&bytes).to_string().as_str()), (7, RECORDS));
     }
 
     #[test]

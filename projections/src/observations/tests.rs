@@ -24,6 +24,7 @@ fn observation(of: &str, record: ObservationRecord) -> Observation {
         index: Some(3),
         instance_guid: InstanceGuid::new("instance-1").unwrap(),
         log_position: Position(7),
+        tags: Default::default(),
         record,
     }
 }

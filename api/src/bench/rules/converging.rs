@@ -128,6 +128,7 @@ pub(super) fn world(lrps: u32) -> Result<World, Error> {
             routes: Vec::new(),
             annotation: "".into(),
             restart: None,
+            labels: Arc::default(),
         };
         let instances = desired.instances;
         let event = desired_lrp::Event::from(desired);

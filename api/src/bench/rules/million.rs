@@ -2,10 +2,9 @@
 //! started, every event durable on SQLite.
 //!
 //! The bus, the store, the view and the loops' steps are the product's own; the cells are simulated:
-//! each answers a placement at once with the reports of a real one, numbered and one request a
-//! placement. Wishes come in waves, each as large as one step of a loop is.
+//! each answers its placements at once with the reports of a real one, numbered, in one request. Wishes come in waves, each as large as one step of a loop is.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use domain::{
     auction::Settings,
@@ -15,6 +14,7 @@ use domain::{
     },
     command::{Command, Envelope, ReportNumber, Seen},
     id::{CellId, FreshnessDomainName, ProcessGuid},
+    labels::Labels,
     log::{Actor, ActorKind, CellEpoch, LeaseEpoch, PlacementEpoch, Position},
     rep::{Observed, Report as CellReport, WorkKind, WorkReference},
     units::Timestamp,
@@ -150,8 +150,12 @@ impl Cluster {
             auctioneer::step(world, now, &settings, clock::new_instance_guid)
         });
         let commands: Vec<Command> = places.iter().map(|it| it.command.clone()).collect();
-        let outcomes = self.submit(places).await?;
-        commands.into_iter().zip(outcomes).map(|(it, outcome)| self.placed(it, outcome)).collect()
+        let positions = self.submit(places).await?;
+        commands
+            .into_iter()
+            .zip(positions)
+            .map(|(it, position)| Self::placed(it, position))
+            .collect()
     }
 
     /// What a loop would do now.
@@ -170,7 +174,7 @@ impl Cluster {
     }
 
     /// What a cell is told of a placement: the work, named by the position of the event.
-    fn placed(&self, command: Command, outcome: Position) -> Result<Placed, Error> {
+    fn placed(command: Command, position: Position) -> Result<Placed, Error> {
         let Command::ActualLrp(actual_lrp::Command::Place { key, instance_guid, cell_id, .. }) =
             command
         else {
@@ -178,20 +182,20 @@ impl Cluster {
         };
         let number = cell_id.as_str().rsplit('-').next().and_then(|number| number.parse().ok());
         let cell = number.ok_or_else(|| Error::Unexpected("a cell has another name".to_owned()))?;
-        let placement_epoch = PlacementEpoch(outcome);
+        let placement_epoch = PlacementEpoch(position);
         let work = WorkReference { kind: WorkKind::Lrp(key), instance_guid, placement_epoch };
         Ok(Placed { work, cell })
     }
 
-    /// What the cells tell of their placements, one request each.
+    /// What the cells tell of their placements, one request a cell.
     fn reports(&mut self, placed: Vec<Placed>) -> Result<Vec<Vec<Envelope>>, Error> {
-        let mut requests = Vec::with_capacity(placed.len());
+        let mut requests: BTreeMap<u32, Vec<Envelope>> = BTreeMap::new();
         for Placed { work, cell: number } in placed {
             let cell_id = cell_id(number)?;
             let cell = usize::try_from(number).ok().and_then(|number| self.cells.get_mut(number));
             let cell = cell.ok_or_else(|| Error::Unexpected(format!("{cell_id} is unknown")))?;
             let net_info = NetInfo { instance_address: [10, 0, 0, 1].into(), ports: vec![8080] };
-            let mut request = Vec::with_capacity(2);
+            let request = requests.entry(number).or_default();
             for observed in [Observed::Claimed, Observed::Healthy(net_info)] {
                 cell.sequence += 1;
                 let number = ReportNumber { cell_epoch: cell.cell_epoch, sequence: cell.sequence };
@@ -204,9 +208,8 @@ impl Cluster {
                 let correlation = command_id.clone();
                 request.push(Envelope { command_id, correlation, ..envelope });
             }
-            requests.push(request);
         }
-        Ok(requests)
+        Ok(requests.into_values().collect())
     }
 
     async fn tell(&self, requests: Vec<Vec<Envelope>>) -> Result<(), Error> {
@@ -260,6 +263,7 @@ fn desire(number: u32) -> Result<Envelope, Error> {
         routes: Vec::new(),
         annotation: String::new(),
         restart: None,
+        labels: Labels::default(),
     })))
 }
 

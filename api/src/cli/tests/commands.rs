@@ -285,6 +285,7 @@ async fn output_is_shown_by_instance() {
         index: Some(index),
         instance_guid: "i-1".parse().unwrap(),
         log_position: Position(0),
+        tags: Default::default(),
         record: ObservationRecord::Line(line(text)),
     };
     let push = Push {
@@ -355,4 +356,39 @@ async fn why_something_is_where_it_is_and_what_would_be_better_elsewhere_is_show
     assert!(server.refused(&["task", "why", "job"]).await.contains("no task job"));
     assert_eq!(plan[0], "nothing would be better elsewhere");
     assert!(plan[1].starts_with("imbalance 0."), "{plan:?}");
+}
+
+#[tokio::test]
+async fn internal_routes_and_metric_tags_change_without_touching_instances() {
+    let (inner, server) = eventful().await;
+    let set = ["lrp", "metric-tags", "web", "source_id=web", "slot=@index", "i=@instance-guid"];
+    let placed = |inner: &InMemory| {
+        inner.control_plane.now.read(|world| {
+            let cell_id = CellId::new("cell-1").unwrap();
+            world.cell_assignments().of(world.aggregates(), &cell_id).unwrap().work
+        })
+    };
+    let before = placed(&inner);
+
+    server.done(&["lrp", "internal-routes", "web", "web.apps.internal"]).await;
+    server.done(&set).await;
+    assert!(server.done(&set).await[0].starts_with("nothing to change"));
+    let shown = server.done(&["lrp", "show", "web"]).await;
+
+    assert!(shown.contains(&"internal   web.apps.internal".to_owned()), "{shown:?}");
+    let tags = "tags       i=@instance-guid, slot=@index, source_id=web";
+    assert!(shown.contains(&tags.to_owned()), "{shown:?}");
+    let told = placed(&inner);
+    assert_eq!(told.len(), before.len());
+    for (now, before) in told.iter().zip(&before) {
+        assert_eq!((&now.reference, &now.definition), (&before.reference, &before.definition));
+        let labels = now.labels.as_ref().unwrap();
+        assert_eq!(labels.internal_routes[0].as_str(), "web.apps.internal");
+        assert_eq!(labels.metric_tags.len(), 3);
+    }
+    server.done(&["lrp", "internal-routes", "web"]).await;
+    server.done(&["lrp", "metric-tags", "web"]).await;
+    assert_eq!(placed(&inner), before);
+    let why = server.refused(&["lrp", "internal-routes", "web", "a b"]).await;
+    assert!(why.contains("internalRoutes[0]"), "{why}");
 }

@@ -314,6 +314,8 @@ fn may_change_routes(event: &Event) -> bool {
             | desired_lrp::Event::Removed(_) => true,
             desired_lrp::Event::Scaled(_)
             | desired_lrp::Event::AnnotationChanged(_)
+            | desired_lrp::Event::InternalRoutesChanged(_)
+            | desired_lrp::Event::MetricTagsChanged(_)
             | desired_lrp::Event::RestartChanged(_) => false,
         },
         Event::ActualLrp(event) => match event {

@@ -36,7 +36,11 @@ impl Faults {
     }
 
     /// Something that says by itself what is wrong with it.
-    pub(super) fn parsed<T, E: Display>(&mut self, path: &str, outcome: Result<T, E>) -> Option<T> {
+    pub(in crate::graphql) fn parsed<T, E: Display>(
+        &mut self,
+        path: &str,
+        outcome: Result<T, E>,
+    ) -> Option<T> {
         outcome.map_err(|problem| self.note(path, problem.to_string())).ok()
     }
 
@@ -50,7 +54,7 @@ impl Faults {
     }
 
     /// Every member of a list; `None` when a fault was noted of one.
-    pub(super) fn each<I, T>(
+    pub(in crate::graphql) fn each<I, T>(
         &mut self,
         path: &str,
         items: Vec<I>,
@@ -96,6 +100,8 @@ pub(in crate::graphql) fn of_spec(faults: Invalid) -> Invalid {
             | "routes"
             | "annotation"
             | "restart"
+            | "internal_routes"
+            | "metric_tags"
             | "completion_callback_url" => format!("spec.{path}"),
             // The domain calls the list of checks a check definition.
             "check" => {

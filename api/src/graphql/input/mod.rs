@@ -19,7 +19,11 @@ use domain::{
     units::{Mebibytes, Milliseconds},
 };
 
-use super::{definition::UpdateStrategy, restart_policy::RestartPolicyInput};
+use super::{
+    definition::UpdateStrategy,
+    labels::{MetricTagInput, internal_routes_of, tags_of},
+    restart_policy::RestartPolicyInput,
+};
 pub(super) use faults::{Faults, of_spec, of_update};
 
 /// A desired LRP as a client writes it.
@@ -41,6 +45,12 @@ pub(super) struct DesiredLrpInput {
     annotation: String,
     /// What follows an instance's end; absent: as its freshness domain says, or Diego's rule.
     restart: Option<RestartPolicyInput>,
+    /// Names inside of the platform's network that stand for its running instances.
+    #[graphql(default)]
+    internal_routes: Vec<String>,
+    /// What its lines and samples are tagged with.
+    #[graphql(default)]
+    metric_tags: Vec<MetricTagInput>,
     /// What runs.
     definition: DefinitionInput,
 }
@@ -239,6 +249,9 @@ impl DesiredLrpInput {
         let instances = faults.number("spec.instances", self.instances);
         let routes = routes_of(self.routes, "spec.routes", faults);
         let restart = restart_of(self.restart, "spec.restart", faults);
+        let internal_routes =
+            internal_routes_of(self.internal_routes, "spec.internalRoutes", faults);
+        let metric_tags = tags_of(self.metric_tags, "spec.metricTags", faults);
         let definition = self.definition.read("spec.definition", faults);
         Some(desired_lrp::Spec {
             process_guid: process_guid?,
@@ -247,6 +260,8 @@ impl DesiredLrpInput {
             routes: routes?,
             annotation: self.annotation,
             restart: restart?,
+            internal_routes: internal_routes?,
+            metric_tags: metric_tags?,
             definition: definition?,
         })
     }

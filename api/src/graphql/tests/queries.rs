@@ -532,6 +532,7 @@ pub(super) async fn push_lines(harness: &Harness, first_sequence: u64, texts: &[
         index: Some(0),
         instance_guid: "instance".parse().unwrap(),
         log_position: Position(0),
+        tags: Default::default(),
         record: ObservationRecord::Line(line(text)),
     });
     let push = Push {

@@ -1,9 +1,14 @@
 //! The stories of LRPs: refused, healthy, crashed, never healthy, unhealthy, stopped.
 
+use std::sync::Arc;
+
 use domain::action::{Action, Serial, Timeout};
 use domain::bbs::definition::{Definition, Rootfs};
 use domain::check::{Check, CheckDefinition, TcpCheck};
 use domain::exit::{ExitStatus, OutOfMemory, ProcessExit};
+use domain::labels::{DynamicValue, Labels, MetricTag};
+use domain::observation::{Observation, ObservationRecord};
+use domain::rep::Work;
 use domain::units::{Mebibytes, Milliseconds};
 use tokio::time::Instant;
 
@@ -260,7 +265,7 @@ async fn a_check_is_run_with_its_own_timings() {
 async fn what_was_never_here_is_reported_gone_once() {
     let cell = Cell::started();
     let work = lrp("a");
-    let stopped = domain::rep::Work { wanted: domain::rep::Wanted::Stop, ..work.clone() };
+    let stopped = Work { wanted: domain::rep::Wanted::Stop, ..work.clone() };
 
     cell.plane.cut_off(true);
     cell.plane.place(&stopped, app());
@@ -283,4 +288,42 @@ async fn what_the_control_plane_disowns_is_stopped_quietly() {
 
     assert!(!cell.has_container(&work));
     assert_eq!(cell.plane.requests(), [vec![1]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn changed_tags_hold_for_the_next_line_and_restart_nothing() {
+    let cell = Cell::started();
+    let tagged = |text: &str| {
+        let dynamic = MetricTag::Dynamic(DynamicValue::Index);
+        let given = MetricTag::Static(text.to_owned());
+        let metric_tags = [("slot".to_owned(), dynamic), ("v".to_owned(), given)].into();
+        Labels { internal_routes: Vec::new(), metric_tags }
+    };
+    let work = Work { labels: Some(Arc::new(tagged("1"))), ..lrp("a") };
+    cell.plane.place(&work, app());
+    cell.until_reported(&work, "healthy").await;
+    cell.write(&work, "run-0", "first\n");
+    let tags = async |text: &str| {
+        let told = || {
+            let all = cell.plane.observations().into_iter();
+            let of_line = |it: &Observation| match &it.record {
+                ObservationRecord::Line(line) => line.text == text,
+                ObservationRecord::Metrics(_) => false,
+            };
+            all.filter(of_line).map(|it| it.tags).next()
+        };
+        cell.until(text, |_| told().is_some()).await;
+        told().unwrap()
+    };
+    let wanted = |text: &str| {
+        Arc::new([("slot", "0"), ("v", text)].map(|(n, v)| (n.to_owned(), v.to_owned())).into())
+    };
+    assert_eq!(tags("first").await, wanted("1"));
+
+    cell.plane.label(&work, tagged("2"));
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    cell.write(&work, "run-0", "second\n");
+
+    assert_eq!(tags("second").await, wanted("2"));
+    assert_eq!(cell.reported(&work), ["claimed", "healthy"]);
 }

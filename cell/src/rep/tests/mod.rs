@@ -273,7 +273,7 @@ fn work(guid: &str, kind: WorkKind) -> Work {
         instance_guid: InstanceGuid::new(guid).unwrap(),
         placement_epoch: PlacementEpoch(Position(7)),
     };
-    Work { reference, wanted: Wanted::Run, definition: Digest::of(guid.as_bytes()) }
+    Work { reference, wanted: Wanted::Run, definition: Digest::of(guid.as_bytes()), labels: None }
 }
 
 fn variables(cell: &Cell, work: &Work, process: &str) -> BTreeMap<String, String> {

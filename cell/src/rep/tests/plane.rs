@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::bbs::definition::Definition;
 use domain::id::InstanceGuid;
+use domain::labels::Labels;
 use domain::log::{CellEpoch, Position};
 use domain::observation::Observation;
 use domain::rep::{
@@ -74,6 +75,16 @@ impl FakePlane {
         self.change(|state| {
             state.definitions.insert(work.definition, definition);
             state.work.push(work.clone());
+        });
+    }
+
+    pub(crate) fn label(&self, work: &Work, labels: Labels) {
+        self.change(|state| {
+            for placed in &mut state.work {
+                if placed.reference == work.reference {
+                    placed.labels = Some(Arc::new(labels.clone()));
+                }
+            }
         });
     }
 

@@ -147,6 +147,7 @@ fn observation(number: usize, bytes: usize) -> Observation {
         index: None,
         instance_guid: InstanceGuid::new("i").unwrap(),
         log_position: Position(1),
+        tags: Default::default(),
         record: ObservationRecord::Line(line),
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::{
     bbs::{definition::Definition, restart_policy::RestartPolicy},
     id::{FreshnessDomainName, ProcessGuid},
-    routes::HttpRoute,
+    labels::{Labels, MetricTags},
+    routes::{Hostname, HttpRoute},
 };
 
 /// What may be asked of a desired LRP. Values come checked from [`super::Spec`].
@@ -27,6 +28,8 @@ pub enum Command {
         annotation: String,
         /// What follows an instance's end; its domain's policy when absent.
         restart: Option<RestartPolicy>,
+        /// What may change while instances run.
+        labels: Labels,
     },
     /// Change what may change of it.
     Update {
@@ -53,6 +56,10 @@ pub struct Update {
     pub annotation: Option<String>,
     /// What follows an instance's end, from the next one on.
     pub restart: Option<RestartSource>,
+    /// All its internal routes, in place of those before; running instances stay.
+    pub internal_routes: Option<Vec<Hostname>>,
+    /// All its metric tags, in place of those before; running instances stay.
+    pub metric_tags: Option<MetricTags>,
 }
 
 /// Whose restart policy holds for a wish.

@@ -1,9 +1,11 @@
 //! The rules of the wish. Scaling down and removing act on the slots at once, in the same batch:
 //! a client's direct call needs no freshness (as in Diego).
 
+use std::sync::Arc;
+
 use super::{
-    AnnotationChanged, Command, Desired, Event, Removed, RestartChanged, RestartSource,
-    RoutesChanged, Scaled, Update,
+    AnnotationChanged, Command, Desired, Event, InternalRoutesChanged, MetricTagsChanged, Removed,
+    RestartChanged, RestartSource, RoutesChanged, Scaled, Update,
 };
 use crate::{
     aggregates::Aggregates,
@@ -26,6 +28,7 @@ pub(crate) fn decide(aggregates: &Aggregates, command: &Command) -> Result<Decis
             routes,
             annotation,
             restart,
+            labels,
         } => {
             if aggregates.desired_lrp(process_guid).is_some() {
                 return Err(Rejection::AlreadyExists {
@@ -42,6 +45,7 @@ pub(crate) fn decide(aggregates: &Aggregates, command: &Command) -> Result<Decis
                 routes: routes.clone(),
                 annotation: annotation.as_str().into(),
                 restart: *restart,
+                labels: Arc::new(labels.clone()),
             };
             Ok(one(process_guid, desired))
         }
@@ -74,6 +78,16 @@ fn update(
     let restart = update.restart.map(RestartSource::own);
     if let Some(restart) = restart.filter(|restart| *restart != lrp.restart) {
         decision.push(stream.clone(), Event::from(RestartChanged { restart }));
+    }
+    let internal_routes = update.internal_routes.as_ref();
+    if let Some(routes) = internal_routes.filter(|it| **it != lrp.labels.internal_routes) {
+        let changed = InternalRoutesChanged { internal_routes: routes.clone() };
+        decision.push(stream.clone(), Event::from(changed));
+    }
+    let metric_tags = update.metric_tags.as_ref();
+    if let Some(tags) = metric_tags.filter(|it| **it != lrp.labels.metric_tags) {
+        let changed = MetricTagsChanged { metric_tags: tags.clone() };
+        decision.push(stream.clone(), Event::from(changed));
     }
     if let Some(instances) = update.instances.filter(|instances| *instances != lrp.instances) {
         decision.push(stream, Event::from(Scaled { from: lrp.instances, to: instances }));

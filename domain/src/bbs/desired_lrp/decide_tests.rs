@@ -1,14 +1,15 @@
 //! The rules of the wish, refusals first.
 
 use super::{
-    AnnotationChanged, Command, Desired, Removed, RestartChanged, RestartSource, RoutesChanged,
-    Scaled, Update,
+    AnnotationChanged, Command, Desired, InternalRoutesChanged, MetricTagsChanged, Removed,
+    RestartChanged, RestartSource, RoutesChanged, Scaled, Update,
 };
 use crate::{
     bbs::{
         actual_lrp,
         restart_policy::{RestartPolicy, RestartWhen},
     },
+    labels::{MetricTag, MetricTags},
     routes::{Hostname, HttpRoute},
     testing::{
         cell_id, desire, given, key, on_desired, on_slot, placed_story, process_guid, running_story,
@@ -35,13 +36,14 @@ fn an_unknown_wish_is_neither_changed_nor_removed() {
 
 #[test]
 fn a_wish_is_made_once() {
-    let Command::Desire { domain, instances, definition, routes, annotation, .. } =
+    let Command::Desire { domain, instances, definition, routes, annotation, labels, .. } =
         desire("web", 2)
     else {
         unreachable!("a wish")
     };
-    let annotation = annotation.into();
-    let desired = Desired { domain, instances, definition, routes, annotation, restart: None };
+    let (annotation, labels) = (annotation.into(), labels.into());
+    let desired =
+        Desired { domain, instances, definition, routes, annotation, restart: None, labels };
 
     given([])
         .when(desire("web", 2))
@@ -55,10 +57,10 @@ fn only_what_changes_is_an_event() {
     let routes = vec![HttpRoute { hostnames: vec![Hostname::new("a.b").unwrap()], port: 80 }];
     let change = || {
         update(Update {
-            restart: None,
             instances: Some(3),
             routes: Some(routes.clone()),
             annotation: Some("new".to_owned()),
+            ..Update::default()
         })
     };
 
@@ -132,5 +134,27 @@ fn a_policy_of_its_own_can_be_taken_back_once() {
         .when(with(RestartSource::Domain))
         .then([on_desired("web", RestartChanged { restart: None })])
         .when(with(RestartSource::Domain))
+        .then_nothing();
+}
+
+#[test]
+fn internal_routes_and_metric_tags_change_once_and_touch_no_slot() {
+    let story = running_story();
+    let internal_routes = vec![Hostname::new("web.apps.internal").unwrap()];
+    let metric_tags: MetricTags =
+        [("source_id".to_owned(), MetricTag::Static("web".to_owned()))].into();
+    let change = update(Update {
+        internal_routes: Some(internal_routes.clone()),
+        metric_tags: Some(metric_tags.clone()),
+        ..Update::default()
+    });
+
+    story
+        .when(change.clone())
+        .then([
+            on_desired("web", InternalRoutesChanged { internal_routes }),
+            on_desired("web", MetricTagsChanged { metric_tags }),
+        ])
+        .when(change)
         .then_nothing();
 }

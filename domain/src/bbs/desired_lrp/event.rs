@@ -8,7 +8,8 @@ use crate::{
     bbs::{definition::Definition, restart_policy::RestartPolicy},
     event::events,
     id::FreshnessDomainName,
-    routes::HttpRoute,
+    labels::{Labels, MetricTags},
+    routes::{Hostname, HttpRoute},
 };
 
 events! {
@@ -25,6 +26,10 @@ events! {
     Removed = "desired_lrp.removed", 1;
     /// What follows an instance's end changed.
     RestartChanged = "desired_lrp.restart_changed", 1;
+    /// Its internal routes changed.
+    InternalRoutesChanged = "desired_lrp.internal_routes_changed", 1;
+    /// Its metric tags changed.
+    MetricTagsChanged = "desired_lrp.metric_tags_changed", 1;
 }
 
 /// It is desired from now on.
@@ -43,6 +48,9 @@ pub struct Desired {
     pub annotation: Arc<str>,
     /// What follows an instance's end; its domain's policy when absent.
     pub restart: Option<RestartPolicy>,
+    /// What may change while instances run.
+    #[serde(default)]
+    pub labels: Arc<Labels>,
 }
 
 /// Its number of instances changed.
@@ -78,4 +86,18 @@ pub struct Removed {}
 pub struct RestartChanged {
     /// Its own policy from now on; its domain's when absent.
     pub restart: Option<RestartPolicy>,
+}
+
+/// Its internal routes changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InternalRoutesChanged {
+    /// All of them from now on.
+    pub internal_routes: Vec<Hostname>,
+}
+
+/// Its metric tags changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetricTagsChanged {
+    /// All of them from now on.
+    pub metric_tags: MetricTags,
 }

@@ -9,7 +9,8 @@ mod state;
 pub use command::{Command, RestartSource, Update};
 pub(crate) use decide::decide;
 pub use event::{
-    AnnotationChanged, Desired, Event, Removed, RestartChanged, RoutesChanged, Scaled,
+    AnnotationChanged, Desired, Event, InternalRoutesChanged, MetricTagsChanged, Removed,
+    RestartChanged, RoutesChanged, Scaled,
 };
 pub(crate) use spec::default_domain;
 pub use spec::{ANNOTATION_BYTES_MAX, INSTANCES_MAX, Spec};

@@ -9,7 +9,8 @@ use crate::{
     bbs::{definition::Definition, restart_policy::RestartPolicy},
     id::{FreshnessDomainName, ProcessGuid},
     invalid::Invalid,
-    routes::{self, HttpRoute},
+    labels::{self, Labels, MetricTags},
+    routes::{self, Hostname, HttpRoute},
     sealed::{PlainText, Sealed},
 };
 
@@ -39,6 +40,12 @@ pub struct Spec {
     /// What follows an instance's end; its domain's policy when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<RestartPolicy>,
+    /// Names inside of the platform's network.
+    #[serde(default)]
+    pub internal_routes: Vec<Hostname>,
+    /// What its lines and samples are tagged with.
+    #[serde(default)]
+    pub metric_tags: MetricTags,
     /// What runs.
     pub definition: Definition<PlainText>,
 }
@@ -63,6 +70,8 @@ impl Spec {
         let mut invalid = Invalid::default();
         self.definition.check(&mut invalid);
         check_restart(self.restart, &mut invalid);
+        labels::check_internal_routes(&self.internal_routes, &mut invalid);
+        labels::check_metric_tags(&self.metric_tags, &mut invalid);
         check_shared(
             Some(self.instances),
             Some(&self.routes),
@@ -78,6 +87,7 @@ impl Spec {
             routes: self.routes,
             annotation: self.annotation,
             restart: self.restart,
+            labels: Labels { internal_routes: self.internal_routes, metric_tags: self.metric_tags },
         })
     }
 }
@@ -92,10 +102,16 @@ impl Update {
         if self == Self::default() {
             return Err(Invalid::one(
                 "update",
-                "must change instances, routes, annotation or restart",
+                "must change instances, routes, annotation, restart, internal routes or metric tags",
             ));
         }
         check_restart(self.restart.and_then(RestartSource::own), &mut invalid);
+        if let Some(internal_routes) = &self.internal_routes {
+            labels::check_internal_routes(internal_routes, &mut invalid);
+        }
+        if let Some(metric_tags) = &self.metric_tags {
+            labels::check_metric_tags(metric_tags, &mut invalid);
+        }
         check_shared(
             self.instances,
             self.routes.as_deref(),

@@ -8,6 +8,7 @@ use super::Event;
 use crate::{
     bbs::{held_definition::HeldDefinition, placement::Resources, restart_policy::RestartPolicy},
     id::{FreshnessDomainName, ProcessGuid},
+    labels::Labels,
     log::{Position, Stamp},
     routes::HttpRoute,
     units::Timestamp,
@@ -32,6 +33,8 @@ pub struct DesiredLrp {
     pub annotation: Arc<str>,
     /// What follows an instance's end; its domain's policy when absent.
     pub restart: Option<RestartPolicy>,
+    /// What may change while instances run.
+    pub labels: Arc<Labels>,
     /// When it was desired.
     pub desired_at: Timestamp,
     /// Its last event.
@@ -63,6 +66,7 @@ pub(crate) fn evolve(
             routes: desired.routes.clone(),
             annotation: Arc::clone(&desired.annotation),
             restart: desired.restart,
+            labels: Arc::clone(&desired.labels),
             desired_at: stamp.recorded_at,
             last_position: stamp.position,
         }));
@@ -76,6 +80,13 @@ pub(crate) fn evolve(
         Event::RoutesChanged(changed) => lrp.routes.clone_from(&changed.routes),
         Event::AnnotationChanged(changed) => lrp.annotation = Arc::clone(&changed.annotation),
         Event::RestartChanged(changed) => lrp.restart = changed.restart,
+        Event::InternalRoutesChanged(changed) => {
+            let labels = Arc::make_mut(&mut lrp.labels);
+            labels.internal_routes.clone_from(&changed.internal_routes);
+        }
+        Event::MetricTagsChanged(changed) => {
+            Arc::make_mut(&mut lrp.labels).metric_tags.clone_from(&changed.metric_tags);
+        }
         Event::Removed(_) => *state = None,
     }
 }

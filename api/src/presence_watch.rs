@@ -82,7 +82,7 @@ mod tests {
         };
         let story = given([registered(1, 1), registered(2, 2)]);
         let stamp = Stamp { position: Position(2), recorded_at: Timestamp(0) };
-        let world = World::of(story.aggregates.clone(), stamp);
+        let world = World::of(story.aggregates, stamp);
         let session = |machine| session_of(&world, &cell_id("cell-1"), &registration(machine));
 
         assert_eq!((session(1), session(2)), (None, Some((CellEpoch(2), 0))));

@@ -22,8 +22,10 @@ pub const HEARTBEAT_INTERVAL: Milliseconds = Milliseconds(PRESENCE_TIME_TO_LIVE.
 #[must_use]
 pub fn step(world: &World, presence: &mut Presence, node: &str, now: Milliseconds) -> Vec<Command> {
     presence.look(now, PRESENCE_TIME_TO_LIVE);
-    for cell in world.aggregates().cells().filter(|cell| cell.is_present()) {
-        presence.note_event(&cell.cell_id, cell.last_position, now, world.recorded_at());
+    for cell in world.aggregates().cells() {
+        if let cell::Presence::Present { since } = cell.presence {
+            presence.note_coming(&cell.cell_id, (cell.cell_epoch, since), now);
+        }
     }
     world
         .aggregates()

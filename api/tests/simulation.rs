@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use api::simulation::{Config, run_seeds, shrink, simulate};
+use api::simulation::{Config, Faults, run_seeds, shrink, simulate};
 
 const SEEDS: u64 = 60;
 
@@ -35,7 +35,7 @@ fn kept() -> Vec<Config> {
 fn seeds_that_failed_once_hold() {
     for config in kept() {
         if let Err(failure) = simulate(&config) {
-            panic!("{failure}\n  again: diario simulate {}", config.arguments());
+            panic!("{failure}\n  again: diario simulate {}", config.arguments(Faults::default()));
         }
     }
 }
@@ -71,7 +71,11 @@ fn simulation() {
         let line = serde_json::to_string(&shrunk.config).unwrap();
         let mut kept = fs::OpenOptions::new().append(true).open(kept_file()).unwrap();
         writeln!(kept, "{line}").unwrap();
-        eprintln!("{}\n  again: diario simulate {}", shrunk.failure, shrunk.config.arguments());
+        eprintln!(
+            "{}\n  again: diario simulate {}",
+            shrunk.failure,
+            shrunk.config.arguments(Faults::default())
+        );
     }
     let failed: Vec<u64> = report.failures.iter().map(|failure| failure.seed).collect();
     assert!(failed.is_empty(), "seeds {failed:?} failed");

@@ -80,6 +80,9 @@ pub(crate) fn check_internal_routes(routes: &[Hostname], invalid: &mut Invalid) 
     invalid.at_most("internal_routes", routes.len(), INTERNAL_ROUTES_MAX);
 }
 
+/// The most bytes of all tags of one LRP: every line and sample carries them.
+const TAGS_BYTES_MAX: usize = 4096;
+
 /// Says what is wrong with tags from outside.
 pub(crate) fn check_metric_tags(tags: &MetricTags, invalid: &mut Invalid) {
     invalid.at_most("metric_tags", tags.len(), TAGS_MAX);
@@ -92,6 +95,20 @@ pub(crate) fn check_metric_tags(tags: &MetricTags, invalid: &mut Invalid) {
         MetricTag::Static(text) => text.len() <= TAG_VALUE_BYTES_MAX,
         MetricTag::Dynamic(_) => true,
     };
+    let text = |tag: &MetricTag| match tag {
+        MetricTag::Static(text) => text.clone(),
+        MetricTag::Dynamic(_) => String::new(),
+    };
+    let bytes: usize = tags.iter().map(|(name, tag)| name.len() + text(tag).len()).sum();
+    if bytes > TAGS_BYTES_MAX {
+        let problem = format!("must be at most {TAGS_BYTES_MAX} bytes together, but are {bytes}");
+        invalid.push(InvalidField::new("metric_tags", problem));
+    }
+    let is_plain = |text: &str| !text.chars().any(char::is_control);
+    if !tags.iter().all(|(name, tag)| is_plain(name) && is_plain(&text(tag))) {
+        let problem = "must hold no control characters".to_owned();
+        invalid.push(InvalidField::new("metric_tags", problem));
+    }
     if !tags.values().all(is_value) {
         let problem = format!("must have values of at most {TAG_VALUE_BYTES_MAX} bytes");
         invalid.push(InvalidField::new("metric_tags", problem));

@@ -88,7 +88,7 @@ pub struct Options {
 }
 
 pub(super) fn run(options: &Options, print: &Print) -> Result<Outcome, Error> {
-    let config = config(options)?;
+    let (config, began_with) = config(options)?;
     let bar = bar(options.seeds);
     let report = run_seeds(&config, options.seeds, |done, failure| {
         if let Some(failure) = failure {
@@ -107,13 +107,17 @@ pub(super) fn run(options: &Options, print: &Print) -> Result<Outcome, Error> {
     if let Some(file) = &options.keep {
         keep(file, &shrunk).map_err(|source| Error::KeepRuns { path: file.clone(), source })?;
     }
-    let told =
-        if options.json { in_json(&report, &shrunk) } else { in_words(options, &report, &shrunk) };
+    let told = if options.json {
+        in_json(options, began_with, &report, &shrunk)
+    } else {
+        in_words(options, began_with, &report, &shrunk)
+    };
     print(&told).map_err(Error::Output)?;
     Ok(if report.failures.is_empty() { Outcome::Done } else { Outcome::Failed })
 }
 
-fn config(options: &Options) -> Result<Config, Error> {
+/// What is run, and the faults before any was left out.
+fn config(options: &Options) -> Result<(Config, Faults), Error> {
     let mut faults = match options.faults.as_str() {
         "none" => Faults::none(),
         "default" => Faults::default(),
@@ -122,6 +126,7 @@ fn config(options: &Options) -> Result<Config, Error> {
     faults
         .check()
         .map_err(|fault| Error::Usage(format!("--faults {}: {fault}", options.faults)))?;
+    let began_with = faults;
     for kind in &options.without {
         if !faults.leave_out(kind) {
             let kinds = Faults::kinds().join(", ");
@@ -132,7 +137,7 @@ fn config(options: &Options) -> Result<Config, Error> {
     }
     let manifest = options.manifest.as_deref().map(manifest).transpose()?;
     let wanted = manifest.as_ref().map_or(0, |manifest| manifest.count_cells());
-    Ok(Config {
+    let config = Config {
         seed: options.from_seed,
         nodes: options.nodes,
         cells: if wanted > 0 { wanted } else { options.cells },
@@ -143,7 +148,8 @@ fn config(options: &Options) -> Result<Config, Error> {
         faults,
         manifest,
         defect: None,
-    })
+    };
+    Ok((config, began_with))
 }
 
 fn manifest(file: &Path) -> Result<Arc<Manifest>, Error> {
@@ -174,15 +180,24 @@ fn keep(file: &Path, shrunk: &[Shrunk]) -> io::Result<()> {
     Ok(())
 }
 
-fn in_words(options: &Options, report: &Report, shrunk: &[Shrunk]) -> String {
+/// The arguments that run a run that was made small again.
+fn again(options: &Options, began_with: Faults, config: &Config) -> String {
+    let mut text = config.arguments(began_with);
+    if options.faults != "default" {
+        text.push_str(&format!(" --faults {}", options.faults));
+    }
+    if let Some(manifest) = &options.manifest {
+        text.push_str(&format!(" --manifest {}", manifest.display()));
+    }
+    text
+}
+
+fn in_words(options: &Options, began_with: Faults, report: &Report, shrunk: &[Shrunk]) -> String {
     let mut lines = Vec::new();
     for Shrunk { config, failure, runs } in shrunk {
         lines.push(failure.to_string());
         lines.push(format!("  made small in {runs} runs; again:"));
-        let manifest = options.manifest.as_ref();
-        let manifest =
-            manifest.map_or_else(String::new, |it| format!(" --manifest {}", it.display()));
-        lines.push(format!("  diario simulate {}{manifest}", config.arguments()));
+        lines.push(format!("  diario simulate {}", again(options, began_with, config)));
     }
     for (why, count) in &report.waiting {
         lines.push(format!("{count} wait in the end: {why}"));
@@ -203,7 +218,7 @@ fn in_words(options: &Options, report: &Report, shrunk: &[Shrunk]) -> String {
     lines.join("\n")
 }
 
-fn in_json(report: &Report, shrunk: &[Shrunk]) -> String {
+fn in_json(options: &Options, began_with: Faults, report: &Report, shrunk: &[Shrunk]) -> String {
     let failures = report.failures.iter().map(|failure| {
         let shrunk = shrunk.iter().find(|it| it.config.seed == failure.seed);
         json!({
@@ -211,7 +226,7 @@ fn in_json(report: &Report, shrunk: &[Shrunk]) -> String {
             "step": failure.step,
             "invariant": failure.invariant,
             "detail": failure.detail,
-            "again": shrunk.map(|it| it.config.arguments()),
+            "again": shrunk.map(|it| again(options, began_with, &it.config)),
             "trace": shrunk.map(|it| &it.failure.trace),
         })
     });

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// The most that one weight of a step may be.
 const WEIGHT_MAX: u32 = 10_000;
 
+/// The most of 1,000 messages or appends to which something may happen.
+const SHARE_MAX: u32 = 500;
+
 /// How often what breaks. Steps are weights beside the 880 of ordinary steps; messages and appends
 /// are counted in 1,000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,13 +119,23 @@ impl Faults {
     /// In words, naming the field.
     pub fn check(mut self) -> Result<(), String> {
         let mut wrong = None;
+        let messages = [self.message_lost, self.message_doubled, self.message_late];
+        let appends = [self.append_failed, self.append_unanswered];
         self.each(|name, weight| {
             let is_share = name.starts_with("message_") || name.starts_with("append_");
-            let most = if is_share { 500 } else { WEIGHT_MAX };
+            let most = if is_share { SHARE_MAX } else { WEIGHT_MAX };
             if *weight > most {
                 wrong.get_or_insert_with(|| format!("{name} is {weight}, but at most {most}"));
             }
         });
+        for (name, shares) in [("message_*", &messages[..]), ("append_*", &appends[..])] {
+            let sum = shares.iter().fold(0, |sum, share| sum.saturating_add(*share));
+            if sum > SHARE_MAX {
+                wrong.get_or_insert_with(|| {
+                    format!("{name} are {sum} together, but at most {SHARE_MAX} of 1,000")
+                });
+            }
+        }
         wrong.map_or(Ok(()), Err)
     }
 

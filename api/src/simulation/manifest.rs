@@ -125,6 +125,8 @@ fn nothing() -> Sealed {
 /// The most cells, apps and tasks.
 const CELLS_MAX: u32 = 1000;
 const WISHES_MAX: usize = 1000;
+/// The most instances of all apps.
+const INSTANCES_MAX: u32 = 10_000;
 
 impl CellSpec {
     pub(super) fn capacity(&self) -> Resources {
@@ -154,6 +156,10 @@ impl Spec {
             if count > WISHES_MAX {
                 return Err(format!("{name} are {count}, but at most {WISHES_MAX}"));
             }
+        }
+        let instances = self.lrps.iter().map(|lrp| lrp.instances).fold(0, u32::saturating_add);
+        if instances > INSTANCES_MAX {
+            return Err(format!("instances are {instances}, but at most {INSTANCES_MAX}"));
         }
         if self.lrps.is_empty() && self.tasks.is_empty() {
             return Err("lrps and tasks are empty: name what is to run".to_owned());

@@ -2,6 +2,10 @@
 //! loops on one log in memory, cells with their real plan, users; and all of them, the network
 //! between them and the store fail.
 //!
+//! Not simulated: readiness and kills after the grace, changed labels, a second batch that a real
+//! writer decides while the first one is under way, and an append that lands after its node was
+//! told that it did not (a store tells only of what has ended).
+//!
 //! One thread, no runtime, no wall clock: the same seed gives the same run, to the byte.
 //! [`simulate`] runs one seed, [`run_seeds`] many.
 
@@ -77,18 +81,17 @@ pub struct Config {
 }
 
 impl Config {
-    /// The arguments of `diario simulate` that run the same again.
+    /// The arguments of `diario simulate` that run the same again, beside those that name the
+    /// faults that it began with and the manifest.
     #[must_use]
-    pub fn arguments(&self) -> String {
+    pub fn arguments(&self, began_with: Faults) -> String {
         let Self { seed, nodes, cells, steps, left_out, lrps, tasks, faults, .. } = self;
         let mut text = format!(
             "--from-seed {seed} --seeds 1 --nodes {nodes} --cells {cells} --steps {steps} --lrps {lrps} \
              --tasks {tasks}"
         );
-        let without = Faults::default().missing_in(*faults);
-        if *faults == Faults::none() {
-            text.push_str(" --faults none");
-        } else if !without.is_empty() {
+        let without = began_with.missing_in(*faults);
+        if !without.is_empty() {
             text.push_str(&format!(" --without {}", without.join(",")));
         }
         if !left_out.0.is_empty() {

@@ -9,7 +9,6 @@ use domain::{
         actual_lrp::{self, ActualLrp, InstancePresence, Restart},
         cell::Cell,
         placement::Placement,
-        restart_policy::RestartPolicy,
         task::{self, Task},
     },
     id::{ActualLrpKey, InstanceGuid},
@@ -33,6 +32,10 @@ const UNWELL_MAX: Milliseconds = Milliseconds::from_seconds(60);
 const LOOK_EVERY: Milliseconds = Milliseconds::from_seconds(5);
 /// More events than this a minute while settling: something goes round in circles.
 const EVENTS_A_MINUTE_MAX: u64 = 600;
+/// And so many more for each slot, which has to be placed, claimed and started.
+const EVENTS_A_SLOT_MAX: u64 = 20;
+/// As long may each slot take longer: few may be starting at once.
+const SETTLING_A_SLOT_MAX: Milliseconds = Milliseconds::from_seconds(5);
 
 impl Cluster {
     /// Ends all faults, lets time pass, and says how long it took until all was settled.
@@ -48,17 +51,20 @@ impl Cluster {
         let began = self.now;
         let first = self.store.world.position().0;
         let mut unwell = BTreeMap::new();
+        let slots = u64::try_from(self.store.world.aggregates().slots().count()).unwrap_or(0);
+        let longest = Milliseconds(SETTLING_MAX.0 + slots * SETTLING_A_SLOT_MAX.0);
         loop {
             self.advance(LOOK_EVERY)?;
             super::invariants::check(self)?;
             self.check_unwell(&mut unwell)?;
             let Some(reason) = self.unsettled() else { break };
-            ensure(self.now.since(began) < SETTLING_MAX, "all settles in time", || reason)?;
+            ensure(self.now.since(began) < longest, "all settles in time", || reason)?;
         }
         let took = self.now.since(began);
         let events = self.store.world.position().0.saturating_sub(first);
         let minutes = took.0 / 60_000 + 1;
-        ensure(events <= minutes * EVENTS_A_MINUTE_MAX, "settling does not go round", || {
+        let most = minutes * EVENTS_A_MINUTE_MAX + slots * EVENTS_A_SLOT_MAX;
+        ensure(events <= most, "settling does not go round", || {
             format!("{events} events in {minutes} minutes")
         })?;
         Ok(took)
@@ -218,7 +224,7 @@ impl Cluster {
         let is_desired = lrp.is_some_and(|lrp| *index < lrp.instances) && !slot.is_stopping;
         let is_well = match &slot.state {
             actual_lrp::State::Running(running) => self.runs(&running.placement, true),
-            actual_lrp::State::Crashed(restart) => is_backing_off(*restart, self.clock()),
+            actual_lrp::State::Crashed(restart) => self.is_backing_off(slot, *restart),
             // Whether for the right reason is asked of all that waits together.
             actual_lrp::State::Unclaimed => true,
             actual_lrp::State::Placed(_)
@@ -227,6 +233,23 @@ impl Cluster {
         };
         (!is_desired || !is_well)
             .then(|| format!("{}: desired {is_desired}, {:?}", slot.key, slot.state))
+    }
+
+    /// A crashed slot waits no longer than the longest pause of its policy, and not beyond its end.
+    fn is_backing_off(&self, slot: &ActualLrp, restart: Restart) -> bool {
+        match restart {
+            Restart::NotBefore(instant) => {
+                let aggregates = self.store.world.aggregates();
+                let lrp = aggregates.desired_lrp(&slot.key.process_guid);
+                let domain = aggregates.freshness_domain(lrp.map_or(&slot.domain, |it| &it.domain));
+                let own = lrp.and_then(|lrp| lrp.restart);
+                let policy = own.or_else(|| domain.and_then(|domain| domain.restart));
+                let longest = policy.unwrap_or_default().back_off_max_ms;
+                self.clock() < instant && instant <= self.clock().plus(longest)
+            }
+            Restart::Never => true,
+            Restart::Immediately => false,
+        }
     }
 
     /// A suspect is one as long as its cell is lost, an evacuating one as long as it runs on a cell
@@ -333,17 +356,5 @@ impl Cluster {
                 (failure.work.clone(), why)
             })
         })
-    }
-}
-
-/// A crashed slot waits no longer than the longest pause, and not beyond its end.
-fn is_backing_off(restart: Restart, now: Timestamp) -> bool {
-    match restart {
-        Restart::NotBefore(instant) => {
-            let longest = RestartPolicy::default().back_off_max_ms;
-            now < instant && instant <= now.plus(longest)
-        }
-        Restart::Never => true,
-        Restart::Immediately => false,
     }
 }

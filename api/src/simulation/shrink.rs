@@ -80,11 +80,13 @@ impl Shrinking {
         loop {
             let Config { nodes, cells, lrps, tasks, .. } = self.found.config;
             let base = &self.found.config;
+            let is_given = base.manifest.as_ref().is_some_and(|it| it.count_cells() > 0);
             let smaller = [
                 Config { tasks: tasks / 2, ..base.clone() },
                 Config { lrps: (lrps / 2).max(1), ..base.clone() },
                 Config { nodes: (nodes - 1).max(1), ..base.clone() },
-                Config { cells: (cells - 1).max(1), ..base.clone() },
+                // The cells of a manifest are its author's.
+                Config { cells: if is_given { cells } else { (cells - 1).max(1) }, ..base.clone() },
             ];
             let mut is_smaller = false;
             for config in smaller {
@@ -102,9 +104,9 @@ impl Shrinking {
     /// Leaves out ever smaller stretches of steps, the last ones first.
     fn leave_out_steps(&mut self) {
         let mut stretch = self.found.config.steps.div_ceil(2);
-        while stretch >= 1 {
+        while self.found.runs < RUNS_MAX {
             let mut end = self.found.config.steps;
-            while end > 0 {
+            while end > 0 && self.found.runs < RUNS_MAX {
                 let begin = end.saturating_sub(stretch);
                 let mut config = self.found.config.clone();
                 config.left_out.0.extend(begin..end);

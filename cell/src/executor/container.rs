@@ -48,7 +48,7 @@ impl Executor {
         let garden = self.garden.as_ref();
         let mut streamer = LogStreamer::new(garden, order, &feed, path, saved);
         let mut sampler = Sampler::new(garden, order, &feed);
-        let context = Context::new(garden, &self.settings, order, &feed, container);
+        let context = Context::new(garden, &self.settings, order, &feed, container, control);
         let finished = tokio::select! {
             biased;
             () = control.detach.cancelled() => Finished::Detached,
@@ -88,6 +88,7 @@ async fn live(
     let evidence = context.feed.evidence();
     tell(happened, Happened::Ended(Box::new(Ending { failure_reason, exit, evidence }))).await;
     if !is_recipe_done {
+        control.give_up();
         cancel.cancel();
         // Its end was told; how it stops does not matter any more.
         drop(recipe.await);

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::feed::Feed;
 use super::process_name::ProcessName;
 use super::steps::count_runs;
-use super::{Order, Redacted, Settings};
+use super::{Control, Order, Redacted, Settings};
 use crate::clock;
 use crate::garden::{ContainerInfo, Garden, ProcessState};
 
@@ -30,6 +30,7 @@ pub(super) struct Context<'a> {
     known: BTreeMap<ProcessName, ProcessState>,
     started: watch::Sender<Option<u32>>,
     was_killed: AtomicBool,
+    control: &'a Control,
 }
 
 impl<'a> Context<'a> {
@@ -39,6 +40,7 @@ impl<'a> Context<'a> {
         order: &'a Order,
         feed: &'a Feed,
         container: &ContainerInfo,
+        control: &'a Control,
     ) -> Self {
         let known = container
             .processes
@@ -53,6 +55,7 @@ impl<'a> Context<'a> {
             known: known.collect(),
             started: watch::Sender::new(None),
             was_killed: AtomicBool::new(false),
+            control,
         }
     }
 
@@ -60,10 +63,12 @@ impl<'a> Context<'a> {
         &self.order.recipe
     }
 
-    /// From SIGTERM to SIGKILL: the recipe's own, or the cell's default.
+    /// From SIGTERM to SIGKILL: the recipe's own, or the cell's default; no longer than that where
+    /// nobody counts on it any more.
     pub(super) fn graceful_stop(&self) -> Duration {
-        let own = self.recipe().graceful_stop_ms;
-        own.map_or(self.settings.graceful_stop, Milliseconds::duration)
+        let default = self.settings.graceful_stop;
+        let own = self.recipe().graceful_stop_ms.map_or(default, Milliseconds::duration);
+        if self.control.is_given_up() { own.min(default) } else { own }
     }
 
     /// Notes that a process did not end within its grace.

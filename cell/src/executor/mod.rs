@@ -23,6 +23,7 @@ mod steps;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use domain::rep::Evidence;
@@ -62,6 +63,19 @@ pub(crate) struct Control {
     pub(crate) stop: CancellationToken,
     /// Leave it running and watch it no more.
     pub(crate) detach: CancellationToken,
+    is_given_up: Arc<AtomicBool>,
+}
+
+impl Control {
+    /// Nobody counts on it any more, and its room may be given to others: it gets no longer to end
+    /// than the cell gives everybody.
+    pub(crate) fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.is_given_up.load(Ordering::Relaxed)
+    }
 }
 
 impl Executor {

@@ -69,6 +69,9 @@ impl Orders {
         let mut known = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
         known.get_or_insert(reason);
         drop(known);
+        if reason == StopReason::Disowned {
+            self.control.give_up();
+        }
         self.control.stop.cancel();
     }
 

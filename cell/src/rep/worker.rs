@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use domain::bbs::placement::Resources;
 use domain::id::InstanceGuid;
-use domain::rep::{self, Assignment, Held, Observed, Operation, Phase, Work, WorkReference};
+use domain::rep::{
+    self, Assignment, Held, Observed, Operation, Phase, Wanted, Work, WorkReference,
+};
 use tokio::time::timeout;
 
 use super::adoption::{self, Found};
@@ -68,12 +70,21 @@ impl Worker {
         for operation in rep::plan(&assignment.work, &self.held()) {
             match operation {
                 Operation::Start(work) => self.start(work),
-                Operation::Stop(reference) => self.stop(&reference, StopReason::Asked),
+                Operation::Stop(reference) => {
+                    let guid = &reference.instance_guid;
+                    if let Some(active) = self.active.get(guid).filter(|_| !assigned.contains(guid))
+                    {
+                        // Replaced while this cell was lost: nothing is reserved for it.
+                        active.orders.control.give_up();
+                    }
+                    self.stop(&reference, StopReason::Asked);
+                }
                 Operation::ReportGone(reference) => self.report_gone(reference).await,
                 Operation::Forget(reference) => self.forget(&reference).await,
             }
         }
-        for work in &assignment.work {
+        // What is to be stopped keeps the labels that it had.
+        for work in assignment.work.iter().filter(|work| work.wanted == Wanted::Run) {
             if let Some(active) = self.active.get(&work.reference.instance_guid) {
                 active.orders.label(work);
             }

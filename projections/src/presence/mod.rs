@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{
     id::CellId,
-    log::{LeaseEpoch, Position},
+    log::{CellEpoch, LeaseEpoch},
     units::{Milliseconds, Timestamp},
 };
 
@@ -26,8 +26,9 @@ pub struct Presence {
     looked: Milliseconds,
     lease_epoch: Option<LeaseEpoch>,
     heard: BTreeMap<CellId, Heard>,
-    /// The newest event of each cell that this node has seen.
-    seen: BTreeMap<CellId, Position>,
+    /// The newest coming of each cell that this node has seen: its registration, and since when
+    /// it is there.
+    comings: BTreeMap<CellId, (CellEpoch, Timestamp)>,
     /// Heard by this node, and not yet told to the others.
     untold: BTreeSet<CellId>,
     /// When this node last learned whom the others heard.
@@ -49,7 +50,7 @@ impl Presence {
             looked: now,
             lease_epoch: None,
             heard: BTreeMap::new(),
-            seen: BTreeMap::new(),
+            comings: BTreeMap::new(),
             untold: BTreeSet::new(),
             learned: now,
         }
@@ -61,17 +62,17 @@ impl Presence {
         self.untold.insert(cell_id.clone());
     }
 
-    /// Notes the newest event of a cell that is present. One that this node had not seen before was
-    /// written because some node heard the cell, which may not have told so yet: lost at once, the
-    /// cell would return with its next request, and be lost again.
-    pub fn note_event(
+    /// Notes by which registration and since when a cell is there. What this node had not seen
+    /// before was written because some node heard the cell, which may not have told so yet: lost at
+    /// once, the cell would return with its next request, and be lost again.
+    pub fn note_coming(
         &mut self,
         cell_id: &CellId,
-        position: Position,
+        coming: (CellEpoch, Timestamp),
         monotonic: Milliseconds,
-        wall: Timestamp,
     ) {
-        if self.seen.insert(cell_id.clone(), position) != Some(position) {
+        if self.comings.insert(cell_id.clone(), coming) != Some(coming) {
+            let wall = self.last_heard(cell_id).unwrap_or(coming.1).max(coming.1);
             self.heard.insert(cell_id.clone(), Heard { monotonic, wall });
         }
     }
@@ -228,11 +229,12 @@ mod tests {
         let [one, _] = cells();
         assert_eq!(overdue(&mut presence, 1..=20), [true, true]);
 
-        presence.note_event(&one, Position(7), at(20), Timestamp(0));
+        let coming = (CellEpoch(1), Timestamp(7));
+        presence.note_coming(&one, coming, at(20));
         assert_eq!(overdue(&mut presence, 21..=35), [false, true]);
 
         // Seen again, it says nothing new.
-        presence.note_event(&one, Position(7), at(35), Timestamp(0));
+        presence.note_coming(&one, coming, at(35));
         assert_eq!(overdue(&mut presence, 36..=36), [true, true]);
     }
 

@@ -129,7 +129,7 @@ impl Faults {
             }
         });
         for (name, shares) in [("message_*", &messages[..]), ("append_*", &appends[..])] {
-            let sum = shares.iter().fold(0, |sum, share| sum.saturating_add(*share));
+            let sum = shares.iter().fold(0_u32, |sum, share| sum.saturating_add(*share));
             if sum > SHARE_MAX {
                 wrong.get_or_insert_with(|| {
                     format!("{name} are {sum} together, but at most {SHARE_MAX} of 1,000")

@@ -34,6 +34,7 @@ tests![
     a_stop_lets_an_instance_end_by_itself,
     an_app_has_as_long_to_end_as_it_asks_for,
     an_app_that_does_not_end_within_its_own_grace_is_killed_and_that_is_told,
+    an_app_that_was_replaced_meanwhile_gets_no_longer_than_the_cell_gives_everybody,
     a_check_ends_an_instance_only_after_as_many_failures_as_it_says,
 ];
 
@@ -299,6 +300,22 @@ async fn an_app_that_does_not_end_within_its_own_grace_is_killed_and_that_is_tol
     let told = stopped_after(&plane, "stubborn").await;
 
     assert_eq!(told, Observed::Killed(Milliseconds(100)));
+    let wanted = "Exit status 137 (exceeded 100ms graceful shutdown interval)".to_owned();
+    eventually("its end", || lines(&plane).contains(&wanted)).await;
+    assert_eq!(agent.stop().await, agent::Outcome::LeftRunning);
+}
+
+async fn an_app_that_was_replaced_meanwhile_gets_no_longer_than_the_cell_gives_everybody(
+    world: &mut World,
+) {
+    let plane = FakePlane::default();
+    let cells_default = Milliseconds(100);
+    let agent = Agent::with_grace(world, &plane, OnShutdown::LeaveRunning, cells_default);
+    plane.place(&lrp(), unchecked("inside stubborn", 3_600_000));
+    eventually("it runs", || lines(&plane).iter().any(|told| told == "stubborn")).await;
+
+    plane.unlist(&lrp());
+
     let wanted = "Exit status 137 (exceeded 100ms graceful shutdown interval)".to_owned();
     eventually("its end", || lines(&plane).contains(&wanted)).await;
     assert_eq!(agent.stop().await, agent::Outcome::LeftRunning);

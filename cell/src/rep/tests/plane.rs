@@ -98,6 +98,11 @@ impl FakePlane {
         });
     }
 
+    /// Takes the work off the list, as what was replaced while its cell was lost.
+    pub(crate) fn unlist(&self, work: &Work) {
+        self.change(|state| state.work.retain(|placed| placed.reference != work.reference));
+    }
+
     /// Takes the work away without a word; reports of it are refused from now on.
     pub(crate) fn disown(&self, work: &Work) {
         self.lock().disowned.insert(work.reference.instance_guid.clone());

@@ -337,6 +337,11 @@ impl Answers {
     fn fold(&mut self, recorded: &Recorded<Event>) {
         let position = recorded.position;
         match self.by_id.get_mut(&recorded.command_id) {
+            // Here a command with this id changed nothing: the one that did is what it names.
+            Some(answer) if answer.accepted.events == 0 => {
+                let accepted = Accepted { position, events: 1 };
+                *answer = Answer { stream: recorded.stream.clone(), accepted };
+            }
             Some(Answer { accepted, .. }) if accepted.position < position => {
                 *accepted = Accepted { position, events: accepted.events + 1 };
             }

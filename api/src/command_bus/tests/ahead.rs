@@ -135,6 +135,20 @@ async fn what_changed_nothing_and_was_not_confirmed_is_judged_anew() {
 }
 
 #[tokio::test]
+async fn an_id_that_changed_nothing_here_and_something_else_there_names_that_one() {
+    let store = FaultyStore::new();
+    let (one, two) = (node(&store).0, node(&store).0);
+    one.submit(user("c1", testing::desire("web", 1))).await.unwrap();
+    assert_eq!(one.submit(user("c2", scale("web", 1))).await.unwrap().events, 0);
+
+    let done = two.submit(user("c2", testing::desire("api", 1))).await.unwrap();
+
+    let reused = one.submit(user("c2", scale("web", 1))).await;
+    assert_eq!(rejection(reused), "COMMAND_ID_REUSED");
+    assert_eq!(one.submit(user("c2", testing::desire("api", 1))).await.unwrap(), done);
+}
+
+#[tokio::test]
 async fn an_answer_that_was_undone_takes_no_later_one_with_it() {
     let store = FaultyStore::new();
     bus(&store).submit(user("c0", testing::desire("other", 1))).await.unwrap();

@@ -49,6 +49,18 @@ async fn an_older_list_of_a_node_that_is_behind_is_not_obeyed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_on_no_list_any_more_is_stopped() {
+    let cell = Cell::started();
+    let work = lrp("a");
+    cell.plane.place(&work, app());
+    cell.until_reported(&work, "healthy").await;
+
+    cell.plane.unlist(&work);
+
+    cell.until("it is gone", |cell| !cell.has_container(&work)).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_end_that_nobody_watched_is_told_with_its_evidence() {
     let mut cell = Cell::started();
     let (work, also) = (lrp("a"), task("t"));

@@ -9,10 +9,9 @@ use std::{
 };
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::{Error, Outcome, Print, lrp_file};
+use super::{Error, Outcome, Print, lrp_file, progress_bar::counting};
 use crate::simulation::{
     Config, Faults, Manifest, ManifestSpec, Report, STEPS_MAX, Shrunk, StepSet, run_seeds, shrink,
 };
@@ -89,7 +88,7 @@ pub struct Options {
 
 pub(super) fn run(options: &Options, print: &Print) -> Result<Outcome, Error> {
     let (config, began_with) = config(options)?;
-    let bar = bar(options.seeds);
+    let bar = counting("seeds", options.seeds);
     let report = run_seeds(&config, options.seeds, |done, failure| {
         if let Some(failure) = failure {
             bar.println(format!("seed {} fails: {}", failure.seed, failure.invariant));
@@ -158,15 +157,6 @@ fn manifest(file: &Path) -> Result<Arc<Manifest>, Error> {
     manifest
         .map(Arc::new)
         .map_err(|fault| Error::Usage(format!("--manifest {}: {fault}", file.display())))
-}
-
-fn bar(seeds: u64) -> ProgressBar {
-    let target = ProgressDrawTarget::stderr_with_hz(10);
-    let bar = ProgressBar::with_draw_target(Some(seeds), target);
-    let style = "{bar:40} {human_pos}/{human_len} seeds, {per_sec}, {eta} left";
-    bar.with_style(
-        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
-    )
 }
 
 fn keep(file: &Path, shrunk: &[Shrunk]) -> io::Result<()> {

@@ -49,40 +49,16 @@ impl Crash {
         let (StreamId::ActualLrp(key), Event::ActualLrp(event)) = (stream, event) else {
             return None;
         };
-        match event {
+        let (crashed, follows) = match event {
             actual_lrp::Event::Crashed(crashed) => {
-                let presence = actual_lrp::InstancePresence::Ordinary;
                 let follows = Some((crashed.crash_count, crashed.restart));
+                let presence = actual_lrp::InstancePresence::Ordinary;
                 let Crashed { instance_guid, cell_id, reason, exit, evidence, .. } = crashed;
-                Some(Self {
-                    key,
-                    position,
-                    recorded_at,
-                    presence,
-                    instance_guid,
-                    cell_id,
-                    reason,
-                    exit,
-                    evidence,
-                    follows,
-                })
+                let crashed =
+                    TwinCrashed { instance_guid, cell_id, presence, reason, exit, evidence };
+                (crashed, follows)
             }
-            actual_lrp::Event::TwinCrashed(crashed) => {
-                let TwinCrashed { instance_guid, cell_id, presence, reason, exit, evidence } =
-                    crashed;
-                Some(Self {
-                    key,
-                    position,
-                    recorded_at,
-                    presence,
-                    instance_guid,
-                    cell_id,
-                    reason,
-                    exit,
-                    evidence,
-                    follows: None,
-                })
-            }
+            actual_lrp::Event::TwinCrashed(crashed) => (crashed, None),
             actual_lrp::Event::Created(_)
             | actual_lrp::Event::Placed(_)
             | actual_lrp::Event::PlacementFailed(_)
@@ -99,8 +75,21 @@ impl Crash {
             | actual_lrp::Event::SuspectRemoved(_)
             | actual_lrp::Event::EvacuationStarted(_)
             | actual_lrp::Event::EvacuationEnded(_)
-            | actual_lrp::Event::ReadinessChanged(_) => None,
-        }
+            | actual_lrp::Event::ReadinessChanged(_) => return None,
+        };
+        let TwinCrashed { instance_guid, cell_id, presence, reason, exit, evidence } = crashed;
+        Some(Self {
+            key,
+            position,
+            recorded_at,
+            presence,
+            instance_guid,
+            cell_id,
+            reason,
+            exit,
+            evidence,
+            follows,
+        })
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     auctioneer, converger,
     presence_watch::{self, PRESENCE_TIME_TO_LIVE},
+    reconciler,
 };
 
 /// Longer than the real period: what is due by time alone may wait for it.
@@ -125,15 +126,10 @@ impl Cluster {
         commands
             .into_iter()
             .map(|command| {
+                // Its own chance, not the clock's.
                 let command_id = CommandId::from_uuid(chance.uuid());
-                Envelope {
-                    correlation: command_id.clone(),
-                    command_id,
-                    actor: actor.clone(),
-                    seen: Some(seen),
-                    causation: node.world.aggregates().last_position(&command.stream()),
-                    command,
-                }
+                let envelope = reconciler::envelope(&node.world, &actor, seen, command);
+                Envelope { correlation: command_id.clone(), command_id, ..envelope }
             })
             .collect()
     }

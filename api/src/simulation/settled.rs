@@ -239,12 +239,8 @@ impl Cluster {
     fn is_backing_off(&self, slot: &ActualLrp, restart: Restart) -> bool {
         match restart {
             Restart::NotBefore(instant) => {
-                let aggregates = self.store.world.aggregates();
-                let lrp = aggregates.desired_lrp(&slot.key.process_guid);
-                let domain = aggregates.freshness_domain(lrp.map_or(&slot.domain, |it| &it.domain));
-                let own = lrp.and_then(|lrp| lrp.restart);
-                let policy = own.or_else(|| domain.and_then(|domain| domain.restart));
-                let longest = policy.unwrap_or_default().back_off_max_ms;
+                let policy = actual_lrp::policy_of(self.store.world.aggregates(), slot);
+                let longest = policy.back_off_max_ms;
                 self.clock() < instant && instant <= self.clock().plus(longest)
             }
             Restart::Never => true,

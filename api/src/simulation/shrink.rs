@@ -53,12 +53,15 @@ impl Shrinking {
         }
     }
 
-    /// Steps behind the failing one happened never.
+    /// Steps behind the failing one never happened. Run all the same: when a run looks at its views
+    /// depends on how many steps it has.
     fn cut_the_end(&mut self) {
-        let Shrunk { config, failure, .. } = &mut self.found;
-        if failure.step < config.steps {
-            config.steps = failure.step + 1;
-            config.left_out.0.retain(|step| *step < config.steps);
+        let end = self.found.failure.step + 1;
+        if end < self.found.config.steps {
+            let mut config = self.found.config.clone();
+            config.steps = end;
+            config.left_out.0.retain(|step| *step < end);
+            self.take_if_it_fails(config);
         }
     }
 

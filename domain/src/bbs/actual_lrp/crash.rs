@@ -26,7 +26,8 @@ pub enum Restart {
 }
 
 /// The policy in force for a slot: its wish's own, or its freshness domain's, or the default.
-pub(super) fn policy_of(aggregates: &Aggregates, slot: &ActualLrp) -> RestartPolicy {
+#[must_use]
+pub fn policy_of(aggregates: &Aggregates, slot: &ActualLrp) -> RestartPolicy {
     let lrp = aggregates.desired_lrp(&slot.key.process_guid);
     let domain = lrp.map_or(&slot.domain, |lrp| &lrp.domain);
     let of_domain = || aggregates.freshness_domain(domain).and_then(|domain| domain.restart);

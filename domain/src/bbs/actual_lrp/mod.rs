@@ -9,7 +9,7 @@ mod state;
 mod twins;
 
 pub use command::{Command, CrashReport, InstanceReference, UnclaimReason};
-pub use crash::{CRASH_COUNT_RESET_AFTER, Restart};
+pub use crash::{CRASH_COUNT_RESET_AFTER, Restart, policy_of};
 pub(crate) use decide::{decide, retire};
 pub use event::{
     Claimed, Crashed, Created, EvacuationEnded, EvacuationStarted, Event, Killed, LeavingEnd, Left,

@@ -4,6 +4,7 @@ mod command;
 mod crash;
 mod decide;
 mod event;
+mod evolve;
 mod reports;
 mod state;
 mod twins;
@@ -16,7 +17,7 @@ pub use event::{
     Placed, PlacementFailed, ReadinessChanged, Refused, Removed, Retired, Started, SuspectRemoved,
     SuspectRestored, Suspected, TwinCrashed, TwinEnd, Unclaimed, UnclaimedReason,
 };
-pub(crate) use state::evolve;
+pub(crate) use evolve::evolve;
 pub use state::{
     ActualLrp, Instance, InstancePresence, LEAVING_MAX, LastCrash, Leaving, NetInfo, Running,
     State, Twin, TwinState,

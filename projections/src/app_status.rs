@@ -44,7 +44,7 @@ pub struct InstanceStatus {
 pub fn app_status(aggregates: &Aggregates, process_guid: &ProcessGuid) -> Vec<InstanceStatus> {
     let wanted = aggregates.desired_lrp(process_guid).map_or(0, |lrp| lrp.instances);
     let mut statuses: Vec<InstanceStatus> =
-        aggregates.slots_of(process_guid).map(status_of).collect();
+        aggregates.slots_of(process_guid).filter_map(status_of).collect();
     let missing: Vec<u32> = (0..wanted)
         .filter(|index| statuses.binary_search_by_key(index, |status| status.index).is_err())
         .collect();
@@ -58,9 +58,11 @@ pub fn app_status(aggregates: &Aggregates, process_guid: &ProcessGuid) -> Vec<In
     statuses
 }
 
-fn status_of(slot: &ActualLrp) -> InstanceStatus {
+/// None of a slot that is gone and whose last instances leave.
+fn status_of(slot: &ActualLrp) -> Option<InstanceStatus> {
     let is_served = slot.resolved().is_some_and(|instance| instance.running.is_some());
     let (state, details) = match &slot.state {
+        State::Removed => return None,
         _ if slot.is_stopping => (InstanceState::Stopping, None),
         State::Running(_) => (InstanceState::Running, None),
         _ if is_served => (InstanceState::Running, None),
@@ -69,10 +71,9 @@ fn status_of(slot: &ActualLrp) -> InstanceStatus {
             Some(error) => (InstanceState::Down, Some(error.clone())),
             None => (InstanceState::Starting, Some("waiting for a cell".to_owned())),
         },
-        State::Removed => (InstanceState::Stopping, None),
         State::Crashed(restart) => (InstanceState::Crashed, Some(crash_details(slot, *restart))),
     };
-    InstanceStatus { index: slot.key.index, state, since: Some(slot.since), details }
+    Some(InstanceStatus { index: slot.key.index, state, since: Some(slot.since), details })
 }
 
 fn crash_details(slot: &ActualLrp, restart: Restart) -> String {
@@ -88,9 +89,10 @@ mod tests {
     use domain::{
         bbs::{
             actual_lrp::{Command, UnclaimReason},
-            cell,
+            cell, desired_lrp,
         },
         testing::{cell_id, key, process_guid, running_story},
+        units::Milliseconds,
     };
 
     use super::*;
@@ -109,5 +111,24 @@ mod tests {
 
         let states: Vec<_> = statuses.iter().map(|status| (status.index, status.state)).collect();
         assert_eq!(states, [(0, InstanceState::Running)]);
+    }
+
+    #[test]
+    fn a_slot_that_is_gone_is_not_shown_for_the_instance_that_still_leaves() {
+        let evacuate = cell::Command::Evacuate {
+            cell_id: cell_id("cell-1"),
+            timeout: Milliseconds(600_000),
+            instances_away_max: cell::INSTANCES_AWAY_MAX,
+        };
+        let process_guid = process_guid("web");
+        let story = running_story().after(evacuate).after(Command::Evacuate { key: key("web", 0) });
+        assert_eq!(app_status(&story.aggregates, &process_guid).len(), 1);
+
+        let unwish = desired_lrp::Command::Remove { process_guid: process_guid.clone() };
+        let story = story.after(unwish);
+
+        let slot = story.aggregates.slot(&key("web", 0));
+        assert!(slot.is_some_and(|slot| slot.is_removed() && !slot.leaving.is_empty()));
+        assert!(app_status(&story.aggregates, &process_guid).is_empty());
     }
 }

@@ -398,7 +398,7 @@ fn slot_discrepancy(
     slot: Option<&ActualLrp>,
 ) -> Option<SlotDiscrepancy> {
     let is_desired = lrp.is_some_and(|lrp| index < lrp.instances);
-    let slot = slot.filter(|slot| slot.state != actual_lrp::State::Removed);
+    let slot = slot.filter(|slot| !slot.is_removed());
     let Some(slot) = slot else { return is_desired.then_some(SlotDiscrepancy::Missing) };
     let is_lost = slot.placement().is_some_and(|placement| aggregates.is_lost(placement));
     // What is not desired either waits for whoever must vouch before it may go.

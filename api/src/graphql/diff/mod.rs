@@ -170,7 +170,7 @@ fn desired_lrps(from: &World, to: &World) -> Vec<Found> {
 
 fn actual_lrps(from: &World, to: &World) -> Vec<Found> {
     let flat = |world: &World, other: &World| {
-        let slots = world.aggregates().slots();
+        let slots = world.aggregates().slots().filter(|slot| !slot.is_removed());
         let slots = slots.filter(|slot| other.aggregates().slot(&slot.key) != Some(*slot));
         slots.map(|slot| (slot.key.clone(), fields::flat(slot))).collect()
     };

@@ -52,7 +52,7 @@ pub(crate) fn decide(
         }
         Command::Unclaim { key, reason } => unclaim(aggregates, key, *reason, now),
         Command::Evacuate { key } => twins::evacuate(aggregates, existing(aggregates, key)?, now),
-        Command::SettleTwins { key } => twins::settle(aggregates, existing(aggregates, key)?, now),
+        Command::SettleTwins { key } => twins::settle(aggregates, known(aggregates, key)?, now),
         Command::Retire { key } => {
             let mut decision = Decision::default();
             retire(aggregates, existing(aggregates, key)?, &mut decision);
@@ -94,7 +94,7 @@ fn create(aggregates: &Aggregates, key: &ActualLrpKey) -> Result<Decision, Rejec
         what: "desired LRP",
         id: key.process_guid.to_string(),
     })?;
-    let is_there = aggregates.slot(key).is_some_and(|slot| slot.state != State::Removed);
+    let is_there = aggregates.slot(key).is_some_and(|slot| !slot.is_removed());
     if key.index >= lrp.instances || is_there {
         return Ok(Decision::default());
     }
@@ -208,13 +208,22 @@ fn lose_cell(aggregates: &Aggregates, slot: &ActualLrp, placement: &Placement) -
     one(&slot.key, Suspected { instance_guid, cell_id })
 }
 
-pub(super) fn existing<'a>(
+/// The slot, if there is one.
+fn existing<'a>(
     aggregates: &'a Aggregates,
     key: &ActualLrpKey,
 ) -> Result<&'a ActualLrp, Rejection> {
-    aggregates
-        .slot(key)
-        .ok_or_else(|| Rejection::NotFound { what: "actual LRP", id: key.to_string() })
+    known(aggregates, key)
+        .and_then(|slot| if slot.is_removed() { Err(not_found(key)) } else { Ok(slot) })
+}
+
+/// The slot, also when it is gone and its last instances leave.
+fn known<'a>(aggregates: &'a Aggregates, key: &ActualLrpKey) -> Result<&'a ActualLrp, Rejection> {
+    aggregates.slot(key).ok_or_else(|| not_found(key))
+}
+
+fn not_found(key: &ActualLrpKey) -> Rejection {
+    Rejection::NotFound { what: "actual LRP", id: key.to_string() }
 }
 
 pub(super) fn wrong_state(slot: &ActualLrp, wanted: SlotTransition) -> Rejection {

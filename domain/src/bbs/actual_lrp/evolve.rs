@@ -54,7 +54,7 @@ pub(crate) fn evolve(
     if is_of_slot {
         note(slot, event, stamp);
     }
-    if slot.state == State::Removed && slot.leaving.is_empty() {
+    if slot.is_removed() && slot.leaving.is_empty() {
         *state = None;
     }
 }

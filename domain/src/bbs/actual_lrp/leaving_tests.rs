@@ -142,7 +142,7 @@ fn a_wish_that_goes_does_not_lose_what_leaves() {
     let story = story.when(gone).then([on_slot(&web(), Removed {})]);
     assert_eq!(story.aggregates.slot(&web()).unwrap().state, State::Removed);
     assert_eq!(reserved(&story, "cell-1"), 1);
-    let story = story.when(Command::Retire { key: web() }).then_nothing();
+    let story = story.when(Command::Retire { key: web() }).then_rejected("NOT_FOUND");
 
     let story = story.when(Command::Remove { instance: old }).then([left(LeavingEnd::Gone)]);
 
@@ -171,7 +171,7 @@ fn a_slot_is_created_anew_while_instances_of_it_still_leave() {
     let story = evacuating().after(remove_wish()).after(desire("web", 1));
     let failed =
         Command::FailPlacement { key: web(), error: "no cell".to_owned(), candidates: None };
-    let story = story.when(failed).then_rejected("INVALID_TRANSITION");
+    let story = story.when(failed).then_rejected("NOT_FOUND");
     let created_in = story.aggregates.slot(&web()).unwrap().domain.clone();
     let story = story
         .when(Command::Create { key: web() })

@@ -249,6 +249,12 @@ impl ActualLrp {
         }
     }
 
+    /// Whether the slot is gone, and known for the sake of its leaving instances only.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.state == State::Removed
+    }
+
     /// Whether it waits for a cell and is not in the pause after a refusal.
     #[must_use]
     pub fn may_be_auctioned(&self, now: Timestamp) -> bool {

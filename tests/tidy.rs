@@ -234,6 +234,23 @@ fn planted_bugs_can_still_be_planted() {
 }
 
 #[test]
+fn what_is_said_of_each_quirk_of_diego_is_shown_by_a_test() {
+    let text = fs::read_to_string(root().join("domain/src/bbs/mod.rs")).unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("//! | "));
+    let named: Vec<&str> =
+        rows.filter_map(|row| row.strip_suffix("` |")?.rsplit_once('`')).map(|it| it.1).collect();
+    let all: Vec<(PathBuf, String)> = ["domain", "projections", "api", "cell"]
+        .iter()
+        .flat_map(|folder| sources(&root().join(folder)))
+        .collect();
+    assert!(named.len() >= 20, "{named:?}");
+    for name in named {
+        let test = format!("fn {name}() ");
+        assert!(all.iter().any(|(_, text)| text.contains(&test)), "no test is named {name}");
+    }
+}
+
+#[test]
 fn no_note_is_left_for_later() {
     // Put together here, so that this file does not hold the words itself.
     let words = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["XX", "X"].concat()];

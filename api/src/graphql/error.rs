@@ -4,6 +4,8 @@
 //! A client's fault is told whole. Ours is told without its inside, which goes to the node's log,
 //! once.
 
+use std::{fmt::Display, ops::RangeInclusive};
+
 use async_graphql::{Error, ErrorExtensionValues, Value, value};
 use domain::{
     diego_error::DiegoError,
@@ -38,6 +40,21 @@ pub(super) fn coded(code: &str, message: impl Into<String>) -> Error {
 /// One value that is not what it must be.
 pub(super) fn invalid_field(field: &str, problem: impl Into<String>) -> Error {
     invalid(&Invalid::one(field, problem))
+}
+
+/// A number that must be within bounds.
+pub(super) fn within<T>(field: &str, number: i64, bounds: RangeInclusive<T>) -> Result<T, Error>
+where
+    T: TryFrom<i64> + PartialOrd + Display,
+{
+    match T::try_from(number).ok().filter(|number| bounds.contains(number)) {
+        Some(number) => Ok(number),
+        None => {
+            let (least, most) = bounds.into_inner();
+            let problem = format!("must be from {least} to {most}, but is {number}");
+            Err(invalid_field(field, problem))
+        }
+    }
 }
 
 /// Values that are not what they must be, each with its field's path as the client named it.

@@ -53,7 +53,7 @@ use crate::{
 };
 pub(crate) use at_least::HEADER as AT_LEAST_HEADER;
 use document::DocumentCheck;
-use error::{coded, invalid_field};
+use error::{coded, within};
 use mutation::Mutation;
 use query::Query;
 use scope::Present;
@@ -68,7 +68,7 @@ const PAST_WORLD_COMPLEXITY: usize = 500;
 /// How many directives one field may carry.
 const DIRECTIVES_MAX: usize = 4;
 /// The longest page.
-const PAGE_MAX: u32 = 500;
+const PAGE_MAX: usize = 500;
 
 /// The edge's name in the actor of its commands.
 const VIA: &str = "graphql";
@@ -127,11 +127,7 @@ fn caller<'c>(ctx: &Context<'c>) -> Result<&'c Caller> {
 
 /// The length of a page that a client asks for.
 fn page(field: &str, length: i32) -> Result<usize> {
-    let asked = u32::try_from(length).ok().filter(|length| *length <= PAGE_MAX);
-    match asked.and_then(|length| usize::try_from(length).ok()) {
-        Some(length) => Ok(length),
-        None => Err(invalid_field(field, format!("must be from 0 to {PAGE_MAX}, but is {length}"))),
-    }
+    within(field, length.into(), 0..=PAGE_MAX)
 }
 
 /// What a page costs: what is selected of one entry, as often as there may be entries.

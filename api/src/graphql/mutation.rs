@@ -22,7 +22,7 @@ use projections::event_store::keys::KeyLabel;
 
 use super::{
     ControlPlane, caller,
-    error::{self, coded, invalid, invalid_field, parse_id},
+    error::{self, coded, invalid, invalid_field, parse_id, within},
     input::{
         DesiredLrpInput, Faults, HttpRouteInput, TaskInput, of_spec, of_update, restart_of,
         routes_of,
@@ -334,11 +334,7 @@ impl Mutation {
     ) -> Result<Accepted> {
         let sender = Sender::of(ctx, command_id)?;
         let name = parse_id("name", &name)?;
-        let seconds = u64::try_from(ttl_seconds).ok().filter(|it| *it <= FRESHNESS_SECONDS_MAX);
-        let Some(seconds) = seconds else {
-            let problem = format!("must be from 0 to {FRESHNESS_SECONDS_MAX}");
-            return Err(invalid_field("ttlSeconds", problem));
-        };
+        let seconds = within("ttlSeconds", ttl_seconds, 0..=FRESHNESS_SECONDS_MAX)?;
         let time_to_live = (seconds > 0).then(|| Milliseconds::from_seconds(seconds));
         sender.send(freshness_domain::Command::Upsert { name, time_to_live }).await
     }
@@ -358,22 +354,14 @@ impl Mutation {
         let cell_id = parse_id("cellId", &cell_id)?;
         let seconds_max = cell::EVACUATION_TIMEOUT_MAX.0 / 1000;
         let timeout = match timeout_seconds {
-            None => Some(cell::EVACUATION_TIMEOUT),
-            Some(seconds) => u64::try_from(seconds)
-                .ok()
-                .filter(|it| *it <= seconds_max)
-                .map(Milliseconds::from_seconds),
+            None => cell::EVACUATION_TIMEOUT,
+            Some(seconds) => {
+                Milliseconds::from_seconds(within("timeoutSeconds", seconds, 0..=seconds_max)?)
+            }
         };
-        let Some(timeout) = timeout else {
-            let problem = format!("must be from 0 to {seconds_max}");
-            return Err(invalid_field("timeoutSeconds", problem));
-        };
-        let away_max = instances_away_max.map_or(Some(cell::INSTANCES_AWAY_MAX), |away_max| {
-            u32::try_from(away_max).ok().filter(|it| (1..=INSTANCES_MAX).contains(it))
-        });
-        let Some(instances_away_max) = away_max else {
-            let problem = format!("must be from 1 to {INSTANCES_MAX}");
-            return Err(invalid_field("instancesAwayMax", problem));
+        let instances_away_max = match instances_away_max {
+            None => cell::INSTANCES_AWAY_MAX,
+            Some(away_max) => within("instancesAwayMax", away_max, 1..=INSTANCES_MAX)?,
         };
         sender.send(cell::Command::Evacuate { cell_id, timeout, instances_away_max }).await
     }

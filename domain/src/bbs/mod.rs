@@ -12,14 +12,14 @@
 //! | a crash during an evacuation is not auctioned | mended: it is, elsewhere | `an_instance_that_crashes_on_a_cell_under_evacuation_is_placed_elsewhere_at_once` |
 //! | a claimed instance is recorded as running when it is evacuated | mended: it is placed anew | `what_is_not_healthy_yet_is_placed_anew_at_once` |
 //! | what is pending is auctioned again while an auction is in flight | mended: a placement is an event | `a_placed_slot_is_not_placed_again` |
-//! | work that is lost on its way to a cell is not noticed for 30 s | mended: an assignment stands until it is closed | `rep` |
+//! | work that is lost on its way to a cell is not noticed for 30 s | mended: an assignment stands until it is closed | `an_assignment_that_the_cell_could_not_hear_of_stands_until_it_does` |
 //! | what is scored is not what is reserved | mended | `what_is_scored_is_what_is_reserved` |
 //! | a batch of first instances places tasks first | mended | `first_instances_then_tasks_then_the_rest_by_index_biggest_first` |
 //! | any answer to a callback but 503 and 504 is a delivery | copied, with the status in the log | `an_answer_of_any_status_deletes_the_task_and_its_status_is_in_the_log` |
 //! | an empty list of cells makes everything suspect | mended: only a cell's own record can lose it | `no_cells_at_all_doom_nothing_that_was_never_placed` |
 //! | twins come in any order | mended: one resolved view a slot | `a_slot_is_shown_once_and_runs_while_any_of_its_instances_does` |
-//! | routes over TLS are never aged out | mended: routes are a view of live instances | `route_table` |
-//! | a restart of the rep kills all containers | mended: the agent adopts them | `cell` |
+//! | routes over TLS are never aged out | mended: routes are a view of live instances | `routes_come_change_and_go_with_the_events` |
+//! | a restart of the rep kills all containers | mended: the agent adopts them | `what_runs_is_taken_up_again_and_nothing_is_run_twice` |
 //! | the deprecated API of groups must be served | to be copied by the BBS edge | - |
 //! | reading deletes rows that cannot be decoded | mended: a node does not start on what it cannot read | `what_a_newer_version_wrote_is_refused_in_words` |
 //! | a placement error resets the time since when a slot waits | mended: that time stays | `a_placement_error_does_not_make_a_slot_wait_anew` |

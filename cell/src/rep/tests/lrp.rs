@@ -277,6 +277,20 @@ async fn what_was_never_here_is_reported_gone_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_assignment_that_the_cell_could_not_hear_of_stands_until_it_does() {
+    let cell = Cell::started();
+    let work = lrp("a");
+
+    cell.plane.cut_off(true);
+    cell.plane.place(&work, app());
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    assert_eq!(cell.reported(&work), Vec::<&str>::new());
+    cell.plane.cut_off(false);
+
+    cell.until_reported(&work, "healthy").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_the_control_plane_disowns_is_stopped_quietly() {
     let cell = Cell::started();
     let work = lrp("a");

@@ -9,6 +9,7 @@ use std::{
 
 use domain::{
     action::EnvironmentVariable,
+    auction,
     bbs::{definition::Definition, desired_lrp, task},
     command::{Command, Envelope},
     id::CommandId,
@@ -63,6 +64,8 @@ pub struct ControlPlane {
     pub incarnation: Incarnation,
     /// This node's name, for the actor of its loops.
     pub node: Arc<str>,
+    /// How its auctioneer weighs cells.
+    pub placement: auction::Settings,
 }
 
 /// Why a client's wish was not taken.

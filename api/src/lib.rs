@@ -8,6 +8,7 @@
 //! - [`lease`]: whether it is this node whose loops act
 //! - [`cell_gateway`]: the edge of the cells
 //! - [`graphql`]: the edge of people, the CLI and the web page; [`http`]: who may ask
+//! - [`placement_options`]: how the auctioneer weighs cells, as options of a command
 //! - [`log_keeper`]: signs checkpoints and moves what is old to the archive
 //! - [`control_plane`]: one node's parts, as every edge sees them
 //! - [`cli`]: the commands of operators, over GraphQL alone
@@ -38,6 +39,7 @@ pub mod log_keeper;
 pub mod master_keys;
 pub mod node;
 pub mod output;
+pub mod placement_options;
 pub mod presence_sync;
 pub mod presence_watch;
 mod readiness;

@@ -19,7 +19,7 @@ use api::{
     lease::{TIME_TO_LIVE_MAX, TIME_TO_LIVE_MIN},
     log_keeper,
     node::{Node, Settings},
-    output,
+    output, placement_options,
     telemetry::traces,
 };
 use clap::Args;
@@ -41,6 +41,8 @@ pub(crate) struct Options {
     archive: log_keeper::Options,
     #[command(flatten)]
     lists: forgetting::lists::Options,
+    #[command(flatten)]
+    placement: placement_options::Options,
     #[command(flatten)]
     ports: edge::Ports,
     #[command(flatten)]
@@ -84,6 +86,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
         lease_time_to_live: options.lease_ttl,
         archive: options.archive.clone(),
         lists: options.lists.clone(),
+        placement: options.placement.settings(),
     };
     let has_tls = options.tls_cert.is_some() && options.tls_key.is_some();
     let is_open = !options.address.is_loopback();

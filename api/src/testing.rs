@@ -9,6 +9,7 @@ use std::{
 };
 
 use domain::{
+    auction,
     bbs::{
         actual_lrp::{self, CrashReport, InstanceReference, NetInfo},
         cell::{self, Registration},
@@ -71,6 +72,7 @@ impl InMemory {
             clock,
             incarnation,
             node: Arc::from("node"),
+            placement: auction::Settings::default(),
         };
         Self { control_plane, _observations: folder }
     }

@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test outside the product waits on real time")]
 
 mod archive;
+mod auction;
 mod bad_input;
 mod cells;
 mod connection;

@@ -35,12 +35,12 @@ pub(super) struct Move {
     gain: String,
 }
 
-/// The plan for a world, of so many moves at most.
-pub(super) fn plan(world: &World, moves_max: usize) -> RebalancePlan {
+/// The plan for a world, of so many moves at most, its cells weighed as the auctioneer does.
+pub(super) fn plan(world: &World, settings: Settings, moves_max: usize) -> RebalancePlan {
     let movable = auction::movable(world.aggregates());
     let cells = world.cell_capacity().cells();
     let bounds = Bounds { moves_max, ..Bounds::default() };
-    auction::rebalance(movable, cells, Settings::default(), bounds).into()
+    auction::rebalance(movable, cells, settings, bounds).into()
 }
 
 impl From<auction::Plan> for RebalancePlan {

@@ -145,12 +145,15 @@ impl World {
     #[graphql(complexity = "super::past_complexity(1, child_complexity)")]
     async fn rebalance_plan(
         &self,
+        ctx: &Context<'_>,
         #[graphql(default = 100)] moves_max: i32,
     ) -> Result<RebalancePlan> {
         let moves_max = page("movesMax", moves_max)?;
         let world = Arc::clone(&self.world);
+        let settings = state(ctx)?.control_plane.placement;
         // A large world takes its time; other questions are answered meanwhile.
-        let plan = tokio::task::spawn_blocking(move || rebalance::plan(&world, moves_max)).await;
+        let plan = move || rebalance::plan(&world, settings, moves_max);
+        let plan = tokio::task::spawn_blocking(plan).await;
         plan.map_err(|failure| internal("cannot plan the moves", &failure))
     }
 

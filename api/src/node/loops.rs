@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use domain::{auction, command::Command, units::Timestamp};
+use domain::{command::Command, units::Timestamp};
 use projections::{history::Snapshotter, worker, world::World};
 use tokio::sync::{oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -44,7 +44,7 @@ impl Loops {
 
 /// Starts the loops over the present.
 pub(super) fn start_loops(control_plane: &ControlPlane, loops: &Loops) {
-    let settings = auction::Settings::default();
+    let settings = control_plane.placement;
     let auctioneer = move |world: &World, now: Timestamp| {
         auctioneer::step(world, now, &settings, clock::new_instance_guid)
     };

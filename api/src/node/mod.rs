@@ -14,6 +14,7 @@ use std::{
 };
 
 use domain::{
+    auction,
     log::{Incarnation, Position},
     units::Milliseconds,
 };
@@ -133,6 +134,8 @@ pub struct Settings {
     pub archive: log_keeper::Options,
     /// Where it is noted what was forgotten.
     pub lists: forgetting::lists::Options,
+    /// How cells are weighed.
+    pub placement: auction::Settings,
 }
 
 impl Settings {
@@ -147,6 +150,7 @@ impl Settings {
             lease_time_to_live: LEASE_TIME_TO_LIVE,
             archive: log_keeper::Options::default(),
             lists: forgetting::lists::Options::default(),
+            placement: auction::Settings::default(),
         }
     }
 }
@@ -217,6 +221,7 @@ impl Node {
             clock,
             incarnation: head.incarnation,
             node: Arc::from(settings.name),
+            placement: settings.placement,
         };
         let loops = Loops::default();
         start_loops(&control_plane, &loops);

@@ -68,6 +68,42 @@ fn won(auctions: Vec<Auction>, cells: Vec<CellState>, settings: Settings) -> BTr
     won
 }
 
+/// The same in many small rounds, each decided on what was heard by then: that something runs is
+/// heard some rounds late, as a seed draws it.
+fn won_late(
+    auctions: &[Auction],
+    mut cells: Vec<CellState>,
+    settings: Settings,
+    seed: u64,
+) -> BTreeMap<CellId, u32> {
+    let mut dice = Dice::new(seed);
+    let mut won = BTreeMap::new();
+    let mut unheard: Vec<(u32, CellId)> = Vec::new();
+    let mut waiting = auctions.iter().cloned().peekable();
+    for round in 0.. {
+        if waiting.peek().is_none() {
+            break;
+        }
+        for (_, cell_id) in unheard.extract_if(.., |(heard_in, _)| *heard_in <= round) {
+            let cell = cells.iter_mut().find(|cell| cell.cell_id == cell_id).unwrap();
+            cell.starting_container_count -= 1;
+        }
+        let some = waiting.by_ref().take(1 + usize::try_from(dice.below(8)).unwrap());
+        let auctions = some.collect::<Vec<_>>();
+        let demands = auctions.iter().map(|it| (it.work.clone(), it.demand.resources));
+        let demands: BTreeMap<WorkKind, _> = demands.collect();
+        let outcome = schedule(Input { auctions, cells: cells.clone(), settings });
+        assert_eq!(outcome.failures, []);
+        for placement in outcome.placements {
+            let cell = cells.iter_mut().find(|cell| cell.cell_id == placement.cell_id).unwrap();
+            cell.reserve(&placement.work, demands[&placement.work]);
+            unheard.push((round + 1 + dice.below(10), placement.cell_id.clone()));
+            *won.entry(placement.cell_id).or_default() += 1;
+        }
+    }
+    won
+}
+
 /// The most that any winner is off the mean of all winners.
 fn assert_even(won: &BTreeMap<CellId, u32>, tolerance: f64) {
     let winners = f64::from(u32::try_from(won.len()).unwrap());
@@ -218,6 +254,29 @@ fn the_watters_demo_is_even_on_nearly_full_cells() {
         }
 
         assert_even(&won(instances("red", apps), cells, Settings::default()), 1.0);
+    }
+}
+
+#[test]
+fn one_apps_instances_are_even_however_late_it_is_heard_that_they_run() {
+    for seed in 0..3 {
+        for settings in [Settings::default(), bin_pack(0.25), bin_pack(0.75)] {
+            for (apps, cell_count) in SMALL {
+                let won = won_late(&instances("yellow", apps), cells(cell_count), settings, seed);
+                assert_even(&won, 1.0);
+            }
+
+            let mut three = cells(3);
+            fill(&mut three[1], 50);
+            let won = won_late(&instances("red", 40), three.clone(), settings, seed);
+            let sums: Vec<u32> =
+                by_zone(&won, &three).values().map(|counts| counts.iter().sum()).collect();
+            assert_eq!(sums, [20, 20], "seed {seed}");
+
+            let mut full = cells(10);
+            full.iter_mut().for_each(|cell| fill(cell, 78));
+            assert_even(&won_late(&instances("red", 80), full, settings, seed), 1.0);
+        }
     }
 }
 

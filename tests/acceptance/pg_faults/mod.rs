@@ -17,7 +17,7 @@ mod wire;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A number from the environment, where the long runs set it.
-fn setting(name: &str, otherwise: u64) -> u64 {
+pub(crate) fn setting(name: &str, otherwise: u64) -> u64 {
     match std::env::var(name) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} must be a number")),
         Err(_) => otherwise,
@@ -25,7 +25,7 @@ fn setting(name: &str, otherwise: u64) -> u64 {
 }
 
 /// `DIARIO_SEED`, or another one each time.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     setting("DIARIO_SEED", u64::from(now.subsec_nanos()))
 }

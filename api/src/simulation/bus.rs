@@ -1,5 +1,9 @@
 //! The nodes' command buses in a simulation: what comes is decided in memory, travels to the store
-//! as a batch, and is answered when the store has said what became of it.
+//! as a batch, and is answered when the store has said what became of it. What comes meanwhile is
+//! decided on top of it.
+//!
+//! As the real bus does where nobody else writes at the time; one that was refused waits for its
+//! turn first, which leaves fewer ways for things to happen.
 
 use std::collections::VecDeque;
 
@@ -20,6 +24,8 @@ use crate::command_bus::Outcome;
 const UNNOTICED_MAX: u64 = 3000;
 /// How often a store that does not answer is asked again what became of a batch.
 const LOOK_UP_PAUSE: u64 = 200;
+/// How late an append may arrive.
+const LATE_MAX: u64 = 10_000;
 
 /// The log could not be written, as far as the caller knows.
 #[derive(Debug, Clone, Copy)]
@@ -48,14 +54,17 @@ impl Cluster {
         self.serve(node)
     }
 
-    /// Decides what waits, unless a batch is under way, and sends it to the store.
+    /// Decides what waits, and sends it to the store unless a batch is under way.
     fn serve(&mut self, index: NodeIndex) -> Result<(), Violation> {
-        let Some(node) = self.nodes.get_mut(index) else { return Ok(()) };
-        if !node.is_up || node.in_flight.is_some() || node.queue.is_empty() {
+        let Some(node) = self.nodes.get_mut(index).filter(|node| node.is_up) else {
+            return Ok(());
+        };
+        let clock = node.clock(self.now);
+        node.decide(clock);
+        if node.in_flight.is_some() {
             return Ok(());
         }
-        let clock = node.clock(self.now);
-        let mut tentative = node.decide(clock);
+        let Some(mut tentative) = node.next.take() else { return Ok(()) };
         let batch = Batch {
             id: BatchId(self.chance.uuid()),
             decided_on: tentative.decided_on,
@@ -64,9 +73,14 @@ impl Cluster {
             events: std::mem::take(&mut tentative.events),
         };
         let (id, life) = (batch.id, node.life);
-        node.in_flight = Some(InFlight { batch: id, tentative });
+        node.in_flight = Some(InFlight { batch: id, tentative, is_unsure: false });
         match self.way_to_store(index) {
             Way::Lost => self.look_up_later(index, life, id, UNNOTICED_MAX),
+            way @ Way::Late => {
+                self.look_up_later(index, life, id, UNNOTICED_MAX);
+                let span = self.chance.span(0, LATE_MAX);
+                self.after(span, Happening::Append { node: index, life, batch, way });
+            }
             way @ (Way::Open | Way::Refused | Way::Unanswered) => {
                 let span = self.store_delay();
                 self.after(span, Happening::Append { node: index, life, batch, way });
@@ -85,24 +99,26 @@ impl Cluster {
     ) -> Result<(), Violation> {
         let id = batch.id;
         let cut = self.nodes.get(index).and_then(|node| node.store_cut);
-        if cut.is_some_and(Cut::stops_sending) {
+        if way != Way::Late && cut.is_some_and(Cut::stops_sending) {
             self.look_up_later(index, life, id, UNNOTICED_MAX);
             return Ok(());
         }
         let before = self.store.world.position();
         let told = match way {
             Way::Refused => Told::Failed,
-            Way::Open | Way::Unanswered | Way::Lost => self.store.append(batch)?,
+            Way::Open | Way::Unanswered | Way::Late | Way::Lost => self.store.append(batch)?,
         };
         self.count(self.store.world.position().0 - before.0);
         if self.store.world.position() != before {
             self.notify();
         }
-        if way == Way::Unanswered {
-            self.look_up_later(index, life, id, UNNOTICED_MAX);
-        } else {
-            let span = self.store_delay();
-            self.after(span, Happening::Appended { node: index, life, batch: id, told });
+        match way {
+            Way::Late | Way::Lost => {}
+            Way::Unanswered => self.look_up_later(index, life, id, UNNOTICED_MAX),
+            Way::Open | Way::Refused => {
+                let span = self.store_delay();
+                self.after(span, Happening::Appended { node: index, life, batch: id, told });
+            }
         }
         Ok(())
     }
@@ -128,28 +144,34 @@ impl Cluster {
         self.after(span, Happening::LookUp { node, life, batch });
     }
 
-    /// A node that heard nothing asks what became of its batch.
+    /// A node that heard nothing asks what became of its batch. Nothing is decided on top of it any
+    /// more.
     pub(super) fn look_up(
         &mut self,
         index: NodeIndex,
         life: u64,
         id: BatchId,
     ) -> Result<(), Violation> {
-        if !self.nodes.get(index).is_some_and(|node| node.is_life(life)) {
+        let Some(node) = self.nodes.get_mut(index).filter(|node| node.is_life(life)) else {
             return Ok(());
-        }
+        };
+        let Some(in_flight) = node.in_flight.as_mut().filter(|it| it.batch == id) else {
+            return Ok(());
+        };
+        in_flight.is_unsure = true;
+        node.undo_next();
         if !self.reaches_store(index) {
             self.look_up_later(index, life, id, LOOK_UP_PAUSE);
             return self.refuse_undecided(index);
         }
-        let is_written = self.store.log.find_batch(id).is_some();
+        let is_written = self.store.has_batch(id);
         self.judge(index, life, id, if is_written { Told::Written } else { Told::HeadMoved })
     }
 
     /// Who came behind a batch whose outcome is unknown is told that the log does not answer.
     fn refuse_undecided(&mut self, index: NodeIndex) -> Result<(), Violation> {
         let Some(node) = self.nodes.get_mut(index) else { return Ok(()) };
-        let decided = node.in_flight.as_ref().map_or(0, |it| it.tentative.outcomes.len());
+        let decided = node.decided();
         let mut commands = 0;
         let is_decided = |pending: &Pending| {
             let is_decided = commands < decided;

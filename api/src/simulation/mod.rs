@@ -2,9 +2,7 @@
 //! loops on one log in memory, cells with their real plan, users; and all of them, the network
 //! between them and the store fail.
 //!
-//! Not simulated: readiness and kills after the grace, changed labels, a second batch that a real
-//! writer decides while the first one is under way, and an append that lands after its node was
-//! told that it did not (a store tells only of what has ended).
+//! Not simulated: readiness and kills after the grace, changed labels.
 //!
 //! One thread, no runtime, no wall clock: the same seed gives the same run, to the byte.
 //! [`simulate`] runs one seed, [`run_seeds`] many.

@@ -42,6 +42,8 @@ pub(super) enum Way {
     Refused,
     /// It never arrives, and its node does not know that.
     Lost,
+    /// It arrives late, mostly after its node has asked what became of it.
+    Late,
     /// It arrives, and its node never hears of it.
     Unanswered,
 }
@@ -93,7 +95,8 @@ impl Cluster {
         if throw < failed {
             Way::Refused
         } else if throw < unanswered {
-            if self.chance.per_mille(500) { Way::Lost } else { Way::Unanswered }
+            let ways = [Way::Lost, Way::Late, Way::Unanswered];
+            self.chance.pick(&ways).copied().unwrap_or(Way::Lost)
         } else {
             Way::Open
         }

@@ -49,6 +49,8 @@ pub(super) struct Pending {
 pub(super) struct InFlight {
     pub(super) batch: BatchId,
     pub(super) tentative: Tentative,
+    /// Its node has given up waiting for the answer: nothing is decided until it knows.
+    pub(super) is_unsure: bool,
 }
 
 /// A request for an assignment that is held back.
@@ -77,6 +79,8 @@ pub(super) struct Node {
     pub(super) renewed: Option<Timestamp>,
     pub(super) queue: VecDeque<Pending>,
     pub(super) in_flight: Option<InFlight>,
+    /// Decided on top of the one under way, and sent once that is written.
+    pub(super) next: Option<Tentative>,
     pub(super) held: BTreeMap<MachineIndex, Held>,
     /// When each loop wakes; none while its commands are under way.
     pub(super) wakes: BTreeMap<Loop, Timestamp>,
@@ -102,6 +106,7 @@ impl Node {
             renewed: None,
             queue: VecDeque::new(),
             in_flight: None,
+            next: None,
             held: BTreeMap::new(),
             wakes: BTreeMap::new(),
             store_cut: None,
@@ -130,6 +135,7 @@ impl Node {
         self.lease = None;
         self.renewed = None;
         self.in_flight = None;
+        self.next = None;
         self.wakes.clear();
         (std::mem::take(&mut self.queue), std::mem::take(&mut self.held))
     }
@@ -178,7 +184,7 @@ impl Node {
         for recorded in log.read_all(before, usize::MAX) {
             self.world.apply(recorded);
         }
-        if self.in_flight.is_none() {
+        if self.is_idle() {
             self.catch_up(log);
         }
         self.world.position() != before
@@ -202,13 +208,41 @@ impl Node {
         }
     }
 
-    /// Decides what waits, as much as finds room in one batch.
-    pub(super) fn decide(&mut self, clock: Timestamp) -> Tentative {
-        self.decider.set_lease(self.lease);
+    /// Decides what waits behind all that is decided, as much as finds room in the next batch.
+    pub(super) fn decide(&mut self, clock: Timestamp) {
+        if self.in_flight.as_ref().is_some_and(|it| it.is_unsure) {
+            return;
+        }
         let left = self.queue.iter().flat_map(|pending| {
             pending.envelopes.get(pending.outcomes.len()..).unwrap_or_default()
         });
-        self.decider.decide(left, clock)
+        let mut undecided = left.skip(self.decided()).peekable();
+        if undecided.peek().is_none() {
+            return;
+        }
+        self.decider.set_lease(self.lease);
+        let next = self.next.get_or_insert_with(|| self.decider.begin(clock));
+        if !next.is_full {
+            self.decider.decide_more(next, undecided);
+        }
+    }
+
+    /// Whether all that it decided is committed.
+    fn is_idle(&self) -> bool {
+        self.in_flight.is_none() && self.next.is_none()
+    }
+
+    /// How many commands are decided and have no outcome yet.
+    pub(super) fn decided(&self) -> usize {
+        let under_way = self.in_flight.as_ref().map(|it| &it.tentative);
+        under_way.into_iter().chain(&self.next).map(|it| it.outcomes.len()).sum()
+    }
+
+    /// Puts back what was decided on top of a batch whose outcome is not known, or is none.
+    pub(super) fn undo_next(&mut self) {
+        if let Some(next) = self.next.take() {
+            self.decider.undo(next);
+        }
     }
 
     /// Gives the first commands without an outcome theirs; who has all of them is answered.
@@ -241,6 +275,7 @@ impl Node {
 
     /// Puts back what was decided and not written.
     pub(super) fn undo(&mut self, tentative: Tentative, store: &Store) -> Result<(), Violation> {
+        self.undo_next();
         self.decider.undo(tentative);
         self.check(store)
     }
@@ -248,7 +283,7 @@ impl Node {
     /// Who is at the head, and decides nothing just now, knows what the log says.
     pub(super) fn check(&self, store: &Store) -> Result<(), Violation> {
         let head = store.log.head();
-        if self.is_up && self.in_flight.is_none() && self.decider.head().position == head.position {
+        if self.is_up && self.is_idle() && self.decider.head().position == head.position {
             let is_same = self.decider.aggregates() == store.world.aggregates()
                 && self.decider.head().recorded_at == head.recorded_at;
             ensure(is_same, "a decider at the head knows what the log says", || {

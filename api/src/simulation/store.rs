@@ -10,7 +10,7 @@ use domain::{
     units::{Milliseconds, Timestamp},
 };
 use projections::{
-    event_store::{AppendError, Batch, Row, memory::MemoryLog},
+    event_store::{AppendError, Batch, BatchId, Row, memory::MemoryLog},
     leases::{LEASE_TIME_TO_LIVE, LeaseState},
     world::World,
 };
@@ -50,6 +50,8 @@ pub(super) struct Store {
     pub(super) witness: Witness,
     lease: Option<Held>,
     heard: BTreeMap<CellId, Timestamp>,
+    /// What was asked for and not there: it is refused if it arrives after all.
+    abandoned: BTreeSet<BatchId>,
     /// Until when it answers late.
     pub(super) slow_until: Timestamp,
 }
@@ -62,12 +64,17 @@ impl Store {
             witness: Witness::default(),
             lease: None,
             heard: BTreeMap::new(),
+            abandoned: BTreeSet::new(),
             slow_until: Timestamp(0),
         }
     }
 
-    /// A batch arrives: written if it rests on the head and on the lease as they are.
+    /// A batch arrives: written if it rests on the head and on the lease as they are, and if its
+    /// node was not told that it never will be.
     pub(super) fn append(&mut self, batch: Batch) -> Result<Told, Violation> {
+        if self.abandoned.contains(&batch.id) {
+            return Ok(Told::HeadMoved);
+        }
         let held = self.lease.as_ref().map(|held| held.lease_epoch);
         if let Some(lease_epoch) = batch.lease.filter(|lease_epoch| Some(*lease_epoch) != held) {
             return Ok(Told::LeasePassed(lease_epoch));
@@ -94,6 +101,15 @@ impl Store {
                 detail: failure.to_string(),
             }),
         }
+    }
+
+    /// A node asks whether its batch was written. If not, it never will be.
+    pub(super) fn has_batch(&mut self, id: BatchId) -> bool {
+        let is_written = self.log.find_batch(id).is_some();
+        if !is_written {
+            self.abandoned.insert(id);
+        }
+        is_written
     }
 
     /// A node asks for the lease.

@@ -71,12 +71,17 @@ pub(super) fn evacuate(
     if !is_within_budget && now < evacuation.forced_at() {
         return Err(Rejection::EvacuationBudget { process_guid: process_guid.clone() });
     }
-    let lrp = aggregates.desired_lrp(process_guid).ok_or_else(not_due)?;
-    match lrp.definition.shared().update_strategy {
+    match strategy_of(aggregates, slot) {
         // The slot goes once its cell says that the instance did, and is made anew elsewhere.
         UpdateStrategy::Recreate => Ok(one(&slot.key, Retired {})),
         UpdateStrategy::Rolling => Ok(start_evacuating(aggregates, slot, placement)),
     }
+}
+
+/// How what runs of a slot gives way to its replacement.
+fn strategy_of(aggregates: &Aggregates, slot: &ActualLrp) -> UpdateStrategy {
+    let lrp = aggregates.desired_lrp(&slot.key.process_guid);
+    lrp.map_or_else(UpdateStrategy::default, |lrp| lrp.definition.shared().update_strategy)
 }
 
 /// One that is still evacuating makes room: the newer one serves as well.
@@ -122,9 +127,11 @@ pub(super) fn settle(
             continue;
         }
         if evacuation(aggregates, suspect.placement).is_some() {
-            decision.append(match suspect.running {
-                Some(_) => start_evacuating(aggregates, slot, suspect.placement),
-                None => ended(aggregates, slot, suspect, TwinEnd::Evacuated),
+            let may_run_on = strategy_of(aggregates, slot) == UpdateStrategy::Rolling;
+            decision.append(if may_run_on && suspect.running.is_some() {
+                start_evacuating(aggregates, slot, suspect.placement)
+            } else {
+                ended(aggregates, slot, suspect, TwinEnd::Evacuated)
             });
             continue;
         }

@@ -388,6 +388,28 @@ fn a_suspect_that_comes_back_to_a_cell_under_evacuation_moves_on() {
 }
 
 #[test]
+fn a_suspect_of_the_strategy_recreate_does_not_run_on_beside_its_replacement() {
+    let update_strategy = UpdateStrategy::Recreate;
+    let recreate = Arc::new(Definition { update_strategy, ..definition() });
+    let story = given([])
+        .after(register("cell-1", 1))
+        .after(register("cell-2", 2))
+        .after(desire_of("web", 1, recreate))
+        .after(Command::Create { key: web() })
+        .after(place(&web(), "i-1", "cell-1"));
+    let healthy = start(&story.instance(&web()));
+
+    story
+        .after(healthy)
+        .after(lose("cell-1"))
+        .after(unclaim_lost())
+        .after(evacuate_cell("cell-1"))
+        .after(register("cell-1", 1))
+        .when(settle())
+        .then([suspect_removed(TwinEnd::Evacuated)]);
+}
+
+#[test]
 fn a_replacement_that_is_gone_leaves_its_slot_while_another_instance_runs() {
     let story = evacuating().after(place(&web(), "i-2", "cell-2"));
     let replacement = story.instance(&web());

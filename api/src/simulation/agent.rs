@@ -2,8 +2,9 @@
 //! assignment, report until acknowledged. What it does to containers is in `work.rs`.
 
 use domain::{
+    id::InstanceGuid,
     log::CellEpoch,
-    rep::{NumberedReport, Observed, ReportsAnswer, WorkKind},
+    rep::{NumberedReport, Observed, ReportsAnswer, Wanted, WorkKind, WorkReference},
     units::Milliseconds,
 };
 
@@ -43,7 +44,7 @@ impl Machine {
             AgentDeed::Room(guid, tries) => self.take_room(&guid, tries, doing),
             AgentDeed::Made(guid) => self.made(&guid, doing),
             AgentDeed::Exec(guid) => self.exec(&guid, doing),
-            AgentDeed::Stopped(guid) => self.stopped(&guid, doing),
+            AgentDeed::Stopped(guid, killed_after) => self.stopped(&guid, killed_after, doing),
             AgentDeed::StartTimeout(guid) => self.start_timeout(&guid, doing),
         }
     }
@@ -188,6 +189,7 @@ impl Machine {
                 self.disk.book.clear();
             }
             self.act(doing);
+            self.label();
         }
         self.poll(doing);
     }
@@ -214,24 +216,51 @@ impl Machine {
                     );
                     self.stop(&guid, is_disowned, doing);
                 }
-                None if numbered.report.observed == Observed::MayStart => {
-                    self.may_exec(numbered, doing);
-                }
-                None => {}
+                None => self.accepted(numbered, doing),
             }
         }
         self.flush(doing);
     }
 
+    /// What is to be stopped keeps the labels that it had.
+    fn label(&mut self) {
+        let Some(agent) = &mut self.agent else { return };
+        let work = agent.assignment.iter().flat_map(|assignment| &assignment.work);
+        for work in work.filter(|work| work.wanted == Wanted::Run) {
+            let guid = work.reference.instance_guid.clone();
+            match work.labels.clone() {
+                Some(labels) => agent.labels.insert(guid, labels),
+                None => agent.labels.remove(&guid),
+            };
+        }
+    }
+
+    fn accepted(&mut self, numbered: NumberedReport, doing: &mut Doing<'_>) {
+        let unsure_to = self.agent.as_ref().map_or(0, |agent| agent.unsure_to);
+        let is_first = numbered.sequence > unsure_to;
+        let WorkReference { kind, instance_guid, .. } = numbered.report.work;
+        match numbered.report.observed {
+            Observed::MayStart => self.may_exec(instance_guid, is_first, doing),
+            Observed::Killed(_) if is_first && !is_task(&kind) => {
+                doing.effects.push(Effect::KillTold(instance_guid));
+            }
+            Observed::Killed(_)
+            | Observed::Refused(_)
+            | Observed::Claimed
+            | Observed::Healthy(_)
+            | Observed::Readiness(_)
+            | Observed::Ended(_)
+            | Observed::Gone => {}
+        }
+    }
+
     /// That a task is started is on disk before its process runs. An acceptance counts only as
     /// the answer to the first sending.
-    fn may_exec(&mut self, question: NumberedReport, doing: &mut Doing<'_>) {
-        let guid = question.report.work.instance_guid;
+    fn may_exec(&mut self, guid: InstanceGuid, is_first: bool, doing: &mut Doing<'_>) {
         if self.stage(&guid) != Some(Stage::Asking) || self.is_stopping(&guid) {
             return;
         }
-        let unsure_to = self.agent.as_ref().map_or(0, |agent| agent.unsure_to);
-        if question.sequence <= unsure_to {
+        if !is_first {
             if let Some(entry) = self.disk.book.get(&guid) {
                 let reference = entry.reference.clone();
                 self.spool(&reference, Observed::MayStart, doing);

@@ -110,6 +110,7 @@ impl Cluster {
         };
         self.count(self.store.world.position().0 - before.0);
         if self.store.world.position() != before {
+            self.check_evacuated(before)?;
             self.notify();
         }
         match way {
@@ -243,6 +244,10 @@ impl Cluster {
             Reply::User(asked) => self.user_hears(&asked, &outcomes),
             Reply::Loop { which, seen } => {
                 self.loop_hears(node, which, seen, &envelopes, &outcomes);
+                Ok(())
+            }
+            Reply::Calls { envelope, tries } => {
+                self.calls_noted(node, envelope, tries, &outcomes);
                 Ok(())
             }
             Reply::Cell { caller, then } => self.cell_goes_on(node, caller, then, outcomes),

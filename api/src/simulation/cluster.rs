@@ -16,6 +16,7 @@ use projections::{
 use super::{
     Config,
     bus::{Outcomes, Unavailable},
+    callbacks::{Called, Calling},
     chance::Chance,
     invariants,
     machine::{Deed, Doing, Effect, Machine},
@@ -41,6 +42,7 @@ pub(super) enum Loop {
     Auctioneer,
     Converger,
     PresenceWatch,
+    TaskCallbacks,
 }
 
 /// What is scheduled.
@@ -53,6 +55,9 @@ pub(super) enum Happening {
     Wake { node: NodeIndex, life: u64, which: Loop },
     Submit { node: NodeIndex, life: u64, which: Loop, envelopes: Vec<Envelope> },
     HoldEnds { node: NodeIndex, life: u64, machine: MachineIndex, token: Token },
+    Call { node: NodeIndex, life: u64, calling: Calling },
+    Called { node: NodeIndex, life: u64, calling: Calling, called: Called },
+    NoteCalls { node: NodeIndex, life: u64, envelope: Box<Envelope>, tries: u32 },
     Append { node: NodeIndex, life: u64, batch: Batch, way: Way },
     Appended { node: NodeIndex, life: u64, batch: BatchId, told: Told },
     LookUp { node: NodeIndex, life: u64, batch: BatchId },
@@ -174,6 +179,13 @@ impl Cluster {
             Happening::HoldEnds { node, life, machine, token } => {
                 self.hold_ends(node, life, machine, token);
             }
+            Happening::Call { node, life, calling } => return self.call(node, life, calling),
+            Happening::Called { node, life, calling, called } => {
+                return self.called(node, life, calling, called);
+            }
+            Happening::NoteCalls { node, life, envelope, tries } => {
+                return self.note_calls(node, life, envelope, tries);
+            }
             Happening::Append { node, life, batch, way } => {
                 return self.append_arrives(node, life, batch, way);
             }
@@ -229,14 +241,9 @@ impl Cluster {
                     machine.agent_does(deed, doing);
                 }
             }
-            Deed::Healthy(boot, guid) => {
+            Deed::Process(boot, guid, deed) => {
                 if machine.boot == boot {
-                    machine.healthy(&guid, doing);
-                }
-            }
-            Deed::Ends(boot, guid, status) => {
-                if machine.boot == boot {
-                    machine.process_ends(&guid, status, doing);
+                    machine.process_does(&guid, deed, doing);
                 }
             }
         })
@@ -263,6 +270,8 @@ impl Cluster {
                     self.note(|_| format!("machine {index} runs {}", work.instance_guid));
                     self.store.witness.exec(&work)?;
                 }
+                Effect::Kill(guid) => self.store.witness.kill(guid),
+                Effect::KillTold(guid) => self.store.witness.check_kill_told(&guid)?,
                 Effect::Unlisted(work) => invariants::check_unlisted(self, index, &work)?,
                 Effect::Note(line) => self.note(|_| line),
             }

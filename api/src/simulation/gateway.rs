@@ -332,7 +332,7 @@ impl Cluster {
                 self.send_answer(caller, Answer::Failed);
                 Ok(())
             }
-            Reply::Loop { .. } => Ok(()),
+            Reply::Loop { .. } | Reply::Calls { .. } => Ok(()),
         }
     }
 }

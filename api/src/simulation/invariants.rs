@@ -1,14 +1,18 @@
 //! What must hold after every step, whatever broke.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{
     aggregates::Aggregates,
-    bbs::{placement::Resources, task},
+    bbs::{
+        actual_lrp::ActualLrp,
+        placement::{Placement, Resources},
+        task,
+    },
     id::CellId,
     rep::{WorkKind, WorkReference},
 };
-use projections::route_table::Endpoint;
+use projections::{route_table::Endpoint, world::World};
 
 use super::{
     cluster::{Cluster, MachineIndex},
@@ -84,30 +88,73 @@ pub(super) fn check_reservations(aggregates: &Aggregates) -> Result<(), Violatio
 /// Every route leads to a running instance of an app that asks for it, and to no other container.
 fn check_routes(cluster: &Cluster) -> Result<(), Violation> {
     let world = &cluster.store.world;
+    check_table(world)?;
+    // Who is behind serves by what it knows.
+    let behind = cluster.nodes.iter().filter(|node| node.world.position() != world.position());
+    behind.filter(|node| node.is_up).try_for_each(|node| check_table(&node.world))?;
     for (hostname, endpoints) in world.route_table().routes() {
         for endpoint in endpoints {
-            let name = "a route leads to a live instance of its app";
-            let lrp = world.aggregates().desired_lrp(&endpoint.key.process_guid);
-            let is_asked = lrp.is_some_and(|lrp| {
-                lrp.routes.iter().any(|route| {
-                    route.hostnames.contains(hostname) && route.port == endpoint.address.port()
-                })
-            });
-            let is_live = leads_to_present(world.aggregates(), endpoint)
-                && !cluster.store.witness.has_ended(&endpoint.instance_guid);
-            ensure(is_asked && is_live, name, || {
-                format!("{hostname} leads to {endpoint:?}: asked {is_asked}, live {is_live}")
-            })?;
+            let has_ended = cluster.store.witness.has_ended(&endpoint.instance_guid);
+            ensure(!has_ended, LIVE, || format!("{hostname} leads to {endpoint:?}, which ended"))?;
             check_address(cluster, endpoint)?;
         }
     }
     Ok(())
 }
 
-fn leads_to_present(aggregates: &Aggregates, endpoint: &Endpoint) -> bool {
-    aggregates.slot(&endpoint.key).is_some_and(|slot| {
-        let mut running = slot.instances().filter(|instance| instance.running.is_some());
-        running.any(|it| it.placement.instance_guid == endpoint.instance_guid) && !slot.is_stopping
+const LIVE: &str = "a route leads to a live instance of its app";
+
+/// A world's routes lead to just those instances that its own slots say are healthy and ready.
+fn check_table(world: &World) -> Result<(), Violation> {
+    let aggregates = world.aggregates();
+    let mut served = BTreeSet::new();
+    for (hostname, endpoints) in world.route_table().routes() {
+        for endpoint in endpoints {
+            let lrp = aggregates.desired_lrp(&endpoint.key.process_guid);
+            let is_asked = lrp.is_some_and(|lrp| {
+                lrp.routes.iter().any(|route| {
+                    route.hostnames.contains(hostname) && route.port == endpoint.address.port()
+                })
+            });
+            served.insert((hostname, &endpoint.instance_guid));
+            let instance = aggregates.slot(&endpoint.key).and_then(|slot| {
+                let mut instances = slot.instances().filter(|_| !slot.is_stopping);
+                instances.find(|it| it.placement.instance_guid == endpoint.instance_guid)
+            });
+            let running = instance.and_then(|instance| instance.running);
+            ensure(is_asked && running.is_some(), LIVE, || {
+                format!("{hostname} leads to {endpoint:?}: asked {is_asked}, {instance:?}")
+            })?;
+            let is_ready = running.is_some_and(|running| running.is_ready);
+            ensure(is_ready, "no route leads to an instance that is not ready", || {
+                format!("{hostname} leads to {endpoint:?}")
+            })?;
+        }
+    }
+    for slot in aggregates.slots().filter(|slot| !slot.is_stopping) {
+        let Some(lrp) = aggregates.desired_lrp(&slot.key.process_guid) else { continue };
+        for placement in serving(aggregates, slot) {
+            let hostnames = lrp.routes.iter().flat_map(|route| &route.hostnames);
+            let mut missing =
+                hostnames.filter(|it| !served.contains(&(*it, &placement.instance_guid)));
+            let first = missing.next();
+            ensure(first.is_none(), "what is healthy and ready has its routes", || {
+                format!("{first:?} does not lead to {}, {placement:?}", slot.key)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Where the instances of a slot are that may take requests.
+fn serving<'a>(
+    aggregates: &'a Aggregates,
+    slot: &'a ActualLrp,
+) -> impl Iterator<Item = &'a Placement> {
+    let running = slot.instances().filter_map(|it| it.running).filter(|running| running.is_ready);
+    running.map(|running| &running.placement).filter(|placement| {
+        let cell = aggregates.cell(&placement.cell_id);
+        cell.is_some_and(|cell| cell.cell_epoch == placement.cell_epoch)
     })
 }
 

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     auctioneer, converger,
     presence_watch::{self, PRESENCE_TIME_TO_LIVE},
-    reconciler,
+    reconciler, task_callbacks,
 };
 
 /// Longer than the real period: what is due by time alone may wait for it.
@@ -32,13 +32,15 @@ const TICK: Milliseconds = Milliseconds::from_seconds(1);
 const LEASE_THIRD: Milliseconds = Milliseconds(LEASE_TIME_TO_LIVE.0 / 3);
 
 impl Loop {
-    pub(super) const ALL: [Self; 3] = [Self::Auctioneer, Self::Converger, Self::PresenceWatch];
+    pub(super) const ALL: [Self; 4] =
+        [Self::Auctioneer, Self::Converger, Self::PresenceWatch, Self::TaskCallbacks];
 
     fn name(self) -> &'static str {
         match self {
             Self::Auctioneer => "auctioneer",
             Self::Converger => "converger",
             Self::PresenceWatch => "presence watch",
+            Self::TaskCallbacks => "task callbacks",
         }
     }
 }
@@ -97,6 +99,7 @@ impl Cluster {
                 auctioneer::step(&node.world, now, &self.settings, || instance_guid(chance))
             }
             Loop::Converger => converger::step(&node.world, now),
+            Loop::TaskCallbacks => task_callbacks::step(&node.world, now),
             Loop::PresenceWatch => {
                 node.presence.watch_under(lease_epoch, monotonic);
                 if node.presence.is_deaf(monotonic, PRESENCE_TIME_TO_LIVE) {
@@ -159,6 +162,7 @@ impl Cluster {
         outcomes: &Outcomes,
     ) {
         self.note_loop(index, which, envelopes, outcomes);
+        self.begin_calls(index, envelopes, outcomes);
         let Some(node) = self.nodes.get(index) else { return };
         let has_moved = node.world.position() > seen;
         let pause = match outcomes {

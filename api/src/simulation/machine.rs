@@ -12,6 +12,7 @@ use domain::{
     bbs::{cell::Registration, definition::Definition, placement::Resources},
     exit::ExitStatus,
     id::{CellId, InstanceGuid},
+    labels::Labels,
     log::{CellEpoch, Position},
     rep::{Assignment, Held, NumberedReport, Observed, Phase, Report, WorkReference},
     sealed::Digest,
@@ -66,6 +67,8 @@ pub(super) struct Entry {
     pub(super) address: Ipv4Addr,
     pub(super) stage: Stage,
     pub(super) is_told_healthy: bool,
+    /// What was told of its readiness last; it is taken for ready before.
+    pub(super) is_told_ready: bool,
 }
 
 /// How far a container in the book has come.
@@ -88,6 +91,8 @@ pub(super) enum Stage {
 pub(super) struct Container {
     pub(super) process: Process,
     pub(super) is_healthy: bool,
+    /// It may take requests.
+    pub(super) is_ready: bool,
 }
 
 /// The main process of a container.
@@ -106,6 +111,8 @@ pub(super) struct Agent {
     pub(super) assignment: Option<Assignment>,
     pub(super) definitions: BTreeMap<Digest, Arc<Definition>>,
     pub(super) seen: Position,
+    /// What instances are labelled with.
+    pub(super) labels: BTreeMap<InstanceGuid, Arc<Labels>>,
     /// What is being stopped, and whether the control plane knows nothing of it any more.
     pub(super) stopping: BTreeMap<InstanceGuid, bool>,
     /// The last report in the request under way.
@@ -125,10 +132,20 @@ pub(super) enum Deed {
     AgentStarts,
     /// Of the agent of a life:
     Agent(u64, AgentDeed),
-    /// Of a container, in a boot: it becomes healthy.
-    Healthy(u64, InstanceGuid),
-    /// Its process ends by itself.
-    Ends(u64, InstanceGuid, ExitStatus),
+    /// Of the process in a container, in a boot:
+    Process(u64, InstanceGuid, ProcessDeed),
+}
+
+/// What a process does by itself.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum ProcessDeed {
+    /// Its checks pass for the first time.
+    Healthy,
+    /// They fail from now on.
+    Unhealthy,
+    /// It may take requests from now on, or may not.
+    Ready(bool),
+    Ends(ExitStatus),
 }
 
 /// What an agent does later.
@@ -143,7 +160,8 @@ pub(super) enum AgentDeed {
     Room(InstanceGuid, u32),
     Made(InstanceGuid),
     Exec(InstanceGuid),
-    Stopped(InstanceGuid),
+    /// By itself, or by SIGKILL after a grace.
+    Stopped(InstanceGuid, Option<Milliseconds>),
     StartTimeout(InstanceGuid),
 }
 
@@ -157,6 +175,10 @@ pub(super) enum Effect {
     Later(Milliseconds, Deed),
     /// A process was run in the container of this work.
     Exec(WorkReference),
+    /// One that did not end in its grace was killed.
+    Kill(InstanceGuid),
+    /// The report of a kill was accepted for the first time.
+    KillTold(InstanceGuid),
     /// The cell's list does not hold this work any more, and its container is stopped.
     Unlisted(WorkReference),
     Note(String),

@@ -50,8 +50,19 @@ pub(super) enum Answer {
 #[derive(Debug, Clone)]
 pub(super) enum Reply {
     User(Asked),
-    Loop { which: Loop, seen: Position },
-    Cell { caller: Caller, then: Then },
+    Loop {
+        which: Loop,
+        seen: Position,
+    },
+    Cell {
+        caller: Caller,
+        then: Then,
+    },
+    /// Who noted what calls came to, with how many more tries.
+    Calls {
+        envelope: Box<Envelope>,
+        tries: u32,
+    },
 }
 
 /// A user's command on its way.

@@ -2,16 +2,17 @@
 //! loops on one log in memory, cells with their real plan, users; and all of them, the network
 //! between them and the store fail.
 //!
-//! Not simulated: readiness and kills after the grace, changed labels.
-//!
 //! One thread, no runtime, no wall clock: the same seed gives the same run, to the byte.
 //! [`simulate`] runs one seed, [`run_seeds`] many.
 
 mod agent;
 mod bus;
+mod callbacks;
 mod chance;
+mod clients;
 mod cluster;
 mod defect;
+mod evacuations;
 mod faults;
 mod gateway;
 mod invariants;
@@ -21,6 +22,8 @@ mod manifest;
 mod message;
 mod network;
 mod node;
+mod processes;
+mod restarts;
 mod runs;
 mod settled;
 mod shrink;
@@ -30,6 +33,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod users;
+mod wishes;
 mod witness;
 mod work;
 
@@ -123,6 +127,8 @@ pub struct Summary {
     pub seed: u64,
     /// How many events there were.
     pub events: Position,
+    /// How many of each type.
+    pub by_type: BTreeMap<&'static str, u64>,
     /// The link of the last batch in the hash chain: the same run ends in the same link.
     pub link: [u8; 32],
     /// How much time passed in it.
@@ -209,6 +215,7 @@ fn run(cluster: &mut Cluster, step: &mut u32) -> Result<Summary, Violation> {
     Ok(Summary {
         seed,
         events: head.position,
+        by_type: cluster.store.witness.by_type().clone(),
         link: head.link,
         virtual_time: cluster.virtual_time(),
         settled_after,

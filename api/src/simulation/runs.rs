@@ -26,6 +26,8 @@ pub struct Report {
     pub seeds_per_minute: u64,
     /// How many events there were in all runs that did not fail.
     pub events: u64,
+    /// How many of each type.
+    pub by_type: BTreeMap<&'static str, u64>,
     /// How many instances waited in the end, by what they waited for.
     pub waiting: BTreeMap<String, u64>,
     /// How many instances ran in the end.
@@ -41,6 +43,9 @@ impl Report {
             Ok(summary) => {
                 self.events += summary.events.0;
                 self.running += summary.running;
+                for (name, count) in summary.by_type {
+                    *self.by_type.entry(name).or_default() += count;
+                }
                 for (why, count) in summary.waiting {
                     *self.waiting.entry(why).or_default() += count;
                 }

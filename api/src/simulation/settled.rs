@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::{
     auction::{self, Input, PlacementError},
     bbs::{
-        actual_lrp::{self, ActualLrp, InstancePresence, Restart},
+        actual_lrp::{self, ActualLrp, InstancePresence, Restart, Running},
         cell::Cell,
+        desired_lrp::DesiredLrp,
         placement::Placement,
         task::{self, Task},
     },
@@ -80,18 +81,19 @@ impl Cluster {
         if node.is_up { Ok(()) } else { self.start_node(index) }
     }
 
-    /// Each desired slot runs, waits its back-off, or is unplaced for the right reason, but for
-    /// a minute at a time.
-    fn check_unwell(
-        &self,
-        unwell: &mut BTreeMap<ActualLrpKey, Timestamp>,
-    ) -> Result<(), Violation> {
-        let found = self.unwell_slots();
-        unwell.retain(|key, _| found.contains_key(key));
-        for (key, why) in found {
-            let since = *unwell.entry(key).or_insert(self.now);
-            let is_short = self.now.since(since) <= UNWELL_MAX;
-            ensure(is_short, "a slot runs, or waits for a good reason, within 60 s", || why)?;
+    /// Each desired slot runs, waits its back-off, or is unplaced for the right reason, and each
+    /// evacuation goes on or waits, but for a minute at a time.
+    fn check_unwell(&self, unwell: &mut BTreeMap<String, Timestamp>) -> Result<(), Violation> {
+        let slots = self.unwell_slots().into_iter().map(|(key, why)| (key.to_string(), why));
+        let slots = slots.map(|it| ("a slot runs, or waits for a good reason, within 60 s", it));
+        let standing = self.standing().map(|it| (it.what, it.why));
+        let standing = standing
+            .map(|it| ("an evacuation goes on, or waits for a good reason, within 60 s", it));
+        let found: Vec<_> = slots.chain(standing).collect();
+        unwell.retain(|what, _| found.iter().any(|(_, (it, _))| it == what));
+        for (invariant, (what, why)) in found {
+            let since = *unwell.entry(what).or_insert(self.now);
+            ensure(self.now.since(since) <= UNWELL_MAX, invariant, || why)?;
         }
         Ok(())
     }
@@ -151,7 +153,7 @@ impl Cluster {
     }
 
     /// The control plane's time.
-    fn clock(&self) -> Timestamp {
+    pub(super) fn clock(&self) -> Timestamp {
         self.now.max(self.store.world.recorded_at())
     }
 
@@ -175,8 +177,10 @@ impl Cluster {
         let machines = || self.machines.iter().find_map(|machine| self.unsettled_machine(machine));
         let unplaced = || self.wrongly_unplaced().map(|(_, why)| why);
         let missing = || self.missing_slot();
+        let standing = || self.standing().next().map(|it| it.why);
         cells
             .or_else(missing)
+            .or_else(standing)
             .or_else(slots)
             .or_else(twins)
             .or_else(tasks)
@@ -223,8 +227,10 @@ impl Cluster {
         let lrp = aggregates.desired_lrp(process_guid);
         let is_desired = lrp.is_some_and(|lrp| *index < lrp.instances) && !slot.is_stopping;
         let is_well = match &slot.state {
-            actual_lrp::State::Running(running) => self.runs(&running.placement, true),
-            actual_lrp::State::Crashed(restart) => self.is_backing_off(slot, *restart),
+            actual_lrp::State::Running(running) => {
+                self.runs(&running.placement, true) && self.is_as_told(lrp, running)
+            }
+            actual_lrp::State::Crashed(restart) => self.is_backing_off(*restart),
             // Whether for the right reason is asked of all that waits together.
             actual_lrp::State::Unclaimed => true,
             actual_lrp::State::Placed(_)
@@ -235,14 +241,21 @@ impl Cluster {
             .then(|| format!("{}: desired {is_desired}, {:?}", slot.key, slot.state))
     }
 
-    /// A crashed slot waits no longer than the longest pause of its policy, and not beyond its end.
-    fn is_backing_off(&self, slot: &ActualLrp, restart: Restart) -> bool {
+    /// Whether an instance's readiness is known, and its cell knows what it is labelled with.
+    fn is_as_told(&self, lrp: Option<&DesiredLrp>, running: &Running) -> bool {
+        let Placement { cell_id, instance_guid, .. } = &running.placement;
+        let cell = self.store.world.aggregates().cell(cell_id);
+        let Some(machine) = cell.and_then(|cell| self.machine_of(cell)) else { return false };
+        let container = machine.containers.get(instance_guid);
+        let labels = machine.agent.as_ref().and_then(|agent| agent.labels.get(instance_guid));
+        let wanted = lrp.map(|lrp| &lrp.labels).filter(|labels| !labels.is_empty());
+        container.is_some_and(|it| it.is_ready == running.is_ready) && labels == wanted
+    }
+
+    /// A crashed slot waits not beyond its pause; how long that is was looked at when it crashed.
+    fn is_backing_off(&self, restart: Restart) -> bool {
         match restart {
-            Restart::NotBefore(instant) => {
-                let policy = actual_lrp::policy_of(self.store.world.aggregates(), slot);
-                let longest = policy.back_off_max_ms;
-                self.clock() < instant && instant <= self.clock().plus(longest)
-            }
+            Restart::NotBefore(instant) => self.clock() < instant,
             Restart::Never => true,
             Restart::Immediately => false,
         }
@@ -268,7 +281,10 @@ impl Cluster {
         let is_well = match &task.state {
             task::State::Pending => true,
             task::State::Running(placement) => self.runs(placement, false),
-            task::State::Completed(_) | task::State::Resolving { .. } => task.placement().is_none(),
+            // Whoever is to be told is told, or given up.
+            task::State::Completed(_) | task::State::Resolving { .. } => {
+                task.placement().is_none() && task.callback.is_none()
+            }
             task::State::Placed(_) | task::State::Deleting(_) => false,
         };
         (!is_well).then(|| format!("task {}: {:?}", task.task_guid, task.state))

@@ -125,7 +125,7 @@ impl Shrinking {
         }
     }
 
-    /// What led to it, in words.
+    /// What led to it, in words: run once more, as it is printed.
     fn tell(&mut self) {
         if let Err(failure) = simulate_once(&self.found.config, true) {
             self.found.failure = *failure;

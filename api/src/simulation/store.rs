@@ -88,7 +88,7 @@ impl Store {
             Ok(recorded) => {
                 for recorded in &recorded {
                     self.world.apply(recorded);
-                    self.witness.see(recorded)?;
+                    self.witness.see(recorded, self.world.aggregates())?;
                 }
                 let is_there = self.log.find_batch(id).is_some();
                 ensure(is_there, "a written batch is found", || id.to_string())?;

@@ -1,6 +1,10 @@
 //! The simulation itself: the same seed gives the same run, and its invariants can fail.
 
-use super::{Config, Defect, Faults, simulate};
+use std::collections::BTreeSet;
+
+use domain::event::Event;
+
+use super::{Config, Defect, Faults, shrink, simulate};
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
@@ -15,6 +19,40 @@ fn a_quiet_cluster_does_its_work() {
 
     assert!(summary.events.0 > 50, "{summary:?}");
     assert!(summary.promises > 10, "{summary:?}");
+}
+
+#[test]
+fn every_type_of_event_happens_within_a_few_seeds() {
+    // Users' secrets are sealed before a command is there.
+    let mut missing: BTreeSet<&str> =
+        Event::type_names().into_iter().filter(|name| !name.starts_with("secrets.")).collect();
+
+    for seed in 0..300 {
+        let summary = simulate(&Config::new(seed)).unwrap();
+        missing.retain(|name| !summary.by_type.contains_key(name));
+        if missing.is_empty() {
+            return;
+        }
+    }
+
+    panic!("{missing:?} never happened");
+}
+
+#[test]
+fn a_run_that_was_made_small_fails_the_same_way_when_it_is_run_again() {
+    let mut configs = (0..40).map(|seed| Config {
+        defect: Some(Defect::ExecsTwice),
+        steps: 60,
+        ..Config::new(seed)
+    });
+    let found = configs.find_map(|config| Some((simulate(&config).err()?, config)));
+    let (failure, config) = found.unwrap();
+
+    let small = shrink(&config, &failure);
+
+    assert_eq!(simulate(&small.config).unwrap_err().as_ref(), &small.failure);
+    assert_eq!(small.failure.invariant, failure.invariant);
+    assert!(small.config.steps < config.steps, "{small:?}");
 }
 
 #[test]

@@ -3,27 +3,25 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use domain::{
-    action::{Action, Run},
     bbs::{
         actual_lrp, cell,
-        definition::{Definition, Rootfs, UpdateStrategy},
-        desired_lrp::{self, Update},
-        freshness_domain, task,
+        desired_lrp::{self, RestartSource, Update},
+        task,
     },
-    check::CheckDefinition,
     command::{Command, Envelope},
-    id::{ActualLrpKey, CellId, CommandId, FreshnessDomainName, ProcessGuid, TaskGuid},
+    id::{ActualLrpKey, CellId, CommandId, ProcessGuid, TaskGuid},
+    labels::Labels,
     log::{Actor, ActorKind},
     rejection::Rejection,
-    routes::{Hostname, HttpRoute},
-    units::{Mebibytes, Milliseconds},
 };
 use projections::event_store::memory::MemoryLog;
 
 use super::{
     Config, Manifest,
     chance::Chance,
+    manifest::nothing,
     message::Asked,
+    wishes,
     witness::{Violation, ensure},
 };
 use crate::command_bus::{Accepted, Outcome};
@@ -99,7 +97,7 @@ impl Users {
             Some(manifest) => self.draw_of(&manifest, chance),
             None => self.draw_any(chance),
         };
-        let command = drawn.unwrap_or_else(|| freshness(chance));
+        let command = drawn.unwrap_or_else(|| wishes::freshness(chance));
         user(command, chance)
     }
 
@@ -120,7 +118,7 @@ impl Users {
             10..12 => self.remove(chance).map(Command::from),
             12 => self.retire(chance).map(Command::from),
             13..17 => self.run(chance).map(Command::from),
-            17 => self.cancel(chance).map(Command::from),
+            17 => self.end_task(chance).map(Command::from),
             18 => self.evacuate(chance).map(Command::from),
             _ => None,
         }
@@ -129,23 +127,30 @@ impl Users {
     fn desire(&self, chance: &mut Chance) -> Option<desired_lrp::Command> {
         let process_guid = chance.pick(&self.processes)?.clone();
         Some(desired_lrp::Command::Desire {
-            domain: domain(chance),
+            domain: wishes::domain(chance),
             instances: chance.small(INSTANCES_MAX + 1),
-            definition: Arc::new(definition(chance)?),
-            routes: routes(&process_guid, chance),
+            definition: Arc::new(wishes::definition(chance)?),
+            routes: wishes::routes(&process_guid, chance),
             annotation: String::new(),
-            restart: None,
-            labels: domain::labels::Labels::default(),
+            restart: wishes::restart(chance),
+            labels: wishes::labels(chance),
             process_guid,
         })
     }
 
     fn update(&self, chance: &mut Chance) -> Option<desired_lrp::Command> {
         let process_guid = chance.pick(&self.processes)?.clone();
-        let routes = chance.per_mille(300).then(|| routes(&process_guid, chance));
-        let instances = Some(chance.small(INSTANCES_MAX + 1));
+        let routes = chance.per_mille(300).then(|| wishes::routes(&process_guid, chance));
+        let instances = chance.per_mille(700).then(|| chance.small(INSTANCES_MAX + 1));
         let annotation = chance.per_mille(200).then(|| chance.uuid().to_string());
-        let update = Update { instances, routes, annotation, ..Update::default() };
+        let restart = chance
+            .per_mille(150)
+            .then(|| wishes::restart(chance).map_or(RestartSource::Domain, RestartSource::Own));
+        let Labels { internal_routes, metric_tags } = wishes::labels(chance);
+        let internal_routes = chance.per_mille(300).then_some(internal_routes);
+        let metric_tags = chance.per_mille(300).then_some(metric_tags);
+        let update =
+            Update { instances, routes, annotation, restart, internal_routes, metric_tags };
         Some(desired_lrp::Command::Update { process_guid, update })
     }
 
@@ -173,16 +178,22 @@ impl Users {
     fn run(&self, chance: &mut Chance) -> Option<task::Command> {
         Some(task::Command::Desire {
             task_guid: chance.pick(&self.tasks)?.clone(),
-            domain: domain(chance),
-            definition: Arc::new(definition(chance)?),
+            domain: wishes::domain(chance),
+            definition: Arc::new(wishes::definition(chance)?),
             annotation: String::new(),
-            completion_callback_url: None,
+            completion_callback_url: chance.per_mille(600).then(nothing),
         })
     }
 
-    fn cancel(&self, chance: &mut Chance) -> Option<task::Command> {
+    /// Stops a task, or deals with its end by hand.
+    fn end_task(&self, chance: &mut Chance) -> Option<task::Command> {
         let task_guid = chance.pick(&self.tasks)?.clone();
-        Some(task::Command::Cancel { task_guid })
+        Some(match chance.small(8) {
+            0 => task::Command::Resolve { task_guid },
+            1 => task::Command::Delete { task_guid },
+            2 => task::Command::Fail { task_guid, reason: "a client's".to_owned() },
+            _ => task::Command::Cancel { task_guid },
+        })
     }
 
     /// Whether a user was answered that a command changed something.
@@ -256,70 +267,4 @@ fn user(command: Command, chance: &mut Chance) -> Envelope {
         causation: None,
         command,
     }
-}
-
-fn domain(chance: &mut Chance) -> FreshnessDomainName {
-    let name = if chance.per_mille(500) { "one" } else { "two" };
-    FreshnessDomainName::new(name).unwrap_or_else(|_| unreachable!("a constant, well formed"))
-}
-
-fn freshness(chance: &mut Chance) -> Command {
-    let time_to_live = match chance.small(4) {
-        0 => None,
-        1 => Some(Milliseconds(0)),
-        2 => Some(chance.span(0, 5000)),
-        _ => Some(Milliseconds::from_seconds(120)),
-    };
-    freshness_domain::Command::Upsert { name: domain(chance), time_to_live }.into()
-}
-
-/// Now and then one that no cell can take.
-fn definition(chance: &mut Chance) -> Option<Definition> {
-    let rootfs = if chance.per_mille(30) { "preloaded:other" } else { "preloaded:diario" };
-    let placement_tags = match chance.small(20) {
-        0 => vec!["gpu".to_owned()],
-        1 => vec!["nowhere".to_owned()],
-        _ => Vec::new(),
-    };
-    let memory = chance.pick(&[32, 64, 128, 256, 512]).copied()?;
-    Some(Definition {
-        rootfs: Rootfs::new(rootfs).ok()?,
-        env: Vec::new(),
-        setup: None,
-        action: Action::Run(Run {
-            path: "/bin/app".to_owned(),
-            args: Vec::new(),
-            dir: None,
-            env: Vec::new(),
-            user: "vcap".to_owned(),
-            log_source: None,
-            nofile: None,
-        }),
-        check: CheckDefinition::default(),
-        start_timeout_ms: Milliseconds::from_seconds(60),
-        graceful_stop_ms: None,
-        memory_mb: Mebibytes(memory),
-        disk_mb: Mebibytes(64),
-        max_pids: 0,
-        cpu_weight: 100,
-        ports: vec![8080],
-        log_source: "APP".to_owned(),
-        placement_tags,
-        volume_drivers: Vec::new(),
-        update_strategy: match chance.small(4) {
-            0 => UpdateStrategy::Recreate,
-            _ => UpdateStrategy::Rolling,
-        },
-    })
-}
-
-fn routes(process_guid: &ProcessGuid, chance: &mut Chance) -> Vec<HttpRoute> {
-    let own = Hostname::new(&format!("{process_guid}.example.com"));
-    let shared = Hostname::new("shared.example.com");
-    let hostnames: Vec<Hostname> = match chance.small(3) {
-        0 => Vec::new(),
-        1 => own.into_iter().collect(),
-        _ => own.into_iter().chain(shared).collect(),
-    };
-    if hostnames.is_empty() { Vec::new() } else { vec![HttpRoute { hostnames, port: 8080 }] }
 }

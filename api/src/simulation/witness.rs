@@ -4,12 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{
-    bbs::{actual_lrp, task},
+    aggregates::Aggregates,
+    bbs::{actual_lrp, cell, definition::UpdateStrategy, task},
     event::Event,
-    id::{InstanceGuid, TaskGuid},
+    id::{CellId, InstanceGuid, TaskGuid},
     log::{Position, Recorded, StreamId},
     rep::{WorkKind, WorkReference},
 };
+
+use super::{clients::Clients, restarts::Restarts};
 
 /// Something that must never be so.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,24 +43,81 @@ pub(super) struct Witness {
     tasks: BTreeMap<TaskGuid, Vec<Position>>,
     started: BTreeMap<InstanceGuid, u32>,
     execs: BTreeMap<TaskLife, u32>,
+    by_type: BTreeMap<&'static str, u64>,
+    on_lost_cells: BTreeSet<InstanceGuid>,
+    restarts: Restarts,
+    pub(super) clients: Clients,
+    /// What was killed after its grace, and whether the log says so.
+    killed: BTreeMap<InstanceGuid, bool>,
 }
 
 impl Witness {
-    /// An event was committed.
-    pub(super) fn see(&mut self, recorded: &Recorded<Event>) -> Result<(), Violation> {
+    /// An event was committed; `aggregates` are as it left them.
+    pub(super) fn see(
+        &mut self,
+        recorded: &Recorded<Event>,
+        aggregates: &Aggregates,
+    ) -> Result<(), Violation> {
+        *self.by_type.entry(recorded.event.type_name()).or_default() += 1;
         match &recorded.event {
-            Event::ActualLrp(event) => self.see_slot(&recorded.stream, event),
-            Event::Task(event) => self.see_task(recorded, event),
-            Event::DesiredLrp(_)
-            | Event::Cell(_)
-            | Event::FreshnessDomain(_)
-            | Event::Secrets(_) => Ok(()),
+            Event::ActualLrp(event) => {
+                let (stream, now) = (&recorded.stream, recorded.recorded_at);
+                self.restarts.see(stream, event, now, aggregates)?;
+                self.see_slot(stream, event, aggregates)
+            }
+            Event::Task(event) => {
+                self.clients.see(recorded, event)?;
+                self.see_task(recorded, event, aggregates)
+            }
+            Event::Cell(event) => self.see_cell(&recorded.stream, event, aggregates),
+            Event::DesiredLrp(_) | Event::FreshnessDomain(_) | Event::Secrets(_) => Ok(()),
         }
     }
 
-    fn see_slot(&mut self, stream: &StreamId, event: &actual_lrp::Event) -> Result<(), Violation> {
+    fn see_cell(
+        &mut self,
+        stream: &StreamId,
+        event: &cell::Event,
+        aggregates: &Aggregates,
+    ) -> Result<(), Violation> {
+        let StreamId::Cell(cell_id) = stream else { return Ok(()) };
+        let slots = aggregates.slots().flat_map(|slot| slot.instances()).map(|it| it.placement);
+        let all = slots.chain(aggregates.tasks().filter_map(|task| task.placement()));
+        let mut here = all.filter(|placement| placement.cell_id == *cell_id);
         match event {
-            actual_lrp::Event::Placed(placed) => self.place(stream, &placed.instance_guid),
+            cell::Event::Lost(_) => {
+                self.on_lost_cells.extend(here.map(|placement| placement.instance_guid.clone()));
+                Ok(())
+            }
+            cell::Event::Evacuated(_) => {
+                let first = here.next();
+                ensure(first.is_none(), "an evacuated cell holds nothing", || {
+                    format!("{cell_id} is told to be empty, with {first:?} on it")
+                })
+            }
+            cell::Event::Registered(_)
+            | cell::Event::Returned(_)
+            | cell::Event::EvacuationStarted(_)
+            | cell::Event::EvacuationCancelled(_) => Ok(()),
+        }
+    }
+
+    /// Whether a container was on a cell when that was lost: what became of it nobody heard.
+    pub(super) fn was_on_a_lost_cell(&self, guid: &InstanceGuid) -> bool {
+        self.on_lost_cells.contains(guid)
+    }
+
+    fn see_slot(
+        &mut self,
+        stream: &StreamId,
+        event: &actual_lrp::Event,
+        aggregates: &Aggregates,
+    ) -> Result<(), Violation> {
+        match event {
+            actual_lrp::Event::Placed(placed) => {
+                check_takes_work(aggregates, &placed.cell_id)?;
+                self.place(stream, &placed.instance_guid)
+            }
             actual_lrp::Event::Refused(_)
             | actual_lrp::Event::Crashed(_)
             | actual_lrp::Event::Unclaimed(_)
@@ -67,6 +127,7 @@ impl Witness {
             }
             actual_lrp::Event::Suspected(event) => self.add_twin(stream, &event.instance_guid),
             actual_lrp::Event::EvacuationStarted(event) => {
+                check_may_run_twice(aggregates, stream)?;
                 self.add_twin(stream, &event.instance_guid)
             }
             actual_lrp::Event::SuspectRestored(event) => {
@@ -92,8 +153,14 @@ impl Witness {
             | actual_lrp::Event::PlacementFailed(_)
             | actual_lrp::Event::Claimed(_)
             | actual_lrp::Event::Started(_)
-            | actual_lrp::Event::Retired(_)
-            | actual_lrp::Event::Killed(_) => Ok(()),
+            | actual_lrp::Event::Retired(_) => Ok(()),
+            actual_lrp::Event::Killed(event) => {
+                let guid = &event.instance_guid;
+                let was_told = self.killed.insert(guid.clone(), true);
+                ensure(was_told == Some(false), "a kill is told as it was, once", || {
+                    format!("{stream} {guid}: told before {was_told:?}")
+                })
+            }
         }
     }
 
@@ -101,6 +168,7 @@ impl Witness {
         &mut self,
         recorded: &Recorded<Event>,
         event: &task::Event,
+        aggregates: &Aggregates,
     ) -> Result<(), Violation> {
         let stream = &recorded.stream;
         match event {
@@ -110,7 +178,10 @@ impl Witness {
                 }
                 Ok(())
             }
-            task::Event::Placed(placed) => self.place(stream, &placed.instance_guid),
+            task::Event::Placed(placed) => {
+                check_takes_work(aggregates, &placed.cell_id)?;
+                self.place(stream, &placed.instance_guid)
+            }
             task::Event::Started(started) => {
                 let guid = &started.instance_guid;
                 let count = self.started.entry(guid.clone()).or_default();
@@ -195,8 +266,39 @@ impl Witness {
         })
     }
 
+    /// A process that did not end in its grace was killed.
+    pub(super) fn kill(&mut self, guid: InstanceGuid) {
+        self.killed.insert(guid, false);
+    }
+
+    /// Its cell was answered that this is noted.
+    pub(super) fn check_kill_told(&self, guid: &InstanceGuid) -> Result<(), Violation> {
+        let is_told = self.killed.get(guid) == Some(&true);
+        ensure(is_told, "an accepted kill is in the log", || guid.to_string())
+    }
+
+    /// How many events of each type there were.
+    pub(super) fn by_type(&self) -> &BTreeMap<&'static str, u64> {
+        &self.by_type
+    }
+
     /// How many tasks were run.
     pub(super) fn tasks_run(&self) -> usize {
         self.execs.len()
     }
+}
+
+fn check_takes_work(aggregates: &Aggregates, cell_id: &CellId) -> Result<(), Violation> {
+    let takes_work = aggregates.cell(cell_id).is_some_and(|cell| cell.takes_work());
+    ensure(takes_work, "nothing is placed where nothing may be", || cell_id.to_string())
+}
+
+/// What is to be recreated is stopped before another one of it starts.
+fn check_may_run_twice(aggregates: &Aggregates, stream: &StreamId) -> Result<(), Violation> {
+    let StreamId::ActualLrp(key) = stream else { return Ok(()) };
+    let lrp = aggregates.desired_lrp(&key.process_guid);
+    let strategy = lrp.map(|lrp| lrp.definition.shared().update_strategy);
+    ensure(strategy != Some(UpdateStrategy::Recreate), "what is recreated is stopped first", || {
+        format!("{key} runs on while its replacement starts")
+    })
 }

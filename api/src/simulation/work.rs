@@ -2,17 +2,16 @@
 
 use domain::{
     auction::Demand,
-    bbs::{actual_lrp::NetInfo, placement::Resources},
-    exit::{ExitStatus, ProcessExit},
+    bbs::{definition::Definition, placement::Resources},
     id::InstanceGuid,
-    rep::{Ended, Evidence, Observed, Operation, Work, WorkReference, plan},
+    rep::{Observed, Operation, Work, WorkReference, plan},
     units::Milliseconds,
 };
 
 use super::{
     Defect,
     agent::is_task,
-    machine::{AgentDeed, Container, Deed, Doing, Effect, Entry, Machine, Process, Stage},
+    machine::{AgentDeed, Container, Doing, Effect, Entry, Machine, Process, Stage},
 };
 
 const GRACE: Milliseconds = Milliseconds::from_seconds(10);
@@ -54,6 +53,7 @@ impl Machine {
             address: self.new_address(),
             stage,
             is_told_healthy: false,
+            is_told_ready: true,
         };
         self.disk.book.insert(reference.instance_guid.clone(), entry);
     }
@@ -74,7 +74,9 @@ impl Machine {
         let free = self.registration.capacity.minus(self.reserved());
         let lacking = free.lacking(resources);
         let is_leaving = self.agent.as_ref().is_some_and(|agent| !agent.stopping.is_empty());
+        let is_unwilling = !doing.is_calm && doing.chance.per_mille(20);
         match (lacking.is_empty(), tries.checked_sub(1)) {
+            (true, _) if is_unwilling => self.refuse(guid, "its disk is slow".to_owned(), doing),
             (true, _) => self.make(guid, resources, doing),
             (false, Some(tries)) if is_leaving => {
                 self.agent_later(ROOM_PAUSE, AgentDeed::Room(guid.clone(), tries), doing);
@@ -88,10 +90,14 @@ impl Machine {
 
     /// What a container of the assignment needs, if its definition is known.
     fn demand(&self, guid: &InstanceGuid) -> Option<Resources> {
+        self.definition(guid).map(|it| Demand::of(it).resources)
+    }
+
+    fn definition(&self, guid: &InstanceGuid) -> Option<&Definition> {
         let agent = self.agent.as_ref()?;
-        let work = agent.assignment.as_ref()?.work.iter();
-        let work = work.into_iter().find(|work| work.reference.instance_guid == *guid)?;
-        agent.definitions.get(&work.definition).map(|it| Demand::of(it.as_ref()).resources)
+        let mut work = agent.assignment.as_ref()?.work.iter();
+        let work = work.find(|work| work.reference.instance_guid == *guid)?;
+        agent.definitions.get(&work.definition).map(AsRef::as_ref)
     }
 
     fn refuse(&mut self, guid: &InstanceGuid, reason: String, doing: &mut Doing<'_>) {
@@ -122,7 +128,7 @@ impl Machine {
         let Some(reference) = self.disk.book.get(guid).map(|entry| entry.reference.clone()) else {
             return;
         };
-        let container = Container { process: Process::NotYet, is_healthy: false };
+        let container = Container { process: Process::NotYet, is_healthy: false, is_ready: true };
         self.containers.insert(guid.clone(), container);
         if !is_task(&reference.kind) {
             return self.exec(guid, doing);
@@ -149,10 +155,7 @@ impl Machine {
         entry.stage = Stage::Running;
         let reference = entry.reference.clone();
         if is_task(&reference.kind) {
-            let span = doing.chance.span(10, 60_000);
-            let status = i32::from(doing.chance.per_mille(200));
-            let ends = Deed::Ends(self.boot, guid.clone(), ExitStatus::Exited(status));
-            doing.later(span, ends);
+            self.run_task(guid, doing);
             if self.defect == Some(Defect::ExecsTwice) {
                 doing.effects.push(Effect::Exec(reference.clone()));
             }
@@ -162,108 +165,6 @@ impl Machine {
         doing.effects.push(Effect::Exec(reference));
     }
 
-    /// Most instances become healthy and stay; some end soon, some later, some never get healthy.
-    fn run_lrp(&self, guid: &InstanceGuid, doing: &mut Doing<'_>) {
-        let is_good = doing.is_calm || doing.chance.per_mille(750);
-        let ends = Deed::Ends(self.boot, guid.clone(), ExitStatus::Exited(1));
-        if !is_good && doing.chance.per_mille(600) {
-            let span = doing.chance.span(0, 60_000);
-            doing.later(span, ends);
-        }
-        if is_good || doing.chance.per_mille(600) {
-            let span = doing.chance.span(10, 5000);
-            doing.later(span, Deed::Healthy(self.boot, guid.clone()));
-        }
-        self.agent_later(
-            Milliseconds::from_seconds(60),
-            AgentDeed::StartTimeout(guid.clone()),
-            doing,
-        );
-    }
-
-    /// A check passes inside the container.
-    pub(super) fn healthy(&mut self, guid: &InstanceGuid, doing: &mut Doing<'_>) {
-        let Some(container) = self.containers.get_mut(guid) else { return };
-        container.is_healthy = container.process == Process::Runs;
-        self.report_healthy(guid, doing);
-    }
-
-    fn report_healthy(&mut self, guid: &InstanceGuid, doing: &mut Doing<'_>) {
-        let is_healthy = self.containers.get(guid).is_some_and(|container| container.is_healthy);
-        let is_seen = self.in_session() && !self.is_stopping(guid);
-        let Some(entry) = self.disk.book.get_mut(guid) else { return };
-        if !is_seen || entry.stage != Stage::Running || !is_healthy || entry.is_told_healthy {
-            return;
-        }
-        entry.is_told_healthy = true;
-        let (reference, instance_address) = (entry.reference.clone(), entry.address);
-        let net_info = NetInfo { instance_address, ports: vec![8080] };
-        self.spool(&reference, Observed::Healthy(net_info), doing);
-    }
-
-    /// The process ends by itself; the agent sees it when there is one.
-    pub(super) fn process_ends(
-        &mut self,
-        guid: &InstanceGuid,
-        status: ExitStatus,
-        doing: &mut Doing<'_>,
-    ) {
-        let Some(container) = self.containers.get_mut(guid) else { return };
-        let is_task = self.disk.book.get(guid).is_some_and(|entry| is_task(&entry.reference.kind));
-        if container.process != Process::Runs || (doing.is_calm && !is_task) {
-            return;
-        }
-        container.process = Process::Exited(status);
-        self.see_end(guid, doing);
-    }
-
-    /// Whether an agent is there and registered: one that is not looks at nothing.
-    fn in_session(&self) -> bool {
-        self.agent.as_ref().is_some_and(|agent| agent.epoch.is_some())
-    }
-
-    fn see_end(&mut self, guid: &InstanceGuid, doing: &mut Doing<'_>) {
-        let is_seen = self.in_session() && !self.is_stopping(guid);
-        if !is_seen || self.stage(guid) != Some(Stage::Running) {
-            return;
-        }
-        let Some(Process::Exited(status)) = self.containers.get(guid).map(|found| found.process)
-        else {
-            return;
-        };
-        let failure_reason = match status {
-            ExitStatus::Exited(0) => None,
-            ExitStatus::Exited(_) | ExitStatus::Signalled(_) => Some(format!("Exited: {status}")),
-        };
-        let exit = Some(ProcessExit { status, out_of_memory: None });
-        let (evidence, result) = (Evidence::default(), String::new());
-        self.end(guid, Ended { failure_reason, exit, evidence, result }, doing);
-    }
-
-    pub(super) fn start_timeout(&mut self, guid: &InstanceGuid, doing: &mut Doing<'_>) {
-        let is_healthy = self.containers.get(guid).is_none_or(|container| container.is_healthy);
-        if self.stage(guid) == Some(Stage::Running) && !is_healthy && !self.is_stopping(guid) {
-            self.end_in_words(guid, "never healthy", doing);
-        }
-    }
-
-    fn end_in_words(&mut self, guid: &InstanceGuid, reason: &str, doing: &mut Doing<'_>) {
-        let failure_reason = Some(reason.to_owned());
-        let (evidence, result) = (Evidence::default(), String::new());
-        let ended = Ended { failure_reason, exit: None, evidence, result };
-        self.end(guid, ended, doing);
-    }
-
-    /// The container is removed, and its end is told.
-    fn end(&mut self, guid: &InstanceGuid, ended: Ended, doing: &mut Doing<'_>) {
-        self.containers.remove(guid);
-        self.set_stage(guid, Stage::Ended);
-        let Some(entry) = self.disk.book.get(guid) else { return };
-        let reference = entry.reference.clone();
-        self.spool(&reference, Observed::Ended(Box::new(ended)), doing);
-        self.act(doing);
-    }
-
     /// Begins a graceful stop; of what is disowned nothing is said afterwards.
     pub(super) fn stop(&mut self, guid: &InstanceGuid, is_disowned: bool, doing: &mut Doing<'_>) {
         let Some(stage) = self.stage(guid).filter(|stage| *stage != Stage::Ended) else { return };
@@ -271,20 +172,42 @@ impl Machine {
             return;
         };
         agent.stopping.insert(guid.clone(), is_disowned);
-        let span_max = if stage == Stage::Running { GRACE.0 } else { 200 };
-        let span = doing.chance.span(0, span_max);
-        self.agent_later(span, AgentDeed::Stopped(guid.clone()), doing);
+        let grace = self.grace(guid);
+        let is_running = stage == Stage::Running;
+        let must_be_killed = is_running && doing.chance.per_mille(100);
+        let span = match (must_be_killed, is_running) {
+            (true, _) => grace,
+            (false, true) => doing.chance.span(0, grace.0),
+            (false, false) => doing.chance.span(0, 200),
+        };
+        let killed_after = must_be_killed.then_some(grace);
+        self.agent_later(span, AgentDeed::Stopped(guid.clone(), killed_after), doing);
     }
 
-    pub(super) fn stopped(&mut self, guid: &InstanceGuid, doing: &mut Doing<'_>) {
+    /// How long a container may take to end once it is asked to.
+    fn grace(&self, guid: &InstanceGuid) -> Milliseconds {
+        let own = self.definition(guid).and_then(|definition| definition.graceful_stop_ms);
+        own.unwrap_or(GRACE)
+    }
+
+    pub(super) fn stopped(
+        &mut self,
+        guid: &InstanceGuid,
+        killed_after: Option<Milliseconds>,
+        doing: &mut Doing<'_>,
+    ) {
         let Some(agent) = &mut self.agent else { return };
         let is_disowned = agent.stopping.remove(guid).unwrap_or(false);
         let Some(entry) = self.disk.book.get_mut(guid) else { return };
         entry.stage = Stage::Ended;
         let reference = entry.reference.clone();
         self.containers.remove(guid);
+        if killed_after.is_some() {
+            doing.effects.push(Effect::Kill(guid.clone()));
+        }
         if !is_disowned {
-            self.spool(&reference, Observed::Gone, doing);
+            let observed = killed_after.map_or(Observed::Gone, Observed::Killed);
+            self.spool(&reference, observed, doing);
         }
         self.act(doing);
     }
@@ -329,8 +252,9 @@ impl Machine {
             Some(Process::Exited(_)) => self.see_end(guid, doing),
             Some(Process::Runs) => {
                 self.report_healthy(guid, doing);
-                let timeout = AgentDeed::StartTimeout(guid.clone());
-                self.agent_later(Milliseconds::from_seconds(60), timeout, doing);
+                self.report_readiness(guid, doing);
+                self.watch_start(guid, doing);
+                self.see_health(guid, doing);
             }
         }
     }

@@ -224,6 +224,7 @@ fn in_json(options: &Options, began_with: Faults, report: &Report, shrunk: &[Shr
         "seeds": report.seeds,
         "failed": report.failures.len(),
         "events": report.events,
+        "events_by_type": report.by_type,
         "running": report.running,
         "waiting": report.waiting,
         "seconds": report.took.as_secs_f64(),
@@ -231,4 +232,36 @@ fn in_json(options: &Options, began_with: Faults, report: &Report, shrunk: &[Shr
         "failures": failures.collect::<Vec<_>>(),
     })
     .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn parse(arguments: &str) -> Options {
+        Line::parse_from(["simulate"].into_iter().chain(arguments.split(' '))).options
+    }
+
+    #[test]
+    fn what_is_printed_of_a_run_that_was_made_small_runs_the_same_again() {
+        let options = parse("--cells 7 --tasks 3");
+        let (config, began_with) = config(&options).unwrap();
+        let mut small = Config { seed: 12, nodes: 1, steps: 30, lrps: 1, ..config };
+        small.left_out.0.extend([0, 1, 2, 9]);
+        small.faults.leave_out("power_failed");
+        small.faults.leave_out("append_unanswered");
+
+        let again = parse(&again(&options, began_with, &small));
+
+        assert_eq!(super::config(&again).unwrap(), (small, began_with));
+        assert_eq!(again.seeds, 1);
+    }
 }

@@ -4,36 +4,37 @@
 //! not before its pause is over.
 
 use domain::{
-    auction::{self, Failure, Input, Settings},
+    auction::{self, Failure, Settings},
     command::Command,
     id::InstanceGuid,
-    rep::WorkKind,
     units::Timestamp,
 };
 use projections::world::World;
 
-use crate::presence_watch::PRESENCE_TIME_TO_LIVE;
+use crate::{presence_watch::PRESENCE_TIME_TO_LIVE, reconciler};
 
-/// The commands that place what waits, or note why it cannot be placed.
+/// The commands that place what waits, or note why it cannot be placed: as many as are submitted
+/// together.
 pub fn step(
     world: &World,
     now: Timestamp,
     settings: &Settings,
     mut new_instance_guid: impl FnMut() -> InstanceGuid,
 ) -> Vec<Command> {
-    if world.auction_queue().is_empty() {
+    let waiting = world.auction_queue().waiting();
+    if waiting.is_empty() {
         return Vec::new();
     }
-    let settings = paced(settings, world, now);
-    let outcome = auction::schedule(Input {
-        auctions: world.auction_queue().auctions(world.aggregates(), now),
+    let outcome = auction::step(auction::Step {
+        waiting,
+        now,
+        decisions_max: reconciler::COMMANDS_MAX,
         cells: world.cell_capacity().cells(),
-        settings,
+        settings: paced(settings, world, now),
         seen: world.position(),
     });
     let placed = outcome.placements.into_iter().map(|p| p.into_command(new_instance_guid()));
-    let failed = outcome.failures.into_iter().filter(|failure| !is_noted(world, failure));
-    let failed = failed.filter_map(Failure::into_command);
+    let failed = outcome.failures.into_iter().filter_map(Failure::into_command);
     placed.chain(failed).collect()
 }
 
@@ -46,13 +47,6 @@ fn paced(settings: &Settings, world: &World, now: Timestamp) -> Settings {
         limit => limit.min(pace),
     };
     Settings { starting_container_count_maximum: limit, ..*settings }
-}
-
-/// Whether a slot shows already why it waits: said again, it would be judged for nothing.
-fn is_noted(world: &World, failure: &Failure) -> bool {
-    let WorkKind::Lrp(key) = &failure.work else { return false };
-    let shown = world.aggregates().slot(key).and_then(|slot| slot.placement_error.as_ref());
-    shown.is_some_and(|shown| *shown == failure.error.to_string())
 }
 
 #[cfg(test)]

@@ -3,8 +3,11 @@
 use domain::{command::Command, convergence, units::Timestamp};
 use projections::world::World;
 
-/// The commands that bring actual closer to desired.
+use crate::reconciler;
+
+/// The commands that bring actual closer to desired: as many as are submitted together.
 #[must_use]
 pub fn step(world: &World, now: Timestamp) -> Vec<Command> {
-    convergence::plan(world.discrepancies(), world.aggregates(), now)
+    let commands = convergence::commands(world.discrepancies(), world.aggregates(), now);
+    commands.take(reconciler::COMMANDS_MAX).collect()
 }

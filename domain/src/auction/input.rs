@@ -35,7 +35,7 @@ pub struct Auction {
 }
 
 /// What a container needs of its cell.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Demand {
     /// Which cells it can be on at all.
     pub constraint: Constraint,

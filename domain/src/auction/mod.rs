@@ -2,6 +2,7 @@
 //! and texts, as one pure function of a whole input.
 //!
 //! - [`Cells`]: the cells, kept up change by change by a view, and borrowed by each round
+//! - [`Waiting`]: what waits, kept up likewise, in the order in which it is placed
 //! - `order`, `search`: the best cell is found near the front of an order, not by a look at each
 //! - `round`, `siblings`: what a round has reserved, beside what it borrows
 //! - `filter`, `score`: what a cell takes, and how good it is for something
@@ -18,7 +19,8 @@
 //! Nothing is remembered between two rounds and nothing is drawn at random: the same input gives
 //! the same placements, so that any past round can be computed again. The cost of a placement is
 //! that of a few cells, whatever runs on all of them; only what the process itself already has is
-//! looked at whole, once a round.
+//! looked at whole, once a round. What waits is looked at as far as it is placed ([`step()`]): a
+//! million that wait cost no more than those that are placed of them.
 
 mod candidates;
 mod cells;
@@ -33,6 +35,7 @@ mod schedule;
 mod score;
 mod search;
 mod siblings;
+mod waiting;
 
 pub use candidates::{BEST, Candidates, InvalidRefusal, LISTED_MAX, Lacking, Refusal, Score};
 pub use cells::{CellNumber, Cells, Change, PresentCell};
@@ -41,7 +44,8 @@ pub use input::{Auction, Constraint, Demand, Input, Settings};
 pub use pace::{PACE_KEPT_FOR, PACED_STARTING_PER_CELL, paced_starting_maximum};
 pub use placement_error::PlacementError;
 pub use rebalance::{Bounds, Movable, Move, Plan, movable, rebalance};
-pub use schedule::{Failure, Outcome, Placement, schedule};
+pub use schedule::{Failure, Outcome, Placement, Step, schedule, step};
+pub use waiting::{Lane, Shown, Waiting};
 
 #[cfg(test)]
 mod fixture;
@@ -51,3 +55,5 @@ mod naive_tests;
 mod simulation_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod waiting_tests;

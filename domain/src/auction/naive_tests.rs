@@ -205,7 +205,7 @@ fn check_candidates(input: &Input, placement: &Placement, seed: u64) {
     assert_eq!(input.cells.len() <= LISTED_MAX, candidates.counts.is_empty(), "seed {seed}");
 }
 
-fn random_input(dice: &mut Dice) -> Input {
+pub(super) fn random_input(dice: &mut Dice) -> Input {
     let cell_count = dice.pick(&[0, 1, 2, 5, 12, 20, 21, 40, 70]);
     let is_uniform = dice.one_in(3);
     let cells: Vec<CellState> =

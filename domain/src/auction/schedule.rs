@@ -5,15 +5,17 @@
 //! `splitLRPS`), first instances always come first here: what an LRP waits for does not depend on
 //! what else is in the batch.
 
-use std::cmp::Reverse;
-
-use super::{Auction, Candidates, Input, PlacementError, round::Round};
+use super::{
+    Auction, Candidates, Cells, Input, PlacementError, Settings, Waiting, order::OrderedCell,
+    round::Round, waiting::Rank,
+};
 use crate::{
     bbs::{actual_lrp, task},
     command::Command,
     id::{CellId, InstanceGuid},
-    log::CellEpoch,
+    log::{CellEpoch, Position},
     rep::WorkKind,
+    units::Timestamp,
 };
 
 /// What one round came to.
@@ -39,6 +41,11 @@ pub struct Placement {
 }
 
 impl Placement {
+    fn on(cell: &OrderedCell, work: &WorkKind, candidates: Box<Candidates>) -> Self {
+        let (cell_id, cell_epoch) = (cell.cell_id.clone(), cell.cell_epoch);
+        Self { work: work.clone(), cell_id, cell_epoch, candidates }
+    }
+
     /// The command that places it, as the container with this guid.
     #[must_use]
     pub fn into_command(self, instance_guid: InstanceGuid) -> Command {
@@ -69,6 +76,17 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// Whether a task is rejected for a reason, or just has to wait.
+    pub(super) fn is_a_rejection(error: &PlacementError) -> bool {
+        match error {
+            PlacementError::NoCells | PlacementError::InFlightLimit => false,
+            PlacementError::Rootfs
+            | PlacementError::VolumeDrivers
+            | PlacementError::PlacementTags(_)
+            | PlacementError::InsufficientResources(_) => true,
+        }
+    }
+
     /// The command that notes it, where there is something to note.
     ///
     /// Better than Diego on purpose: a task that no cell at all was there for, or that had to wait
@@ -77,57 +95,86 @@ impl Failure {
     pub fn into_command(self) -> Option<Command> {
         let error = self.error.to_string();
         let candidates = self.candidates;
-        match (self.work, self.error) {
-            (WorkKind::Lrp(key), _) => {
+        let is_a_rejection = Self::is_a_rejection(&self.error);
+        match self.work {
+            WorkKind::Lrp(key) => {
                 Some(actual_lrp::Command::FailPlacement { key, error, candidates }.into())
             }
-            (WorkKind::Task(_), PlacementError::NoCells | PlacementError::InFlightLimit) => None,
-            (
-                WorkKind::Task(task_guid),
-                PlacementError::Rootfs
-                | PlacementError::VolumeDrivers
-                | PlacementError::PlacementTags(_)
-                | PlacementError::InsufficientResources(_),
-            ) => Some(task::Command::FailPlacement { task_guid, error, candidates }.into()),
+            WorkKind::Task(task_guid) => is_a_rejection
+                .then(|| task::Command::FailPlacement { task_guid, error, candidates }.into()),
         }
     }
 }
 
-/// Decides one round. Equal cells: the lowest id wins.
+/// Decides one round of all that is given. Equal cells: the lowest id wins.
 #[must_use]
 pub fn schedule(input: Input<'_>) -> Outcome {
     let Input { mut auctions, cells, settings, seen } = input;
-    bring_into_order(&mut auctions);
+    auctions.sort_by_key(|it| Rank::of(&it.work, &it.demand));
     let order = cells.order(&settings);
     let mut round = Round::new(cells, &order, settings, seen);
     let placements = Vec::with_capacity(auctions.len());
     let mut outcome = Outcome { placements, failures: Vec::new() };
     for Auction { work, demand } in &auctions {
-        let placed = round.place(work, demand);
-        let work = work.clone();
-        match placed {
-            Ok((cell, candidates)) => outcome.placements.push(Placement {
-                work,
-                cell_id: cell.cell_id.clone(),
-                cell_epoch: cell.cell_epoch,
-                candidates,
-            }),
+        match round.place(work, demand) {
+            Ok((cell, candidates)) => {
+                outcome.placements.push(Placement::on(cell, work, candidates));
+            }
             Err((error, candidates)) => {
-                outcome.failures.push(Failure { work, error, candidates });
+                outcome.failures.push(Failure { work: work.clone(), error, candidates });
             }
         }
     }
     outcome
 }
 
-/// First instances, then tasks, then the others by index; the biggest memory first in each.
-fn bring_into_order(auctions: &mut [Auction]) {
-    auctions.sort_by_key(|auction| {
-        let turn = match &auction.work {
-            WorkKind::Lrp(key) if key.index == 0 => (0, 0),
-            WorkKind::Task(_) => (1, 0),
-            WorkKind::Lrp(key) => (2, key.index),
-        };
-        (turn, Reverse(auction.demand.resources.memory_mb))
-    });
+/// What a step is decided from: as [`Input`], but that what waits is only looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Step<'a> {
+    /// What waits.
+    pub waiting: &'a Waiting,
+    /// What may be auctioned at this instant is.
+    pub now: Timestamp,
+    /// The most that is decided.
+    pub decisions_max: usize,
+    /// The cells.
+    pub cells: &'a Cells,
+    /// How to weigh them.
+    pub settings: Settings,
+    /// Up to which event of the log all this is known.
+    pub seen: Position,
+}
+
+/// What a round decides first: of [`schedule()`]'s placements so many as asked for, and where these
+/// are fewer, its failures that are not shown yet.
+///
+/// What waits and shows why is not looked at again while others are placed: when that leaves it
+/// without something else too, the step after says so.
+#[must_use]
+pub fn step(step: Step<'_>) -> Outcome {
+    let Step { waiting, now, decisions_max, cells, settings, seen } = step;
+    let order = cells.order(&settings);
+    let mut round = Round::new(cells, &order, settings, seen);
+    let mut queue = waiting.queue(now);
+    let mut outcome = Outcome::default();
+    while outcome.placements.len() < decisions_max
+        && let Some(first) = queue.first()
+    {
+        match round.place(first.work, &first.lane.demand) {
+            Ok((cell, candidates)) => {
+                outcome.placements.push(Placement::on(cell, first.work, candidates));
+                queue.go_on(&first);
+            }
+            // A round only takes room away: whoever else is in the lane has none either.
+            Err((error, candidates)) => {
+                if outcome.failures.len() < decisions_max && first.lane.is_news(&error) {
+                    let work = first.work.clone();
+                    outcome.failures.push(Failure { work, error, candidates });
+                    queue.go_on(&first);
+                }
+            }
+        }
+    }
+    outcome.failures.truncate(decisions_max - outcome.placements.len());
+    outcome
 }

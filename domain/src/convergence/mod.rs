@@ -13,7 +13,7 @@ mod plan;
 mod report;
 
 pub use discrepancies::{Discrepancies, SlotDiscrepancy, TaskDiscrepancy, TwinDiscrepancy};
-pub use plan::{next_due, plan};
+pub use plan::{commands, next_due, plan};
 pub use report::{CrashedSlot, EvacuatingSlot, ExtraSlot, LostWork, Report, UnplacedWork};
 
 #[cfg(test)]

@@ -25,20 +25,29 @@ pub fn plan(
     aggregates: &Aggregates,
     now: Timestamp,
 ) -> Vec<Command> {
+    commands(discrepancies, aggregates, now).collect()
+}
+
+/// The same one by one: whoever takes only some does not pay for all.
+pub fn commands(
+    discrepancies: &Discrepancies,
+    aggregates: &Aggregates,
+    now: Timestamp,
+) -> impl Iterator<Item = Command> {
     let mut budget = Budget { aggregates, of: None };
-    let of_slots = discrepancies.slots().filter_map(|(key, discrepancy)| {
+    let of_slots = discrepancies.slots().filter_map(move |(key, discrepancy)| {
         of_slot(discrepancies, &mut budget, key, discrepancy, now).map(Command::ActualLrp)
     });
-    let of_twins = discrepancies
-        .twins()
-        .filter_map(|(key, discrepancy)| of_twins(key, discrepancy, now).map(Command::ActualLrp));
-    let of_tasks = discrepancies.tasks().filter_map(|(task_guid, discrepancy)| {
+    let of_twins = discrepancies.twins().filter_map(move |(key, discrepancy)| {
+        of_twins(key, discrepancy, now).map(Command::ActualLrp)
+    });
+    let of_tasks = discrepancies.tasks().filter_map(move |(task_guid, discrepancy)| {
         of_task(task_guid, discrepancy, now).map(Command::Task)
     });
-    let is_empty = |cell_id: &&CellId| aggregates.reserved_on(cell_id) == Resources::default();
+    let is_empty = move |cell_id: &&CellId| aggregates.reserved_on(cell_id) == Resources::default();
     let of_cells = discrepancies.evacuating().filter(is_empty);
     let of_cells = of_cells.map(|id| cell::Command::EndEvacuation { cell_id: id.clone() }.into());
-    of_slots.chain(of_twins).chain(of_tasks).chain(of_cells).collect()
+    of_slots.chain(of_twins).chain(of_tasks).chain(of_cells)
 }
 
 /// When a plan must be made again though no event came. Always later than `now`: what is due at

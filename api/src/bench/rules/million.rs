@@ -2,7 +2,8 @@
 //! started, every event durable on SQLite.
 //!
 //! The bus, the store, the view and the loops' steps are the product's own; the cells are simulated:
-//! each answers its placements at once with the reports of a real one, numbered, in one request. Wishes come in waves, each as large as one step of a loop is.
+//! each answers its placements at once with the reports of a real one, numbered, in one request. All
+//! is wished for and created before any of it is placed: a million wait at once.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -38,10 +39,8 @@ use crate::{
 /// How many LRPs and cells there are.
 const LRPS: u32 = 1_000_000;
 const CELLS: u32 = 10_000;
-/// How many instances a process has, and how many processes are wished for at a time: their
-/// instances are as many as one step of a loop submits.
+/// How many instances a process has.
 const OF_A_PROCESS: u32 = 250;
-const PROCESSES_OF_A_WAVE: u32 = 16;
 /// How long all of it may take.
 const SECONDS_MAX: f64 = 480.0;
 /// How many cells' requests are on their way at once.
@@ -115,21 +114,28 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Wishes for all, wave by wave; while one wave is being placed, the cells tell of the one
-    /// before.
+    /// Wishes for all, creates all, and places it step by step; while one step is being placed, the
+    /// cells tell of the one before.
     async fn run(&mut self, lrps: u32) -> Result<(), Error> {
         let processes = lrps / OF_A_PROCESS;
+        self.submit((0..processes).map(desire).collect::<Result<_, _>>()?).await?;
+        loop {
+            let create = self.look("converger", converger::step);
+            if create.is_empty() {
+                break;
+            }
+            self.submit(create).await?;
+        }
         let mut placed = Vec::new();
-        let mut wished = 0;
-        while wished < processes {
-            let wave = wished..processes.min(wished + PROCESSES_OF_A_WAVE);
-            wished = wave.end;
+        loop {
             let requests = self.reports(std::mem::take(&mut placed))?;
-            let (next, ()) = tokio::try_join!(self.place(wave), self.tell(requests))?;
+            let is_last = requests.is_empty();
+            let (next, ()) = tokio::try_join!(self.place(), self.tell(requests))?;
+            if is_last && next.is_empty() {
+                break;
+            }
             placed = next;
         }
-        let requests = self.reports(placed)?;
-        self.tell(requests).await?;
         let running = self.now.read(|world| {
             world.aggregates().slots().filter(|slot| slot.state_name() == "RUNNING").count()
         });
@@ -140,11 +146,8 @@ impl Cluster {
         Err(Error::Unexpected(format!("{running} of {wanted} instances run in the end")))
     }
 
-    /// Wishes for some processes, creates their slots and places them.
-    async fn place(&self, processes: std::ops::Range<u32>) -> Result<Vec<Placed>, Error> {
-        self.submit(processes.map(desire).collect::<Result<_, _>>()?).await?;
-        let create = self.look("converger", converger::step);
-        self.submit(create).await?;
+    /// Places what one step of the auctioneer does.
+    async fn place(&self) -> Result<Vec<Placed>, Error> {
         let settings = Settings::default();
         let places = self.look("auctioneer", |world, now| {
             auctioneer::step(world, now, &settings, clock::new_instance_guid)
@@ -168,7 +171,7 @@ impl Cluster {
         self.now.read(|world| {
             let now = self.clock.now().max(world.recorded_at());
             let seen = Seen { position: world.position(), lease_epoch: LEASE };
-            let commands = step(world, now).into_iter().take(reconciler::COMMANDS_MAX);
+            let commands = step(world, now).into_iter();
             commands.map(|it| reconciler::envelope(world, &actor, seen, it)).collect()
         })
     }

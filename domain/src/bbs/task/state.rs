@@ -178,8 +178,14 @@ impl Task {
     /// Whether it waits for a cell and is not in the pause after a rejection.
     #[must_use]
     pub fn may_be_auctioned(&self, now: Timestamp) -> bool {
-        let is_pausing = self.rejection_count > 0 && now < self.updated_at.plus(RETRY_AFTER);
+        let is_pausing = self.pauses_until().is_some_and(|instant| now < instant);
         self.state == State::Pending && !is_pausing
+    }
+
+    /// Until when it is not auctioned again after a rejection.
+    #[must_use]
+    pub fn pauses_until(&self) -> Option<Timestamp> {
+        (self.rejection_count > 0).then(|| self.updated_at.plus(RETRY_AFTER))
     }
 
     /// When it fails because it was not started, or is no longer shown. `None`: never by time alone.

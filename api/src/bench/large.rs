@@ -9,16 +9,14 @@ use domain::{
 };
 use projections::{
     event_store::{Batch, BatchId, Head, NewEvent, sqlite},
-    history::{Dirty, Snapshotter},
-    projector::Now,
+    history,
     storage::Location,
-    world::World,
 };
 
 use super::{
     Effort, Error,
     measure::Report,
-    place::{self, OpenLog, Place},
+    place::{self, Place},
 };
 use crate::{
     clock::{self, Stopwatch},
@@ -45,7 +43,8 @@ impl Place {
         fill_sqlite(&location, events, effort).await?;
         output::progress(format!("    made in {} s", started.elapsed().as_secs()));
         let storage = place::open(&location).await?;
-        take_snapshots(&storage, events).await?;
+        let snapshots = Arc::clone(&storage.snapshots);
+        history::take_as_it_grew(storage.store.as_ref(), snapshots, Position(events)).await?;
         storage.close().await;
         output::progress(format!("    with its snapshots in {} s", started.elapsed().as_secs()));
         Ok(self.large.get_or_init(|| location))
@@ -93,20 +92,4 @@ pub(super) fn batches(head: Head, events: u64, effort: Effort) -> impl Iterator<
         let decided_on = std::mem::replace(&mut decided_on, end);
         Some(Batch { id, decided_on, recorded_at, lease: None, events })
     })
-}
-
-/// Follows a log while snapshots are taken as a node takes them.
-async fn take_snapshots(storage: &OpenLog, events: u64) -> Result<(), Error> {
-    let now = Now::follow(Arc::clone(&storage.store), World::empty());
-    let snapshots = Arc::clone(&storage.snapshots);
-    let mut snapshotter = Snapshotter::new(now.clone(), snapshots, None, Dirty::all());
-    let followed = tokio::select! {
-        followed = now.reach(Position(events)) => followed,
-        () = snapshotter.run() => false,
-    };
-    if !followed {
-        return Err(Error::Unexpected("the large log cannot be followed".to_owned()));
-    }
-    snapshotter.save().await;
-    Ok(())
 }

@@ -59,45 +59,24 @@ pub async fn load(
     snapshots: &dyn SnapshotStore,
     position: Position,
 ) -> Result<Loaded, Error> {
-    load_with(store, snapshots, &Arc::new(ShardCache::new(0)), position).await
+    let (cache, differs) = (Arc::new(ShardCache::new(0)), Some(Differs::default()));
+    let based = Based::load(store, snapshots, &cache, position, differs).await?;
+    let Based { aggregates, stamp, base, differs, .. } = based;
+    let Differs { mut dirty, owners } = differs.unwrap_or_default();
+    dirty.note(owners);
+    Ok(Loaded { world: World::of(aggregates, stamp), base, dirty })
 }
 
-/// As [`load`], with shards that were decoded before.
-pub(super) async fn load_with(
+/// As [`load`], with shards that were decoded before, for one who takes no snapshots: only the
+/// world.
+pub(super) async fn world_at(
     store: &dyn EventStore,
     snapshots: &dyn SnapshotStore,
     cache: &Arc<ShardCache>,
     position: Position,
-) -> Result<Loaded, Error> {
-    let failed = |source| Error::Snapshots { position, source };
-    let log_failed = |source| Error::Log { position, source };
-    let floor = store.pruned();
-    if position < floor {
-        return Err(log_failed(event_store::Error::Pruned { position, floor }));
-    }
-    let newest = snapshots.newest_at_or_before(position, SHARD_FORMAT).await.map_err(failed)?;
-    let (mut based, ahead) = match newest {
-        None => (Based::nothing(), Vec::new()),
-        Some(manifest) => {
-            let from = manifest.position;
-            let (based, ahead) = tokio::join!(
-                Based::read(snapshots, cache, manifest),
-                read_ahead(store, from, position)
-            );
-            (based.map_err(failed)?, ahead.map_err(log_failed)?)
-        }
-    };
-    if based.oldest() < floor
-        && let Some(state) = store.base().await.map_err(log_failed)?
-    {
-        let world = World::from_aggregates(state.aggregates, state.stamp);
-        let aggregates = world.aggregates().clone();
-        based = Based { aggregates, stamp: state.stamp, ..Based::nothing() };
-    }
-    let owners = based.fold_to(store, position, ahead).await?;
-    let Based { aggregates, stamp, base, mut dirty, .. } = based;
-    dirty.note(owners);
-    Ok(Loaded { world: World::of(aggregates, stamp), base, dirty })
+) -> Result<World, Error> {
+    let based = Based::load(store, snapshots, cache, position, None).await?;
+    Ok(World::of(based.aggregates, based.stamp))
 }
 
 /// The events behind a position, up to another one or as many as are read ahead.
@@ -128,27 +107,74 @@ struct Based {
     base: Option<Position>,
     /// Where shards are that are older than `base`.
     older: BTreeMap<u16, Position>,
+    /// `None` when nobody asks.
+    differs: Option<Differs>,
+}
+
+/// What differs from the snapshot that aggregates came from.
+#[derive(Default)]
+struct Differs {
     dirty: Dirty,
+    /// Whom events behind the snapshot have changed.
+    owners: HashSet<Owner>,
 }
 
 impl Based {
-    fn nothing() -> Self {
+    fn nothing(differs: Option<Differs>) -> Self {
         Self {
             aggregates: Aggregates::default(),
             stamp: Stamp { position: Position(0), recorded_at: Timestamp(0) },
             base: None,
             older: BTreeMap::new(),
-            dirty: Dirty::all(),
+            differs,
         }
+    }
+
+    async fn load(
+        store: &dyn EventStore,
+        snapshots: &dyn SnapshotStore,
+        cache: &Arc<ShardCache>,
+        position: Position,
+        differs: Option<Differs>,
+    ) -> Result<Self, Error> {
+        let failed = |source| Error::Snapshots { position, source };
+        let log_failed = |source| Error::Log { position, source };
+        let floor = store.pruned();
+        if position < floor {
+            return Err(log_failed(event_store::Error::Pruned { position, floor }));
+        }
+        let newest = snapshots.newest_at_or_before(position, SHARD_FORMAT).await.map_err(failed)?;
+        let (mut based, ahead) = match newest {
+            None => (Self::nothing(differs), Vec::new()),
+            Some(manifest) => {
+                let from = manifest.position;
+                let (based, ahead) = tokio::join!(
+                    Self::read(snapshots, cache, manifest, differs),
+                    read_ahead(store, from, position)
+                );
+                (based.map_err(failed)?, ahead.map_err(log_failed)?)
+            }
+        };
+        if based.oldest() < floor
+            && let Some(state) = store.base().await.map_err(log_failed)?
+        {
+            let world = World::from_aggregates(state.aggregates, state.stamp);
+            let aggregates = world.aggregates().clone();
+            let differs = based.differs.map(|_| Differs::default());
+            based = Self { aggregates, stamp: state.stamp, ..Self::nothing(differs) };
+        }
+        based.fold_to(store, position, ahead).await?;
+        Ok(based)
     }
 
     async fn read(
         snapshots: &dyn SnapshotStore,
         cache: &Arc<ShardCache>,
         manifest: Manifest,
+        differs: Option<Differs>,
     ) -> Result<Self, snapshot::Error> {
-        let mut based =
-            Self { stamp: manifest.stamp(), base: Some(manifest.position), ..Self::nothing() };
+        let (stamp, base) = (manifest.stamp(), Some(manifest.position));
+        let mut based = Self { stamp, base, ..Self::nothing(differs) };
         let shards: Vec<ShardId> = ShardId::all().collect();
         let together = shards.chunks(READ_TOGETHER);
         let reads = together.map(|together| read_shards(snapshots, cache, &manifest, together));
@@ -160,7 +186,9 @@ impl Based {
                 match decoded {
                     Some(decoded) => {
                         based.aggregates.add(number, &decoded.part);
-                        based.dirty.is_written(number, &decoded);
+                        if let Some(differs) = &mut based.differs {
+                            differs.dirty.is_written(number, &decoded);
+                        }
                     }
                     None => damaged.push(number),
                 }
@@ -208,26 +236,24 @@ impl Based {
         self.older.values().copied().min().map_or(base, |older| older.min(base))
     }
 
-    /// Folds the log up to a position, and says whom it changed behind the newest snapshot. `ahead`
-    /// are the first events behind that one, as far as they were read already.
+    /// Folds the log up to a position. `ahead` are the first events behind the newest snapshot, as
+    /// far as they were read already.
     async fn fold_to(
         &mut self,
         store: &dyn EventStore,
         position: Position,
         ahead: Vec<Recorded<Event>>,
-    ) -> Result<HashSet<Owner>, Error> {
-        let mut owners = HashSet::new();
+    ) -> Result<(), Error> {
         let failed = |source| Error::Log { position, source };
         let (oldest, base) = (self.oldest(), self.stamp.position);
         // Up to what was read ahead, which must not be folded twice.
-        let pages = self.fold_pages(store, oldest, base, &mut owners);
-        let mut at = pages.await.map_err(failed)?;
+        let mut at = self.fold_pages(store, oldest, base).await.map_err(failed)?;
         if ahead.first().is_some_and(|first| first.position == at.next()) {
-            at = self.fold_page(&ahead, &mut owners).unwrap_or(at);
+            at = self.fold_page(&ahead).unwrap_or(at);
         }
         drop(ahead);
-        at = self.fold_pages(store, at, position, &mut owners).await.map_err(failed)?;
-        if at < position { Err(Error::AheadOfHead { position, head: at }) } else { Ok(owners) }
+        at = self.fold_pages(store, at, position).await.map_err(failed)?;
+        if at < position { Err(Error::AheadOfHead { position, head: at }) } else { Ok(()) }
     }
 
     /// Folds the log from behind one position up to another, and says how far it goes.
@@ -236,25 +262,20 @@ impl Based {
         store: &dyn EventStore,
         after: Position,
         until: Position,
-        owners: &mut HashSet<Owner>,
     ) -> Result<Position, event_store::Error> {
         let mut log = ReadAhead::new(store, after, until, READ_PAGE);
         let mut at = after;
-        while let Some(last) = self.fold_page(&log.page().await?, owners) {
+        while let Some(last) = self.fold_page(&log.page().await?) {
             at = last;
         }
         Ok(at)
     }
 
     /// Folds some events, and says where the last of them is.
-    fn fold_page(
-        &mut self,
-        page: &[Recorded<Event>],
-        owners: &mut HashSet<Owner>,
-    ) -> Option<Position> {
+    fn fold_page(&mut self, page: &[Recorded<Event>]) -> Option<Position> {
         let last = page.last()?.stamp();
         for recorded in page {
-            self.fold(recorded, owners);
+            self.fold(recorded);
         }
         if last.position > self.stamp.position {
             self.stamp = last;
@@ -262,11 +283,11 @@ impl Based {
         Some(last.position)
     }
 
-    fn fold(&mut self, recorded: &Recorded<Event>, owners: &mut HashSet<Owner>) {
+    fn fold(&mut self, recorded: &Recorded<Event>) {
         if recorded.position > self.stamp.position {
             // Without a snapshot before it, the next one is written whole, whoever has changed.
-            if self.base.is_some() {
-                note_owner(owners, recorded);
+            if let (Some(_), Some(differs)) = (self.base, &mut self.differs) {
+                note_owner(&mut differs.owners, recorded);
             }
             self.aggregates.apply(recorded);
             return;

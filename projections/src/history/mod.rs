@@ -6,6 +6,7 @@ pub mod changes;
 mod definitions;
 mod dirty;
 pub mod fields;
+mod growth;
 mod load;
 mod open_worlds;
 mod playback;
@@ -36,7 +37,8 @@ use crate::{
 
 pub use dirty::Dirty;
 pub(crate) use dirty::note_owner;
-use load::load_with;
+pub use growth::take_as_it_grew;
+use load::world_at;
 pub use load::{Loaded, load};
 use open_worlds::OpenWorlds;
 pub use playback::Playback;
@@ -155,7 +157,7 @@ impl History {
             // Never closed, so there is always a permit to wait for.
             let _permit = self.loads.acquire().await.ok();
             let (store, snapshots) = (self.store.as_ref(), self.snapshots.as_ref());
-            let world = load_with(store, snapshots, &self.cache, position).await?.world;
+            let world = world_at(store, snapshots, &self.cache, position).await?;
             let bytes = world.aggregates().bytes();
             Ok::<_, Error>((Arc::new(world), bytes))
         });

@@ -6,11 +6,7 @@
 //! stand in packs of their own. The cluster's shard holds its aggregates as they are.
 //! All is postcard, compressed.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use domain::{
     aggregates::{Aggregate, Aggregates, CLUSTER_SHARD, Part, PartBuilder},
@@ -28,6 +24,7 @@ use domain::{
     sealed::Digest,
     units::Timestamp,
 };
+use foldhash::HashSet;
 use serde::{Deserialize, Serialize};
 
 use super::definitions::DefinitionPack;

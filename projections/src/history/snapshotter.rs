@@ -35,11 +35,7 @@ const FIRST_PACK_ANEW_AT_ONE_IN: usize = 4;
 #[derive(Debug)]
 pub struct Snapshotter {
     now: Now,
-    snapshots: Arc<dyn SnapshotStore>,
-    base: Option<Position>,
-    dirty: Dirty,
-    /// The newest snapshot, taken here or by another node.
-    newest: Option<Position>,
+    taker: Taker,
 }
 
 impl Snapshotter {
@@ -51,7 +47,7 @@ impl Snapshotter {
         base: Option<Position>,
         dirty: Dirty,
     ) -> Self {
-        Self { now, snapshots, base, dirty, newest: base }
+        Self { now, taker: Taker::new(snapshots, base, dirty) }
     }
 
     /// Takes a snapshot whenever enough has happened, until the world is followed no longer.
@@ -59,7 +55,7 @@ impl Snapshotter {
     pub async fn run(&mut self) {
         let mut moved = self.now.moved();
         loop {
-            let due = Position(self.newest.unwrap_or_default().0.saturating_add(SPACING_EVENTS));
+            let due = self.taker.due();
             if moved.wait_for(|position| *position >= due).await.is_err() {
                 return;
             }
@@ -73,6 +69,42 @@ impl Snapshotter {
         let (stamp, aggregates, owners) = self.now.read(|world| {
             (stamp_of(world), world.aggregates().clone(), self.now.take_dirty_owners())
         });
+        self.taker.take(stamp, aggregates, owners).await;
+    }
+}
+
+/// Takes one snapshot after another, each of what has changed since the one before.
+#[derive(Debug)]
+pub(super) struct Taker {
+    snapshots: Arc<dyn SnapshotStore>,
+    base: Option<Position>,
+    dirty: Dirty,
+    /// The newest snapshot, taken here or by another node.
+    newest: Option<Position>,
+}
+
+impl Taker {
+    /// Goes on from a snapshot.
+    pub(super) fn new(
+        snapshots: Arc<dyn SnapshotStore>,
+        base: Option<Position>,
+        dirty: Dirty,
+    ) -> Self {
+        Self { snapshots, base, dirty, newest: base }
+    }
+
+    /// From which position on the next one is to be taken.
+    pub(super) fn due(&self) -> Position {
+        Position(self.newest.unwrap_or_default().0.saturating_add(SPACING_EVENTS))
+    }
+
+    /// Takes a snapshot of these aggregates. `owners` were changed since this was called last.
+    pub(super) async fn take(
+        &mut self,
+        stamp: Stamp,
+        aggregates: Aggregates,
+        owners: impl IntoIterator<Item = Owner>,
+    ) {
         self.dirty.note(owners);
         if self.newest.is_some_and(|newest| newest >= stamp.position)
             || stamp.position == Position(0)

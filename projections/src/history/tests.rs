@@ -401,6 +401,24 @@ async fn workload(seed: u64, lrps: u32, events: usize) -> Arc<dyn EventStore> {
 }
 
 #[tokio::test]
+async fn a_log_without_snapshots_gets_those_of_its_growth() {
+    let store = workload(1, 300, 41_500).await;
+    let snapshots: Arc<dyn SnapshotStore> = Arc::new(MemorySnapshotStore::default());
+
+    take_as_it_grew(store.as_ref(), Arc::clone(&snapshots), Position(41_500)).await.unwrap();
+
+    let taken = snapshots.positions().await.unwrap();
+    assert_eq!(taken, [Position(SPACING_EVENTS), Position(41_500)], "none is late");
+    let none = MemorySnapshotStore::default();
+    for position in [Position(39_999), Position(41_000), Position(41_500)] {
+        let whole = load(store.as_ref(), &none, position).await.unwrap().world;
+        let loaded = load(store.as_ref(), snapshots.as_ref(), position).await.unwrap();
+        assert_eq!(loaded.base, taken.iter().copied().rfind(|taken| *taken <= position));
+        assert_eq!(loaded.world.content(), whole.content(), "at {position}");
+    }
+}
+
+#[tokio::test]
 async fn a_snapshot_of_changes_gives_what_was_saved() {
     let store = workload(4, 3000, 24_000).await;
     let kept: Arc<dyn SnapshotStore> = Arc::new(MemorySnapshotStore::default());

@@ -4,8 +4,7 @@
 use clap::Args;
 use domain::auction::Settings;
 
-/// The largest weight. One more instance of the same process adds as much to a cell's score: beyond
-/// it weights would only undo that.
+/// The largest weight that is taken: near it, what is weighed outdoes all else.
 const WEIGHT_MAX: f64 = 1_000.0;
 
 /// How cells are weighed.

@@ -57,7 +57,7 @@ impl AuctionQueue {
     }
 
     /// All that may be auctioned now, for a round of the whole: what was refused, once its pause is
-    /// over. Made from the aggregates alone.
+    /// over. What it needs, and since when it waits, is looked up in the aggregates.
     #[must_use]
     pub fn auctions(&self, aggregates: &Aggregates, now: Timestamp) -> Vec<Auction> {
         let slots = self.slots().filter_map(|key| {

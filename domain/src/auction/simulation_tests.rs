@@ -104,12 +104,18 @@ fn won_late(
     won
 }
 
-/// The most that any winner is off the mean of all winners.
-fn assert_even(won: &BTreeMap<CellId, u32>, tolerance: f64) {
-    let winners = f64::from(u32::try_from(won.len()).unwrap());
-    let mean = f64::from(won.values().sum::<u32>()) / winners;
+/// So many cells won something, and none of them is further off their mean than this.
+fn assert_even(won: &BTreeMap<CellId, u32>, winners: u32, tolerance: f64) {
+    assert_eq!(won.len(), usize::try_from(winners).unwrap(), "{won:?}");
+    let mean = f64::from(won.values().sum::<u32>()) / f64::from(winners);
     let off = won.values().map(|count| (f64::from(*count) - mean).abs()).fold(0.0, f64::max);
     assert!(off <= tolerance, "{off} off the mean {mean}: {won:?}");
+}
+
+/// A zone is filled from its first cell: plain spreading would not. Two cells are too few to show it.
+fn assert_filled(counts: &[u32], weight: f64, cell_count: u32) {
+    assert!(counts.is_sorted_by(|a, b| a >= b), "weight {weight}: {counts:?}");
+    assert!(cell_count < 10 || counts.first() > counts.last(), "weight {weight}: {counts:?}");
 }
 
 fn by_zone(won: &BTreeMap<CellId, u32>, cells: &[CellState]) -> BTreeMap<Zone, Vec<u32>> {
@@ -124,7 +130,8 @@ fn by_zone(won: &BTreeMap<CellId, u32>, cells: &[CellState]) -> BTreeMap<Zone, V
 #[test]
 fn small_cold_starts_are_even() {
     for (apps, cell_count) in SMALL {
-        assert_even(&won(unique("app", apps, 1), cells(cell_count), Settings::default()), 1.0);
+        let won = won(unique("app", apps, 1), cells(cell_count), Settings::default());
+        assert_even(&won, cell_count, 1.0);
     }
 }
 
@@ -136,7 +143,7 @@ fn bin_packing_fills_each_zone_from_its_first_cell_and_keeps_zones_even() {
             let won = won(unique("app", apps, 1), cells.clone(), bin_pack(weight));
             let zones = by_zone(&won, &cells);
             for counts in zones.values() {
-                assert!(counts.is_sorted_by(|a, b| a >= b), "weight {weight}: {counts:?}");
+                assert_filled(counts, weight, cell_count);
             }
             let sums: Vec<u32> = zones.values().map(|counts| counts.iter().sum()).collect();
             assert!(sums[0].abs_diff(sums[1]) <= 1, "weight {weight}: {sums:?}");
@@ -148,7 +155,8 @@ fn bin_packing_fills_each_zone_from_its_first_cell_and_keeps_zones_even() {
 fn bin_packing_still_spreads_the_instances_of_one_app() {
     for weight in [0.25, 0.5, 0.75] {
         for (apps, cell_count) in SMALL {
-            assert_even(&won(instances("yellow", apps), cells(cell_count), bin_pack(weight)), 1.0);
+            let won = won(instances("yellow", apps), cells(cell_count), bin_pack(weight));
+            assert_even(&won, cell_count, 1.0);
         }
     }
 }
@@ -172,7 +180,8 @@ fn large_cold_starts_of_mixed_sizes_are_nearly_even() {
             }
             dice.shuffle(&mut auctions);
 
-            assert_even(&won(auctions, cells(cell_count), Settings::default()), 6.0);
+            let won = won(auctions, cells(cell_count), Settings::default());
+            assert_even(&won, cell_count, 6.0);
         }
     }
 }
@@ -188,7 +197,7 @@ fn large_cold_starts_fill_each_zone_from_its_first_cell_when_bin_packed() {
             let won = won(auctions, cells.clone(), bin_pack(weight));
 
             for counts in by_zone(&won, &cells).values() {
-                assert!(counts.is_sorted_by(|a, b| a >= b), "weight {weight}: {counts:?}");
+                assert_filled(counts, weight, cell_count);
             }
         }
     }
@@ -202,8 +211,16 @@ fn a_deploy_does_not_overload_its_empty_cells() {
         for cell in &mut cells[..filled] {
             fill(cell, 50);
         }
+        let empty: Vec<CellId> = cells[filled..].iter().map(|it| it.cell_id.clone()).collect();
 
-        assert_even(&won(unique("new", apps, 1), cells, Settings::default()), 1.0);
+        let won = won(unique("new", apps, 1), cells, Settings::default());
+
+        // What starts weighs against an empty cell before its emptiness is used up.
+        let share = apps / 100;
+        for cell_id in empty {
+            let count = won[&cell_id];
+            assert!((share..=share + 1).contains(&count), "{cell_id} won {count} of {apps}");
+        }
     }
 }
 
@@ -228,7 +245,7 @@ fn the_watters_demo_is_even_when_bin_packed_too() {
             fill(cell, 78 + dice.below(3));
         }
 
-        assert_even(&won(instances("red", apps), cells, bin_pack(0.25)), 1.0);
+        assert_even(&won(instances("red", apps), cells, bin_pack(0.25)), cell_count, 1.0);
     }
 }
 
@@ -253,7 +270,7 @@ fn the_watters_demo_is_even_on_nearly_full_cells() {
             fill(cell, 78 + dice.below(3));
         }
 
-        assert_even(&won(instances("red", apps), cells, Settings::default()), 1.0);
+        assert_even(&won(instances("red", apps), cells, Settings::default()), cell_count, 1.0);
     }
 }
 
@@ -263,7 +280,7 @@ fn one_apps_instances_are_even_however_late_it_is_heard_that_they_run() {
         for settings in [Settings::default(), bin_pack(0.25), bin_pack(0.75)] {
             for (apps, cell_count) in SMALL {
                 let won = won_late(&instances("yellow", apps), cells(cell_count), settings, seed);
-                assert_even(&won, 1.0);
+                assert_even(&won, cell_count, 1.0);
             }
 
             let mut three = cells(3);
@@ -275,7 +292,7 @@ fn one_apps_instances_are_even_however_late_it_is_heard_that_they_run() {
 
             let mut full = cells(10);
             full.iter_mut().for_each(|cell| fill(cell, 78));
-            assert_even(&won_late(&instances("red", 80), full, settings, seed), 1.0);
+            assert_even(&won_late(&instances("red", 80), full, settings, seed), 10, 1.0);
         }
     }
 }

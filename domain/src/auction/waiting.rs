@@ -14,6 +14,7 @@ use std::{
 
 use super::{Demand, Failure, PlacementError};
 use crate::{
+    exit::cut_reason,
     rep::WorkKind,
     units::{Mebibytes, Timestamp},
 };
@@ -83,7 +84,10 @@ impl Lane {
     /// Whether there is something to say of a failure in this lane.
     pub(super) fn is_news(&self, error: &PlacementError) -> bool {
         match &self.shown {
-            Shown::Slot(said) => said.as_ref().is_none_or(|said| *said != error.to_string()),
+            // What is said is kept as long as a reason may be.
+            Shown::Slot(said) => {
+                said.as_ref().is_none_or(|said| *said != cut_reason(&error.to_string()))
+            }
             Shown::Task => Failure::is_a_rejection(error),
         }
     }

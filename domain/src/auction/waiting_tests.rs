@@ -4,14 +4,15 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    Auction, Demand, Failure, Lane, Outcome, Shown, Step, Waiting,
+    Auction, Demand, Failure, Lane, Outcome, PlacementError, Shown, Step, Waiting,
     fixture::{self, CellState, Input},
     naive_tests::random_input,
 };
 use crate::{
+    bbs::actual_lrp,
     log::Position,
     rep::WorkKind,
-    testing::Dice,
+    testing::{Dice, Story, desire, given, key},
     units::{Milliseconds, Timestamp},
 };
 
@@ -171,6 +172,29 @@ fn steps_decide_what_a_round_of_all_that_waits_decides() {
     let placed: usize = (0..SEEDS).map(compare).sum();
 
     assert!(placed > 800, "{placed} placements are few to compare");
+}
+
+#[test]
+fn an_error_that_a_slot_shows_is_no_news_however_long_it_is() {
+    let key = key("web", 0);
+    let tags = (0..100).map(|number| format!("{number}{}", "x".repeat(250))).collect();
+    let error = PlacementError::PlacementTags(tags);
+    let slot =
+        given([]).after(desire("web", 1)).after(actual_lrp::Command::Create { key: key.clone() });
+    let is_news = |story: &Story| {
+        let said = story.aggregates.slot(&key).unwrap().placement_error.clone();
+        let demand = Arc::new(fixture::app_demand(1));
+        Lane { not_before: None, demand, shown: Shown::Slot(said) }.is_news(&error)
+    };
+    assert!(is_news(&slot));
+
+    let said = slot.after(actual_lrp::Command::FailPlacement {
+        key: key.clone(),
+        error: error.to_string(),
+        candidates: None,
+    });
+
+    assert!(!is_news(&said));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::{
 /// Takes the snapshots of a log that has none, and one at its end.
 ///
 /// # Errors
-/// When the log cannot be read. A snapshot that cannot be kept is told, and left out.
+/// When the log cannot be read, or ends before that position. A snapshot that cannot be kept is told, and left out.
 pub async fn take_as_it_grew(
     store: &dyn EventStore,
     snapshots: Arc<dyn SnapshotStore>,
@@ -36,7 +36,9 @@ pub async fn take_as_it_grew(
             taker.take(stamp_of(&world), aggregates, std::mem::take(&mut owners)).await;
         }
         if page.is_empty() {
-            return Ok(());
+            let head = world.position();
+            let is_whole = head >= until;
+            return is_whole.then_some(()).ok_or(Error::AheadOfHead { position: until, head });
         }
     }
 }

@@ -43,7 +43,7 @@ fn small_cold_starts_are_even() {
         for (apps, cells) in of_sizes(&SMALL, SHARE) {
             let cluster = Cluster::start(*cells, Strategy::Spread, line);
 
-            placed_at_once(cluster, &App::unique("app", *apps)).assert_even(1.0);
+            placed_at_once(cluster, &App::unique("app", *apps)).assert_even(*cells, 1.0);
         }
     }
 }
@@ -72,7 +72,7 @@ fn bin_packing_still_spreads_the_instances_of_one_app() {
             for (apps, cells) in of_sizes(&SMALL, SHARE) {
                 let cluster = Cluster::start(*cells, Strategy::BinPack(*weight), line);
 
-                placed_meanwhile(cluster, &[App::new("yellow", *apps)]).assert_even(1.0);
+                placed_meanwhile(cluster, &[App::new("yellow", *apps)]).assert_even(*cells, 1.0);
             }
         }
     }
@@ -114,7 +114,7 @@ fn large_cold_starts_of_mixed_sizes_are_nearly_even() {
                 cluster.won();
             }
 
-            cluster.won().assert_even(6.0);
+            cluster.won().assert_even(*cells, 6.0);
             cluster.end();
         }
     }
@@ -129,7 +129,8 @@ fn a_deploy_does_not_overload_its_empty_cells() {
             let mut cluster = Cluster::start(*cells, Strategy::Spread, line);
             cluster.fill((0..cells - empty).map(|number| (number, 50)));
 
-            placed_at_once(cluster, &App::unique("new", *apps)).assert_even(1.0);
+            let won = placed_at_once(cluster, &App::unique("new", *apps));
+            won.assert_not_overloaded(cells - empty..*cells, apps / cells);
         }
     }
 }
@@ -157,7 +158,7 @@ fn the_watters_demo_is_even_on_nearly_full_cells() {
                 let mut cluster = Cluster::start(*cells, strategy, line);
                 cluster.fill((0..*cells).map(|number| (number, 78 + dice.below(3))));
 
-                placed_meanwhile(cluster, &[App::new("red", *instances)]).assert_even(1.0);
+                placed_meanwhile(cluster, &[App::new("red", *instances)]).assert_even(*cells, 1.0);
             }
         }
     }
@@ -208,7 +209,7 @@ fn tasks_are_even_and_each_runs_to_its_end() {
                 cluster.hold_reports();
                 cluster.run_tasks(*tasks);
 
-                cluster.tasks_won(*tasks).assert_even(1.0);
+                cluster.tasks_won(*tasks).assert_even(*cells, 1.0);
                 cluster.end_of_tasks(*tasks);
             }
         }

@@ -24,10 +24,10 @@ impl Won {
         self.0.values().sum()
     }
 
-    /// No winner is further off the mean of all winners than this.
-    pub(super) fn assert_even(&self, tolerance: f64) {
-        let winners = f64::from(u32::try_from(self.0.len()).unwrap());
-        let mean = f64::from(self.all()) / winners;
+    /// So many cells won something, and none of them is further off their mean than this.
+    pub(super) fn assert_even(&self, winners: u32, tolerance: f64) {
+        assert_eq!(self.0.len(), usize::try_from(winners).unwrap(), "{:?}", self.0);
+        let mean = f64::from(self.all()) / f64::from(winners);
         let off = self.0.values().map(|count| (f64::from(*count) - mean).abs());
         let off = off.fold(0.0, f64::max);
         assert!(off <= tolerance, "{off} off the mean {mean}: {:?}", self.0);
@@ -45,10 +45,20 @@ impl Won {
         self.by_zone(cells).iter().map(|zone| zone.iter().sum()).collect()
     }
 
-    /// In each zone, no cell won more than the one before it.
+    /// In each zone, no cell won more than the one before it, and the first one more than the last:
+    /// plain spreading would not do that. Two cells are too few to show it.
     pub(super) fn assert_filled_from_the_first(&self, cells: u32) {
         for zone in self.by_zone(cells) {
             assert!(zone.is_sorted_by(|one, next| one >= next), "{zone:?}");
+            assert!(cells < 10 || zone.first() > zone.last(), "{zone:?}");
+        }
+    }
+
+    /// Each of these cells won its share of what all of them did, or one more.
+    pub(super) fn assert_not_overloaded(&self, cells: std::ops::Range<u32>, share: u32) {
+        for cell in cells.map(name) {
+            let count = self.0.get(&cell).copied().unwrap_or(0);
+            assert!((share..=share + 1).contains(&count), "{cell} won {count}: {:?}", self.0);
         }
     }
 }

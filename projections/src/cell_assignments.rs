@@ -24,7 +24,8 @@ use crate::view::View;
 /// The lists of all cells.
 #[derive(Debug, Clone, Default)]
 pub struct CellAssignments {
-    lists: HashIndex<CellId, HashIndex<InstanceGuid, Listed>>,
+    /// Boxed: an index has up to twice the room that its entries need.
+    lists: HashIndex<CellId, HashIndex<InstanceGuid, Box<Listed>>>,
     placed: HashIndex<StreamId, (CellId, InstanceGuid)>,
     /// What of a slot is placed, or leaves, beside its ordinary instance: few have something.
     twins: HashIndex<ActualLrpKey, Vec<(CellId, InstanceGuid)>>,
@@ -85,7 +86,7 @@ impl CellAssignments {
         self.changed.insert(cell_id.clone());
         let instance_guid = listed.work.reference.instance_guid.clone();
         let list = self.lists.get_or_insert_with(cell_id, HashIndex::default);
-        list.insert(instance_guid, listed);
+        list.insert(instance_guid, Box::new(listed));
     }
 
     fn strike(&mut self, cell_id: CellId, instance_guid: &InstanceGuid) {
@@ -107,7 +108,8 @@ impl CellAssignments {
         let before = self.twins.get(key).map_or(&[][..], Vec::as_slice);
         let is_known = |(cell_id, listed): &(CellId, Listed)| {
             let list = self.lists.get(cell_id);
-            list.and_then(|list| list.get(&listed.work.reference.instance_guid)) == Some(listed)
+            let known = list.and_then(|list| list.get(&listed.work.reference.instance_guid));
+            known.is_some_and(|known| **known == *listed)
         };
         if before == now && twins.iter().all(is_known) {
             return;

@@ -141,7 +141,7 @@ impl InMemory {
         let instance = instance.clone();
         self.command(actual_lrp::Command::Claim { instance: instance.clone() }).await;
         let net_info = NetInfo { instance_address: Ipv4Addr::new(10, 0, 0, 2), ports: vec![8080] };
-        self.command(actual_lrp::Command::Start { instance, net_info }).await;
+        self.command(actual_lrp::Command::Start { instance, net_info, is_ready: true }).await;
     }
 
     /// Ends an instance, as its cell reports it.

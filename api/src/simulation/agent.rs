@@ -247,7 +247,7 @@ impl Machine {
             Observed::Killed(_)
             | Observed::Refused(_)
             | Observed::Claimed
-            | Observed::Healthy(_)
+            | Observed::Healthy { .. }
             | Observed::Readiness(_)
             | Observed::Ended(_)
             | Observed::Gone => {}

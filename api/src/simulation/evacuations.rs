@@ -85,7 +85,14 @@ impl Cluster {
                 is_healthy && now < evacuation.forced_at() && away >= evacuation.instances_away_max
             }
             InstancePresence::Evacuating => {
-                let is_replaced = matches!(slot.state, actual_lrp::State::Running(_));
+                let is_replaced = match &slot.state {
+                    actual_lrp::State::Running(running) => running.is_ready,
+                    actual_lrp::State::Unclaimed
+                    | actual_lrp::State::Placed(_)
+                    | actual_lrp::State::Claimed(_)
+                    | actual_lrp::State::Crashed(_)
+                    | actual_lrp::State::Removed => false,
+                };
                 now < evacuation.ends_at && !is_replaced
             }
             InstancePresence::Suspect | InstancePresence::Leaving => false,

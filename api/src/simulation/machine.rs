@@ -326,7 +326,7 @@ fn observed_name(observed: &Observed) -> &'static str {
     match observed {
         Observed::Refused(_) => "refused",
         Observed::Claimed => "claimed",
-        Observed::Healthy(_) => "healthy",
+        Observed::Healthy { .. } => "healthy",
         Observed::Readiness(_) => "readiness",
         Observed::MayStart => "may start?",
         Observed::Ended(_) => "ended",

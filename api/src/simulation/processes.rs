@@ -109,14 +109,14 @@ impl Machine {
         else {
             return;
         };
-        entry.is_told_healthy = true;
+        let is_ready = self.containers.get(guid).is_some_and(|container| container.is_ready);
+        (entry.is_told_healthy, entry.is_told_ready) = (true, is_ready);
         let (reference, instance_address) = (entry.reference.clone(), entry.address);
         let net_info = NetInfo { instance_address, ports: vec![8080] };
-        self.spool(&reference, Observed::Healthy(net_info), doing);
-        self.report_readiness(guid, doing);
+        self.spool(&reference, Observed::Healthy { net_info, is_ready }, doing);
     }
 
-    /// Told of healthy instances only, which are taken for ready at first.
+    /// Told of healthy instances only.
     pub(super) fn report_readiness(&mut self, guid: &InstanceGuid, doing: &mut Doing<'_>) {
         let Some(is_ready) = self.containers.get(guid).map(|container| container.is_ready) else {
             return;

@@ -1,10 +1,11 @@
 //! Diego's health check: probes a port or an HTTP path, then an exit code and a text.
 //!
 //! Runs inside the container it checks. `-port=N -timeout=Nms [-uri=/x]` probes once; with
-//! `-startup-interval=2s [-startup-timeout=1m0s]` until it passes, with `-liveness-interval=30s`
-//! until it fails; with `-failure-threshold=3 -unhealthy-interval=2s` (not Diego's) until it fails so
-//! often in a row, looking again after that pause. Exit codes and texts are Diego's, because executors and people know them. Only
-//! the first non-loopback IPv4 address is tried.
+//! `-startup-interval=2s [-startup-timeout=1m0s]` or `-until-ready-interval=2s` until it passes, with
+//! `-liveness-interval=30s` or `-readiness-interval=30s` until it fails; with `-failure-threshold=3
+//! -unhealthy-interval=2s` (not Diego's) until it fails so often in a row, looking again after that
+//! pause. Exit codes and texts are Diego's, because executors and people know them. Only the first
+//! non-loopback IPv4 address is tried.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -30,14 +31,27 @@ struct Check {
     port: u16,
     timeout: Duration,
     uri: Option<String>,
-    startup_interval: Option<Duration>,
+    mode: Mode,
     /// Without it, a start is waited for for ever.
     startup_timeout: Option<Duration>,
-    liveness_interval: Option<Duration>,
-    /// The pause after a probe that failed but did not end the liveness check.
+    /// The pause after a probe that failed but did not end the check.
     unhealthy_interval: Option<Duration>,
-    /// How many probes in a row must fail to end the liveness check.
+    /// How many probes in a row must fail to end the check.
     failure_threshold: u32,
+}
+
+/// How often is probed, and until when. Intervals are the pauses between two probes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Once,
+    /// Until the start has passed.
+    Startup(Duration),
+    /// Until it is ready, however long that takes.
+    UntilReady(Duration),
+    /// Until it is healthy no more.
+    Liveness(Duration),
+    /// Until it is ready no more.
+    Readiness(Duration),
 }
 
 /// Why it failed: Diego's exit codes.
@@ -61,8 +75,8 @@ enum Failure {
     #[error("Timed out after {} ({attempts} attempts) waiting for startup check to succeed: {last}",
         go_duration::text(*.after))]
     Startup { after: Duration, attempts: u32, last: Box<Failure> },
-    #[error("Liveness check unsuccessful: {last}{}", in_a_row(*.failures))]
-    Liveness { failures: u32, last: Box<Failure> },
+    #[error("{what} check unsuccessful: {last}{}", in_a_row(*.failures))]
+    InTheLongRun { what: &'static str, failures: u32, last: Box<Failure> },
     #[error("Unknown error encountered in healthcheck: {0}")]
     Unknown(String),
 }
@@ -81,7 +95,7 @@ impl Failure {
             Self::HttpStatus { .. } => 6,
             Self::TcpTimeout { .. } => 64,
             Self::HttpTimeout { .. } => 65,
-            Self::Startup { last, .. } | Self::Liveness { last, .. } => last.exit_code(),
+            Self::Startup { last, .. } | Self::InTheLongRun { last, .. } => last.exit_code(),
             Self::Unknown(_) => 127,
         }
     }
@@ -106,9 +120,8 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Check, String>
         port: DEFAULT_PORT,
         timeout: DEFAULT_TIMEOUT,
         uri: None,
-        startup_interval: None,
+        mode: Mode::Once,
         startup_timeout: None,
-        liveness_interval: None,
         unhealthy_interval: None,
         failure_threshold: 1,
     };
@@ -120,14 +133,20 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Check, String>
             ("port", value) => check.port = value.parse().map_err(|_| invalid())?,
             ("timeout", value) => check.timeout = duration(value).ok_or_else(invalid)?,
             ("startup-interval", value) => {
-                check.startup_interval = Some(duration(value).ok_or_else(invalid)?);
+                check.mode = Mode::Startup(duration(value).ok_or_else(invalid)?);
+            }
+            ("until-ready-interval", value) => {
+                check.mode = Mode::UntilReady(duration(value).ok_or_else(invalid)?);
+            }
+            ("readiness-interval", value) => {
+                check.mode = Mode::Readiness(duration(value).ok_or_else(invalid)?);
             }
             ("startup-timeout", "0s") => check.startup_timeout = None,
             ("startup-timeout", value) => {
                 check.startup_timeout = Some(duration(value).ok_or_else(invalid)?);
             }
             ("liveness-interval", value) => {
-                check.liveness_interval = Some(duration(value).ok_or_else(invalid)?);
+                check.mode = Mode::Liveness(duration(value).ok_or_else(invalid)?);
             }
             ("unhealthy-interval", value) => {
                 check.unhealthy_interval = Some(duration(value).ok_or_else(invalid)?);
@@ -172,22 +191,24 @@ fn duration(text: &str) -> Option<Duration> {
 }
 
 fn perform(check: &Check) -> Result<(), Failure> {
-    match (check.startup_interval, check.liveness_interval) {
-        (Some(interval), _) => until_passed(check, interval),
-        (None, Some(interval)) => Err(until_failed(check, interval)),
-        (None, None) => run(check),
+    match check.mode {
+        Mode::Once => run(check),
+        Mode::Startup(interval) => until_passed(check, interval, check.startup_timeout),
+        Mode::UntilReady(interval) => until_passed(check, interval, None),
+        Mode::Liveness(interval) => Err(until_failed(check, interval, "Liveness")),
+        Mode::Readiness(interval) => Err(until_failed(check, interval, "Readiness")),
     }
 }
 
 /// The first probe comes at once, the next ones soon: an app is routable when it answers.
-fn until_passed(check: &Check, interval: Duration) -> Result<(), Failure> {
+fn until_passed(check: &Check, interval: Duration, limit: Option<Duration>) -> Result<(), Failure> {
     let begun = clock::monotonic();
     let mut next_pause = FIRST_PAUSE.min(interval);
     for attempts in 1.. {
         let Err(last) = run(check) else { return Ok(()) };
         let passed = clock::monotonic().saturating_duration_since(begun);
-        let left = check.startup_timeout.map(|limit| limit.saturating_sub(passed));
-        if let Some(after) = check.startup_timeout
+        let left = limit.map(|limit| limit.saturating_sub(passed));
+        if let Some(after) = limit
             && left == Some(Duration::ZERO)
         {
             return Err(Failure::Startup { after, attempts, last: Box::new(last) });
@@ -199,7 +220,7 @@ fn until_passed(check: &Check, interval: Duration) -> Result<(), Failure> {
 }
 
 /// Looks until so many probes in a row have failed as must.
-fn until_failed(check: &Check, interval: Duration) -> Failure {
+fn until_failed(check: &Check, interval: Duration, what: &'static str) -> Failure {
     let (mut failures, mut next_pause) = (0, interval);
     loop {
         pause(next_pause);
@@ -210,7 +231,7 @@ fn until_failed(check: &Check, interval: Duration) -> Failure {
         failures += 1;
         next_pause = check.unhealthy_interval.unwrap_or(interval);
         if failures >= check.failure_threshold {
-            return Failure::Liveness { failures, last: Box::new(last) };
+            return Failure::InTheLongRun { what, failures, last: Box::new(last) };
         }
     }
 }
@@ -290,6 +311,8 @@ mod tests {
             "-uri=/a b",
             "-failure-threshold=0",
             "-unhealthy-interval=0s",
+            "-until-ready-interval=0s",
+            "-readiness-interval=x",
         ] {
             assert!(parsed(&[argument]).is_err(), "{argument}");
         }
@@ -307,6 +330,16 @@ mod tests {
             text.contains("waiting for startup check to succeed: failed to make TCP"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_readiness_that_ends_is_told_as_such() {
+        let failure =
+            perform(&parsed(&["-port=1", "-readiness-interval=1ms"]).unwrap()).unwrap_err();
+
+        assert_eq!(failure.exit_code(), 4);
+        let text = failure.to_string();
+        assert!(text.starts_with("Readiness check unsuccessful: failed to make TCP"), "{text}");
     }
 
     #[test]

@@ -282,7 +282,8 @@ impl Instance {
                 }
                 let ports =
                     entry.recipe.as_ref().map_or_else(Vec::new, |recipe| recipe.ports.clone());
-                self.say(Observed::Healthy(NetInfo { instance_address, ports })).await;
+                let net_info = NetInfo { instance_address, ports };
+                self.say(Observed::Healthy { net_info, is_ready: true }).await;
                 entry.stage = Stage::Healthy;
                 self.keep(entry.clone()).await;
             }

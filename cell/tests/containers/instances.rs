@@ -135,7 +135,7 @@ fn work(kind: WorkKind) -> Work {
 async fn until_healthy(plane: &FakePlane) -> NetInfo {
     let healthy = || {
         plane.reports().into_iter().find_map(|told| {
-            if let Observed::Healthy(net_info) = told.report.observed {
+            if let Observed::Healthy { net_info, .. } = told.report.observed {
                 Some(net_info)
             } else {
                 None

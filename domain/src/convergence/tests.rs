@@ -225,8 +225,8 @@ fn planning_until_nothing_is_due_makes_actual_equal_desired() {
         let mut story = given([]).walk(&mut dice, 300).after(vouch(None));
         // A cell that is there closes what it was told to stop.
         for key in story.aggregates.slots().map(|slot| slot.key.clone()).collect::<Vec<_>>() {
-            let is_stopping = story.aggregates.slot(&key).unwrap().is_stopping;
-            if is_stopping {
+            let slot = story.aggregates.slot(&key).unwrap();
+            if slot.is_stopping && !slot.is_removed() {
                 let instance = story.instance(&key);
                 story = story.after(actual_lrp::Command::Remove { instance });
             }
@@ -283,7 +283,11 @@ fn three_running() -> Story {
             "cell-1",
         ));
         let instance = story.instance(&key);
-        story = story.after(actual_lrp::Command::Start { instance, net_info: net_info() });
+        story = story.after(actual_lrp::Command::Start {
+            instance,
+            net_info: net_info(),
+            is_ready: true,
+        });
     }
     story
 }
@@ -300,7 +304,8 @@ fn an_evacuation_moves_one_instance_of_a_process_at_a_time() {
     let story = story.after(place(&key("web", 0), "i-3", "cell-2"));
     assert_eq!(planned(&story), []);
     let instance = story.instance(&key("web", 0));
-    let story = story.after(actual_lrp::Command::Start { instance, net_info: net_info() });
+    let story =
+        story.after(actual_lrp::Command::Start { instance, net_info: net_info(), is_ready: true });
     assert_eq!(planned(&story), [evacuate(1)]);
 }
 

@@ -45,8 +45,13 @@ pub enum Observed {
     Refused(String),
     /// It is being made. LRPs only.
     Claimed,
-    /// An LRP is healthy and reached so.
-    Healthy(NetInfo),
+    /// An LRP is healthy.
+    Healthy {
+        /// How it is reached.
+        net_info: NetInfo,
+        /// Whether it may take requests already.
+        is_ready: bool,
+    },
     /// A healthy LRP may take requests, or may not.
     Readiness(bool),
     /// A task asks whether its process may run. Run only after this was accepted.
@@ -123,7 +128,9 @@ fn lrp_command(
     match observed {
         Observed::Refused(reason) => Some(actual_lrp::Command::Refuse { instance, reason }),
         Observed::Claimed => Some(actual_lrp::Command::Claim { instance }),
-        Observed::Healthy(net_info) => Some(actual_lrp::Command::Start { instance, net_info }),
+        Observed::Healthy { net_info, is_ready } => {
+            Some(actual_lrp::Command::Start { instance, net_info, is_ready })
+        }
         Observed::Readiness(is_ready) => {
             Some(actual_lrp::Command::SetReadiness { instance, is_ready })
         }
@@ -145,7 +152,7 @@ fn task_command(
 ) -> Option<task::Command> {
     match observed {
         Observed::Refused(reason) => Some(task::Command::Refuse { task, reason }),
-        Observed::Claimed | Observed::Healthy(_) | Observed::Readiness(_) => None,
+        Observed::Claimed | Observed::Healthy { .. } | Observed::Readiness(_) => None,
         Observed::MayStart => Some(task::Command::Start { task }),
         Observed::Ended(ended) => {
             let Ended { failure_reason, exit, evidence: _, result } = *ended;

@@ -288,7 +288,7 @@ pub fn claimed_story() -> Story {
 pub fn running_story() -> Story {
     let story = claimed_story();
     let instance = story.instance(&key("web", 0));
-    story.after(actual_lrp::Command::Start { instance, net_info: net_info() })
+    story.after(actual_lrp::Command::Start { instance, net_info: net_info(), is_ready: true })
 }
 
 /// The task `t` is placed on `cell-1` as `i-1`.

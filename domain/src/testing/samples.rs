@@ -179,8 +179,11 @@ fn actual_lrp_events() -> Vec<(StreamId, Event)> {
         cell_id: cell_id.clone(),
         reason: "no room".to_owned(),
     };
-    let started =
-        actual_lrp::Started { instance_guid: instance_guid.clone(), net_info: net_info() };
+    let started = actual_lrp::Started {
+        instance_guid: instance_guid.clone(),
+        net_info: net_info(),
+        is_ready: true,
+    };
     let failed = actual_lrp::PlacementFailed {
         error: "insufficient resources".to_owned(),
         candidates: Some(all_refused()),

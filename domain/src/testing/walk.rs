@@ -245,7 +245,9 @@ fn report_of_slot(dice: &mut Dice, story: &Story) -> Option<actual_lrp::Command>
             actual_lrp::Command::RemoveKilled { instance, grace: Milliseconds(10_000) }
         }
         3 => actual_lrp::Command::Remove { instance },
-        _ => actual_lrp::Command::Start { instance, net_info: net_info() },
+        _ => {
+            actual_lrp::Command::Start { instance, net_info: net_info(), is_ready: !dice.one_in(4) }
+        }
     })
 }
 

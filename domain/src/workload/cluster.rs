@@ -402,7 +402,7 @@ impl Cluster {
         let cell = slot.cell;
         let instance_address = std::net::Ipv4Addr::from_bits(address);
         let net_info = actual_lrp::NetInfo { instance_address, ports: vec![8080] };
-        let started = actual_lrp::Started { instance_guid, net_info };
+        let started = actual_lrp::Started { instance_guid, net_info, is_ready: true };
         let event = self.of_slot(number, index, started);
         self.by_cell(cell, vec![event])
     }

@@ -100,7 +100,8 @@ fn of_slot(
         },
         Event::Claimed(_) => Command::Claim { instance: instance() },
         Event::Started(started) => {
-            Command::Start { instance: instance(), net_info: started.net_info }
+            let actual_lrp::Started { instance_guid: _, net_info, is_ready } = started;
+            Command::Start { instance: instance(), net_info, is_ready }
         }
         Event::Crashed(crashed) => {
             let (exit, evidence) = (crashed.exit, crashed.evidence);

@@ -125,7 +125,7 @@ impl Cluster {
             }
             Phase::Claimed => {
                 container.phase = Phase::Healthy;
-                actual_lrp::Command::Start { instance, net_info: net_info() }
+                actual_lrp::Command::Start { instance, net_info: net_info(), is_ready: true }
             }
             Phase::Healthy => return,
             Phase::Ended => {
@@ -260,7 +260,11 @@ impl Cluster {
             let instance = || stray.reference.clone();
             let says = [
                 actual_lrp::Command::Claim { instance: instance() },
-                actual_lrp::Command::Start { instance: instance(), net_info: net_info() },
+                actual_lrp::Command::Start {
+                    instance: instance(),
+                    net_info: net_info(),
+                    is_ready: true,
+                },
                 actual_lrp::Command::Crash { instance: instance(), report: crash_report() },
                 actual_lrp::Command::Remove { instance: instance() },
             ];

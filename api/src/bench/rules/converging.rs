@@ -172,7 +172,7 @@ pub(super) fn world(lrps: u32) -> Result<World, Error> {
             };
             history.happens(stream.clone(), actual_lrp::Event::from(placed));
             let net_info = NetInfo { instance_address: [10, 0, 0, 1].into(), ports: vec![8080] };
-            let started = actual_lrp::Started { instance_guid, net_info };
+            let started = actual_lrp::Started { instance_guid, net_info, is_ready: true };
             history.happens(stream, actual_lrp::Event::from(started));
         }
         world.apply_all(&history.events);

@@ -199,7 +199,7 @@ impl Cluster {
             let cell = cell.ok_or_else(|| Error::Unexpected(format!("{cell_id} is unknown")))?;
             let net_info = NetInfo { instance_address: [10, 0, 0, 1].into(), ports: vec![8080] };
             let request = requests.entry(number).or_default();
-            for observed in [Observed::Claimed, Observed::Healthy(net_info)] {
+            for observed in [Observed::Claimed, Observed::Healthy { net_info, is_ready: true }] {
                 cell.sequence += 1;
                 let number = ReportNumber { cell_epoch: cell.cell_epoch, sequence: cell.sequence };
                 let report = CellReport { work: work.clone(), observed };

@@ -201,7 +201,7 @@ fn name(observed: &Observed) -> &'static str {
     match observed {
         Observed::Refused(_) => "refused",
         Observed::Claimed => "claimed",
-        Observed::Healthy(_) => "healthy",
+        Observed::Healthy { .. } => "healthy",
         Observed::Readiness(_) => "readiness",
         Observed::MayStart => "may start",
         Observed::Ended(_) => "ended",

@@ -225,7 +225,7 @@ impl State {
                 self.position += 1;
             }
             Observed::Claimed
-            | Observed::Healthy(_)
+            | Observed::Healthy { .. }
             | Observed::Readiness(_)
             | Observed::MayStart => {}
         }

@@ -61,6 +61,8 @@ pub enum Command {
         instance: InstanceReference,
         /// How it is reached.
         net_info: NetInfo,
+        /// Whether it may take requests.
+        is_ready: bool,
     },
     /// A healthy instance may take requests, or may not. A cell's report.
     SetReadiness {

@@ -41,7 +41,9 @@ pub(crate) fn decide(
         }
         Command::Refuse { instance, reason } => reports::refuse(aggregates, instance, reason),
         Command::Claim { instance } => reports::claim(aggregates, instance),
-        Command::Start { instance, net_info } => reports::start(aggregates, instance, net_info),
+        Command::Start { instance, net_info, is_ready } => {
+            reports::start(aggregates, instance, net_info, *is_ready)
+        }
         Command::SetReadiness { instance, is_ready } => {
             reports::set_readiness(aggregates, instance, *is_ready)
         }

@@ -57,7 +57,7 @@ fn reports(instance: &InstanceReference) -> Vec<Command> {
     vec![
         Command::Refuse { instance: instance.clone(), reason: "no room".to_owned() },
         Command::Claim { instance: instance.clone() },
-        Command::Start { instance: instance.clone(), net_info: net_info() },
+        Command::Start { instance: instance.clone(), net_info: net_info(), is_ready: true },
         Command::SetReadiness { instance: instance.clone(), is_ready: true },
         Command::Crash { instance: instance.clone(), report: crash_report() },
         Command::Remove { instance: instance.clone() },
@@ -274,8 +274,10 @@ fn a_refused_slot_waits_again_with_the_reason_but_a_running_one_is_not_refused()
 fn claim_and_start_count_once_and_start_may_overtake_claim() {
     let instance = placed_story().instance(&web());
     let claim = || Command::Claim { instance: instance.clone() };
-    let start = || Command::Start { instance: instance.clone(), net_info: net_info() };
-    let started = Started { instance_guid: instance_guid("i-1"), net_info: net_info() };
+    let start =
+        || Command::Start { instance: instance.clone(), net_info: net_info(), is_ready: true };
+    let started =
+        Started { instance_guid: instance_guid("i-1"), net_info: net_info(), is_ready: true };
 
     placed_story()
         .when(claim())
@@ -338,7 +340,7 @@ fn the_crash_count_begins_anew_after_more_than_five_minutes_of_running() {
         let report = crash(&story);
         let story = story.after(report).after(place(&web(), "i-1", "cell-1"));
         let instance = story.instance(&web());
-        story.after(Command::Start { instance, net_info: net_info() })
+        story.after(Command::Start { instance, net_info: net_info(), is_ready: true })
     };
     let five_minutes = Milliseconds::from_seconds(300);
     let crash_after = |span: Milliseconds, crash_count| {

@@ -118,6 +118,8 @@ pub struct Started {
     pub instance_guid: InstanceGuid,
     /// How it is reached.
     pub net_info: NetInfo,
+    /// Whether it may take requests already: its readiness checks have passed, or it has none.
+    pub is_ready: bool,
 }
 
 /// The instance ended without being asked to.

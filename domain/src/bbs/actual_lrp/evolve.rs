@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    ActualLrp, Event, LEAVING_MAX, LastCrash, Leaving, ReadinessChanged, Restart, Running, State,
-    Twin, TwinState, UnclaimedReason,
+    ActualLrp, Event, LEAVING_MAX, LastCrash, Leaving, ReadinessChanged, Restart, Running, Started,
+    State, Twin, TwinState, UnclaimedReason,
 };
 use crate::{
     bbs::placement::{Placement, RETRY_AFTER},
@@ -76,7 +76,7 @@ fn next_state(slot: &ActualLrp, event: &Event, stamp: Stamp) -> Option<State> {
             State::Running(Running {
                 placement,
                 net_info: started.net_info.clone(),
-                is_ready: true,
+                is_ready: started.is_ready,
             })
         }),
         Event::Crashed(crashed) => Some(match crashed.restart {
@@ -111,8 +111,8 @@ fn move_twins(slot: &mut ActualLrp, event: &Event, stamp: Stamp) {
                 suspect.filter(|it| it.placement().instance_guid == started.instance_guid);
             if let Some(suspect) = suspect {
                 let placement = suspect.placement().clone();
-                let net_info = started.net_info.clone();
-                suspect.state = TwinState::Running(Running { placement, net_info, is_ready: true });
+                let Started { instance_guid: _, net_info, is_ready } = started.clone();
+                suspect.state = TwinState::Running(Running { placement, net_info, is_ready });
                 suspect.since = stamp.recorded_at;
             }
         }

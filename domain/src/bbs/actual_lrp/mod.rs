@@ -29,4 +29,6 @@ mod decide_tests;
 #[cfg(test)]
 mod leaving_tests;
 #[cfg(test)]
+mod readiness_tests;
+#[cfg(test)]
 mod twins_tests;

@@ -68,29 +68,32 @@ pub(super) fn claim(
     }
 }
 
-/// The ordinary instance's health ends what stands beside it, in the same batch: at no position of
-/// the log does a slot have two healthy instances that serve for good.
+/// The ordinary instance, once it may take requests, ends what stands beside it, in the same batch:
+/// at no position of the log does a slot have two instances that serve for good.
 pub(super) fn start(
     aggregates: &Aggregates,
     reference: &InstanceReference,
     net_info: &NetInfo,
+    is_ready: bool,
 ) -> Result<Decision, Rejection> {
     let (slot, instance) = present(aggregates, reference)?;
-    let is_repeated = instance.running.is_some_and(|running| running.net_info == *net_info);
+    if instance.running.is_some_and(|running| running.net_info == *net_info) {
+        return set_readiness(aggregates, reference, is_ready);
+    }
     let is_moving = instance.presence == InstancePresence::Evacuating;
-    if instance.is_stopping || is_repeated || is_moving {
+    if instance.is_stopping || is_moving {
         return Ok(Decision::default());
     }
     let instance_guid = instance.placement.instance_guid.clone();
-    let started = Started { instance_guid: instance_guid.clone(), net_info: net_info.clone() };
-    let mut decision = one(&slot.key, started);
-    if instance.presence == InstancePresence::Ordinary {
-        twins::end_all(aggregates, slot, &TwinEnd::Replaced { by: instance_guid }, &mut decision);
+    let mut decision =
+        one(&slot.key, Started { instance_guid, net_info: net_info.clone(), is_ready });
+    if is_ready {
+        take_over(aggregates, slot, instance, &mut decision);
     }
     Ok(decision)
 }
 
-/// Of an instance that is not healthy yet nothing is noted: it becomes healthy ready.
+/// Of an instance that is not healthy yet nothing is noted: it says so when it becomes healthy.
 pub(super) fn set_readiness(
     aggregates: &Aggregates,
     reference: &InstanceReference,
@@ -101,7 +104,25 @@ pub(super) fn set_readiness(
         return Ok(Decision::default());
     }
     let instance_guid = instance.placement.instance_guid.clone();
-    Ok(one(&slot.key, ReadinessChanged { instance_guid, is_ready }))
+    let mut decision = one(&slot.key, ReadinessChanged { instance_guid, is_ready });
+    if is_ready {
+        take_over(aggregates, slot, instance, &mut decision);
+    }
+    Ok(decision)
+}
+
+/// What stands beside the ordinary instance is not needed any more. (Diego ends it when the ordinary
+/// one is alive, which may not take requests yet.)
+fn take_over(
+    aggregates: &Aggregates,
+    slot: &ActualLrp,
+    instance: Instance<'_>,
+    decision: &mut Decision,
+) {
+    if instance.presence == InstancePresence::Ordinary && !instance.is_stopping {
+        let by = instance.placement.instance_guid.clone();
+        twins::end_all(aggregates, slot, &TwinEnd::Replaced { by }, decision);
+    }
 }
 
 pub(super) fn crash(

@@ -82,11 +82,11 @@ fn twin_crashed(presence: InstancePresence, report: &CrashReport) -> (StreamId, 
 
 pub(super) fn started(instance: &str) -> (StreamId, Event) {
     let instance_guid = instance_guid(instance);
-    on_slot(&web(), Started { instance_guid, net_info: net_info() })
+    on_slot(&web(), Started { instance_guid, net_info: net_info(), is_ready: true })
 }
 
 pub(super) fn start(instance: &InstanceReference) -> Command {
-    Command::Start { instance: instance.clone(), net_info: net_info() }
+    Command::Start { instance: instance.clone(), net_info: net_info(), is_ready: true }
 }
 
 /// The instance of a presence, as its cell names it.
@@ -342,7 +342,8 @@ fn an_evacuation_keeps_its_budget_and_leaves_replacements_the_last_quarter_of_it
     late.when(settle()).then_rejected("INVALID_TRANSITION");
 
     let story = story.after(place(&other, "i-3", "cell-2"));
-    let healthy = Command::Start { instance: story.instance(&other), net_info: net_info() };
+    let healthy =
+        Command::Start { instance: story.instance(&other), net_info: net_info(), is_ready: true };
     let _moved = story.after(healthy).after(evacuate());
 }
 
@@ -442,27 +443,6 @@ fn a_cell_is_evacuated_once_nothing_is_left_on_it() {
     let cancel = cell::Command::CancelEvacuation { cell_id: cell_id("cell-1") };
     let story = story.when(cancel).then([on_cell("cell-1", cell::EvacuationCancelled {})]);
     assert!(story.cell(&cell_id("cell-1")).takes_work());
-}
-
-#[test]
-fn readiness_is_no_state_and_restarts_no_clock() {
-    let story = running_story();
-    let since = story.aggregates.slot(&web()).unwrap().since;
-    let instance = story.instance(&web());
-    let set = |is_ready| Command::SetReadiness { instance: instance.clone(), is_ready };
-
-    let changed =
-        ReadinessChanged { instance_guid: instance.instance_guid.clone(), is_ready: false };
-    let story = story
-        .later(Milliseconds::from_seconds(10))
-        .when(set(true))
-        .then_nothing()
-        .when(set(false))
-        .then([on_slot(&web(), changed)])
-        .when(set(false))
-        .then_nothing();
-
-    assert_eq!(story.aggregates.slot(&web()).unwrap().since, since);
 }
 
 /// Found by the exhaustive model.

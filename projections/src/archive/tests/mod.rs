@@ -297,7 +297,12 @@ fn typical(events: usize, seed: u64) -> MemoryLog {
                 }
                 .into(),
                 actual_lrp::Claimed { instance_guid: instance_guid.clone() }.into(),
-                actual_lrp::Started { instance_guid: instance_guid.clone(), net_info }.into(),
+                actual_lrp::Started {
+                    instance_guid: instance_guid.clone(),
+                    net_info,
+                    is_ready: true,
+                }
+                .into(),
                 actual_lrp::PlacementFailed { error: reason.clone(), candidates: None }.into(),
                 actual_lrp::Refused { instance_guid, cell_id, reason: reason.repeat(3) }.into(),
             ];

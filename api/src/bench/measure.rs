@@ -178,6 +178,27 @@ pub(super) fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
     figures.get(figures.len() / 2).copied().unwrap_or_default()
 }
 
+/// Adds two rows: the middle one of some latencies, and the one that 99 of 100 do not exceed.
+pub(super) fn add_latencies(
+    report: &mut Report,
+    names: [&'static str; 2],
+    size: &str,
+    latencies_ms: Vec<f64>,
+    goals: [Goal; 2],
+) {
+    let figures = [median(latencies_ms.iter().copied()), p99(latencies_ms)];
+    for ((name, ours), goal) in names.into_iter().zip(figures).zip(goals) {
+        let row = Row { name, size: size.to_owned(), unit: "ms", goal };
+        report.add(row, &[Round { ours, peer: None }]);
+    }
+}
+
+/// The figure that 99 of 100 do not exceed; 0 of none.
+fn p99(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() * 99 / 100).or_else(|| figures.last()).copied().unwrap_or_default()
+}
+
 /// The figure that 99 of 100 do not exceed, in milliseconds; 0 of none.
 pub(super) fn p99_ms(mut latencies_us: Vec<u32>) -> f64 {
     latencies_us.sort_unstable();

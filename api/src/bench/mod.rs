@@ -1,14 +1,15 @@
 //! `diario bench log`: how fast the log is, beside peers in the same run, on the user's machine.
-//! `diario bench rules`: how fast the rules decide.
+//! `diario bench rules`: how fast the rules decide. `diario bench cell`: how fast machines are.
 //!
 //! - `measure`: rows, goals, medians; `load`: clients and their latencies; `place`: logs to bench;
 //!   `large`: the large one
-//! - `rules`: the rows of `diario bench rules`; the other files each fill some rows of the log's
+//! - `rules`, `cell`: the rows of these benches; the other files each fill some rows of the log's
 //!
 //! Works only in a temporary folder of its own, which it removes. Every figure is of the product's
 //! own parts: the command bus, the stores, the views, a real node.
 
 mod archived;
+mod cell;
 mod durable;
 mod large;
 mod load;
@@ -42,7 +43,18 @@ pub enum Command {
     /// How fast the rules decide, in about 10 minutes.
     #[command(after_help = RULES_EXAMPLES)]
     Rules(rules::Options),
+    /// How fast instances start, start again, move and idle, in about 5 minutes. Needs root.
+    #[command(after_help = CELL_EXAMPLES)]
+    Cell(cell::Options),
 }
+
+const CELL_EXAMPLES: &str = "Examples:
+  diario bench cell
+  diario bench cell --only start,killed --json
+Rows: start/one (from a wish to the first 200 through the router), start/together (8 clients),
+killed (from kill -9 of an app to the first 200 of its next instance), lost (a cell's agent is
+killed, until its 50 instances run elsewhere), idle (250 instances with a check each 30 s).
+Makes real containers, which needs root. Use a release build.";
 
 const RULES_EXAMPLES: &str = "Examples:
   diario bench rules
@@ -175,6 +187,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
     let options = match command {
         Command::Log(options) => options,
         Command::Rules(options) => return run_rules(&options).await,
+        Command::Cell(options) => return run_cell(&options).await,
     };
     let mut report = Report::new(options.json, &options.only);
     let events = [options.events / 100, options.events / 10, options.events];
@@ -195,6 +208,21 @@ async fn run_rules(options: &rules::Options) -> anyhow::Result<ExitCode> {
     warn_of_debug_build();
     let effort = if options.smoke { rules::SMOKE } else { rules::WHOLE };
     rules::all(&mut report, effort).await?;
+    finish(&report, &options.only, options.smoke)
+}
+
+async fn run_cell(options: &cell::Options) -> anyhow::Result<ExitCode> {
+    let mut report = Report::new(options.json, &options.only);
+    warn_of_debug_build();
+    let effort = if options.smoke { cell::SMOKE } else { cell::WHOLE };
+    // Ctrl-C drops what runs: processes, containers and folders go with it.
+    tokio::select! {
+        done = cell::all(&mut report, effort) => done?,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            anyhow::bail!("the bench was interrupted")
+        }
+    }
     finish(&report, &options.only, options.smoke)
 }
 

@@ -23,6 +23,7 @@ mod error;
 mod freshness_domain;
 mod handler;
 mod input;
+mod kinds;
 mod labels;
 mod log;
 mod mutation;

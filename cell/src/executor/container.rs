@@ -123,7 +123,7 @@ async fn until_end(
         Err(Failure::Failed { reason, exit }) => {
             End::ByItself { failure_reason: Some(reason), exit }
         }
-        Ok(exit) if context.recipe().check.checks.is_empty() => {
+        Ok(exit) if context.recipe().checks().is_empty() => {
             End::ByItself { failure_reason: None, exit }
         }
         // It may have gone to the background, as in Diego: its checks have the word now.
@@ -152,7 +152,7 @@ async fn recipe(context: &Context<'_>, cancel: &CancellationToken) -> Outcome {
 /// Tells when the container is healthy, and returns when it is not, or never became so.
 async fn until_unhealthy(context: &Context<'_>, happened: &mpsc::Sender<Happened>) -> String {
     let (first, last) = context.action_runs();
-    if context.recipe().check.checks.is_empty() {
+    if context.recipe().checks().is_empty() {
         context.until_started(last).await;
     } else {
         context.until_started(first).await;

@@ -20,6 +20,7 @@ mod order;
 mod process_name;
 mod sampler;
 mod steps;
+mod unsupported;
 
 use std::path::PathBuf;
 use std::sync::Arc;

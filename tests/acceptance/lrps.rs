@@ -189,3 +189,32 @@ fn lines_and_events_are_followed_as_they_come() {
     server.text(&["lrp", "restart", "web", "0"]);
     events.wait_for("actual/web/0");
 }
+
+#[test]
+fn an_app_that_is_not_ready_takes_no_requests_and_lives_on() {
+    let folder = folder();
+    let server = Server::dev(folder.path());
+    let ready = ["--readiness-path", "/ready", "--readiness-interval-ms", "100"];
+    desire(&server, "web", 1, &ready);
+    let instance = running(&server, "web", 1).remove(0);
+    let address = format!("http://{}:8080", instance["address"].as_str().unwrap());
+    let answers = |wanted: u16| {
+        until("the router to follow", || {
+            (http(&server.router, "web.test").unwrap().0 == wanted).then_some(())
+        });
+    };
+    answers(200);
+
+    http(&format!("{address}/ready/no"), "x");
+    answers(503);
+    let resting = running(&server, "web", 1).remove(0);
+    assert_eq!(resting["instanceGuid"], instance["instanceGuid"]);
+    http(&format!("{address}/ready/yes"), "x");
+    answers(200);
+
+    let after = running(&server, "web", 1).remove(0);
+    assert_eq!(after["instanceGuid"], instance["instanceGuid"]);
+    assert_eq!(server.json(&["crash", "list", "web"]).as_array().unwrap().len(), 0);
+    let lines = server.text(&["logs", "web"]);
+    assert!(lines.contains("Container marked not ready and removed from route pool."), "{lines}");
+}

@@ -101,6 +101,13 @@ pub(super) struct ServingOptions {
     /// How many probes in a row must fail before a healthy instance is ended.
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     health_failure_threshold: u32,
+    /// It takes requests only while a GET of this path on its first port answers 200; one that does
+    /// not takes its routes, and ends nothing.
+    #[arg(long, value_name = "PATH")]
+    readiness_path: Option<String>,
+    /// The pause between two such probes while it is ready, in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = HEALTHY_INTERVAL.0)]
+    readiness_interval_ms: u64,
 }
 
 /// A route as a flag.
@@ -171,8 +178,10 @@ impl ServingOptions {
             Some(_) => HealthCheck::Port,
             None => HealthCheck::Process,
         });
-        let need_port =
-            || first_port.ok_or_else(|| usage("--health-check needs a --port to look at"));
+        let need_port = || {
+            let problem = "--health-check and --readiness-path need a --port to look at";
+            first_port.ok_or_else(|| usage(problem))
+        };
         let timeout_ms = Milliseconds(self.health_timeout_ms);
         let interval_ms = Milliseconds(self.health_interval_ms);
         let unhealthy_interval_ms = Milliseconds(self.health_unhealthy_interval_ms);
@@ -195,12 +204,27 @@ impl ServingOptions {
                 failure_threshold,
             })],
         };
+        let ready = |path| {
+            let interval_ms = Milliseconds(self.readiness_interval_ms);
+            let (port, failure_threshold) = (need_port()?, 1);
+            Ok(Check::Http(HttpCheck {
+                port,
+                path,
+                timeout_ms,
+                interval_ms,
+                unhealthy_interval_ms,
+                failure_threshold,
+            }))
+        };
+        let readiness_checks =
+            self.readiness_path.into_iter().map(ready).collect::<Result<_, Error>>()?;
         let route = |route: Route| {
             let port = route.port.or(first_port);
             let port = port.ok_or_else(|| usage("--route needs a --port to lead to"))?;
             Ok(HttpRoute { hostnames: vec![route.hostname], port })
         };
-        definition.check = Some(CheckDefinition { checks, ..CheckDefinition::default() });
+        definition.check =
+            Some(CheckDefinition { checks, readiness_checks, ..CheckDefinition::default() });
         definition.start_timeout_ms = Milliseconds(self.start_timeout_ms);
         definition.ports = self.ports;
         self.routes.into_iter().map(route).collect()

@@ -65,12 +65,7 @@ async fn pass_once(context: &Context<'_>, number: u32, check: &Check) -> Result<
 async fn fail(context: &Context<'_>, number: u32, check: &Check) -> String {
     let interval = go_duration::text(check.interval().duration());
     let mut mode = vec![format!("-liveness-interval={interval}")];
-    let threshold = check.failure_threshold();
-    if threshold > 1 {
-        let unhealthy = go_duration::text(check.unhealthy_interval().duration());
-        mode.push(format!("-unhealthy-interval={unhealthy}"));
-        mode.push(format!("-failure-threshold={threshold}"));
-    }
+    mode.extend(threshold(check));
     match probe(context, ProcessName::Liveness(number), check, mode).await {
         Err(output) => output,
         // It only ends when it fails.
@@ -78,8 +73,18 @@ async fn fail(context: &Context<'_>, number: u32, check: &Check) -> String {
     }
 }
 
+/// How many probes must fail in a row, where that is more than one.
+pub(super) fn threshold(check: &Check) -> Vec<String> {
+    let threshold = check.failure_threshold();
+    if threshold <= 1 {
+        return Vec::new();
+    }
+    let unhealthy = go_duration::text(check.unhealthy_interval().duration());
+    vec![format!("-unhealthy-interval={unhealthy}"), format!("-failure-threshold={threshold}")]
+}
+
 /// Runs a probing process to its end, or waits for one that runs already.
-async fn probe(
+pub(super) async fn probe(
     context: &Context<'_>,
     name: ProcessName,
     check: &Check,
@@ -118,6 +123,6 @@ fn arguments(check: &Check) -> Vec<String> {
     arguments
 }
 
-fn say(context: &Context<'_>, stream: OutputStream, text: String) {
+pub(super) fn say(context: &Context<'_>, stream: OutputStream, text: String) {
     context.feed.say(context.order, SOURCE, stream, text);
 }

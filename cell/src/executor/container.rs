@@ -17,6 +17,7 @@ use super::context::Context;
 use super::ending::{Ending, Finished, Happened, Stopped};
 use super::feed::Feed;
 use super::log_streamer::LogStreamer;
+use super::readiness;
 use super::sampler::{Sampler, sample};
 use super::steps::{Failure, Outcome, count_runs, perform};
 use super::{Control, Executor, Order};
@@ -160,11 +161,16 @@ async fn until_unhealthy(context: &Context<'_>, happened: &mpsc::Sender<Happened
             return reason;
         }
     }
-    tell(happened, Happened::Healthy(context.address)).await;
-    checks::liveness(context).await
+    let (address, is_ready) = (context.address, readiness::is_ready_at_once(context));
+    tell(happened, Happened::Healthy { address, is_ready }).await;
+    tokio::select! {
+        biased;
+        reason = checks::liveness(context) => reason,
+        reason = readiness::follow(context, happened) => reason,
+    }
 }
 
-async fn tell(happened: &mpsc::Sender<Happened>, what: Happened) {
+pub(super) async fn tell(happened: &mpsc::Sender<Happened>, what: Happened) {
     if happened.send(what).await.is_err() {
         tracing::debug!("Nobody listens to a container any more.");
     }

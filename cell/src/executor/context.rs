@@ -92,6 +92,17 @@ impl<'a> Context<'a> {
         self.known.contains_key(&name)
     }
 
+    /// The newest round of readiness checks that was begun before.
+    pub(super) fn last_readiness_round(&self) -> Option<u32> {
+        let rounds = self.known.keys().filter_map(|name| match name {
+            ProcessName::UntilReady { round, .. } | ProcessName::Readiness { round, .. } => {
+                Some(*round)
+            }
+            ProcessName::Run(_) | ProcessName::Startup(_) | ProcessName::Liveness(_) => None,
+        });
+        rounds.max()
+    }
+
     /// Whether a later Run step was run before: then this one was run before too, and ended
     /// well, even if its own record is gone.
     pub(super) fn was_passed(&self, number: u32) -> bool {

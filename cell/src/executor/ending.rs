@@ -14,7 +14,14 @@ use crate::garden::{self, ExitRecord};
 #[derive(Debug)]
 pub(crate) enum Happened {
     /// Its checks passed, or it has none and its process runs.
-    Healthy(Ipv4Addr),
+    Healthy {
+        /// Its own address.
+        address: Ipv4Addr,
+        /// Whether it may take requests already.
+        is_ready: bool,
+    },
+    /// It may take requests, or may not; a word that was told before may be told again.
+    Readiness(bool),
     /// Its work ended without being asked to.
     Ended(Box<Ending>),
 }

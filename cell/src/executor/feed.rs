@@ -82,6 +82,11 @@ impl Feed {
         }
     }
 
+    /// Forgets what a check said that is over.
+    pub(super) fn forget_check_output(&self, process: &ProcessId) {
+        lock(&self.kept).check_outputs.remove(process);
+    }
+
     /// What a check said, without white space around it.
     pub(super) fn check_output(&self, process: &ProcessId) -> String {
         let kept = lock(&self.kept);

@@ -177,7 +177,12 @@ impl<'a> LogStreamer<'a> {
         let has_moved = chunk.next != self.cursor;
         for record in &chunk.records {
             match ProcessName::parse(&record.process) {
-                Some(ProcessName::Startup(_) | ProcessName::Liveness(_)) => {
+                Some(
+                    ProcessName::Startup(_)
+                    | ProcessName::Liveness(_)
+                    | ProcessName::UntilReady { .. }
+                    | ProcessName::Readiness { .. },
+                ) => {
                     self.feed.note_check_output(&record.process, &record.bytes);
                 }
                 Some(ProcessName::Run(_)) if self.suppressed.contains(&record.process) => {}

@@ -4,7 +4,7 @@
 //! the control plane. It writes no secret anywhere: those go from memory to the garden.
 //!
 //! - [`order`] what is asked for; [`environment`] what processes see of it
-//! - [`container`] one container's life; [`steps`] its recipe; [`checks`] its health
+//! - [`container`] one container's life; [`steps`] its recipe; [`checks`] its health, [`readiness`] whether it takes requests
 //! - [`log_streamer`] and [`sampler`] what is observed; [`feed`] what is kept of it for evidence
 //! - [`ending`] the words for how it ended
 
@@ -18,6 +18,7 @@ mod feed;
 mod log_streamer;
 mod order;
 mod process_name;
+mod readiness;
 mod sampler;
 mod steps;
 mod unsupported;

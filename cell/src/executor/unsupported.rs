@@ -12,13 +12,10 @@ pub(super) fn part_of<V>(definition: &Definition<V>) -> Option<&'static str> {
     {
         return Some(action);
     }
-    let readiness =
-        definition.check.as_ref().is_some_and(|check| !check.readiness_checks.is_empty());
     let parts = [
         (definition.privileged, "a privileged container"),
         (!definition.sidecars.is_empty(), "sidecars"),
         (definition.check.is_none() && definition.monitor.is_some(), "a monitor action"),
-        (readiness, "readiness checks"),
         (!definition.cached_dependencies.is_empty(), "cached dependencies"),
         (!definition.image_layers.is_empty(), "image layers"),
         (!definition.volume_mounts.is_empty(), "volume mounts"),

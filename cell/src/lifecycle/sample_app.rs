@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -28,6 +28,7 @@ struct App {
     greeting: String,
     connections: AtomicUsize,
     eaten: Mutex<Vec<Vec<u8>>>,
+    is_ready: AtomicBool,
     exit: Sender<u8>,
 }
 
@@ -53,6 +54,7 @@ pub fn main() -> ExitCode {
         greeting: greeting(),
         connections: AtomicUsize::new(0),
         eaten: Mutex::new(Vec::new()),
+        is_ready: AtomicBool::new(true),
         exit: exit.clone(),
     });
     log(&format!("listening on port {port}: {}", app.greeting));
@@ -102,7 +104,11 @@ fn serve(mut stream: TcpStream, app: &App) -> io::Result<()> {
         let head = format!(
             "HTTP/1.1 {status} {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\
              Connection: {connection}\r\n\r\n",
-            if status == 200 { "OK" } else { "Not Found" },
+            match status {
+                200 => "OK",
+                503 => "Service Unavailable",
+                _ => "Not Found",
+            },
             body.len()
         );
         stream.write_all(&[head.as_bytes(), body.as_bytes()].concat())?;
@@ -174,6 +180,12 @@ impl App {
         match (parts.next().unwrap_or_default(), parts.next().unwrap_or_default()) {
             ("", _) => (200, format!("{} received={}\n", self.greeting, request.body_bytes)),
             ("health", _) => (200, "ok\n".to_owned()),
+            ("ready", "") if self.is_ready.load(Ordering::Relaxed) => (200, "ready\n".to_owned()),
+            ("ready", "") => (503, "not ready\n".to_owned()),
+            ("ready", word @ ("yes" | "no")) => {
+                self.is_ready.store(word == "yes", Ordering::Relaxed);
+                (200, "noted\n".to_owned())
+            }
             ("exit", code) if code.parse::<u8>().is_ok() => (200, "ending\n".to_owned()),
             ("log", text) => {
                 log(text);

@@ -275,17 +275,21 @@ impl Instance {
 
     async fn report(&self, entry: &mut Entry, happened: Happened) {
         match happened {
-            Happened::Healthy(instance_address) => {
+            Happened::Healthy { address, is_ready } => {
                 let WorkKind::Lrp(_) = &self.reference.kind else { return };
                 if entry.stage == Stage::Healthy {
                     return;
                 }
                 let ports =
                     entry.recipe.as_ref().map_or_else(Vec::new, |recipe| recipe.ports.clone());
-                let net_info = NetInfo { instance_address, ports };
-                self.say(Observed::Healthy { net_info, is_ready: true }).await;
+                let net_info = NetInfo { instance_address: address, ports };
+                self.say(Observed::Healthy { net_info, is_ready }).await;
                 entry.stage = Stage::Healthy;
                 self.keep(entry.clone()).await;
+            }
+            Happened::Readiness(is_ready) => {
+                let WorkKind::Lrp(_) = &self.reference.kind else { return };
+                self.say(Observed::Readiness(is_ready)).await;
             }
             Happened::Ended(ending) => {
                 self.session.room.leaves(&self.reference.instance_guid);

@@ -7,6 +7,7 @@
 mod adoption;
 mod lrp;
 mod plane;
+mod readiness;
 mod spools;
 mod task;
 
@@ -176,13 +177,18 @@ impl Cell {
 
     /// The lines that were pushed of a container, without the cell's own.
     fn lines(&self, work: &Work) -> Vec<String> {
+        self.lines_of(work, "APP")
+    }
+
+    /// The lines of a source that were pushed of a container.
+    fn lines_of(&self, work: &Work, source: &str) -> Vec<String> {
         let observations = self.plane.observations();
         let of_work = observations
             .into_iter()
             .filter(|observation| observation.instance_guid == work.reference.instance_guid);
         of_work
             .filter_map(|observation| match observation.record {
-                ObservationRecord::Line(line) if line.source == "APP" => Some(line.text),
+                ObservationRecord::Line(line) if line.source == source => Some(line.text),
                 ObservationRecord::Line(_) | ObservationRecord::Metrics(_) => None,
             })
             .collect()

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Order;
 use super::feed::{Feed, Kept};
+use super::log_limiter::{LogLimiter, LogLimits, Verdict};
 use super::process_name::ProcessName;
 use super::steps::runs;
 use crate::garden::{self, Garden, OutputChunk, OutputCursor, OutputRecord, ProcessId};
@@ -54,6 +55,7 @@ pub(super) struct LogStreamer<'a> {
     cursor: OutputCursor,
     open_lines: Vec<OpenLine>,
     sources: BTreeMap<ProcessId, String>,
+    limiter: LogLimiter,
     save_at: Option<Instant>,
 }
 
@@ -79,8 +81,8 @@ impl<'a> LogStreamer<'a> {
         garden: &'a dyn Garden,
         order: &'a Order,
         feed: &'a Feed,
-        path: PathBuf,
-        saved: Saved,
+        limits: LogLimits,
+        (path, saved): (PathBuf, Saved),
     ) -> Self {
         let Saved { cursor, open_lines, kept: _ } = saved;
         let recipe = &order.recipe;
@@ -91,7 +93,8 @@ impl<'a> LogStreamer<'a> {
         };
         let sources =
             (0_u32..).zip(steps).map(|(number, run)| source(number, &run.log_source)).collect();
-        Self { garden, order, feed, path, cursor, open_lines, sources, save_at: None }
+        let limiter = LogLimiter::new(limits);
+        Self { garden, order, feed, path, cursor, open_lines, sources, limiter, save_at: None }
     }
 
     pub(super) async fn run(&mut self) -> Infallible {
@@ -137,6 +140,10 @@ impl<'a> LogStreamer<'a> {
         for open in std::mem::take(&mut self.open_lines) {
             self.hand_on(open);
         }
+        if let Some(dropped) = self.limiter.finish() {
+            let source = &self.order.recipe.log_source;
+            self.feed.say(self.order, source, OutputStream::Err, dropped.text());
+        }
     }
 
     /// Keeps the place on disk, behind all that was handed on.
@@ -175,7 +182,8 @@ impl<'a> LogStreamer<'a> {
         for record in &chunk.records {
             match ProcessName::parse(&record.process) {
                 Some(ProcessName::Startup(_) | ProcessName::Liveness(_)) => {
-                    self.feed.note_check_output(&record.process, &record.bytes);
+                    let at = clock::timestamp(record.time_ns);
+                    self.feed.note_check_output(&record.process, at, &record.bytes);
                 }
                 Some(ProcessName::Run(_)) | None => self.split(record),
             }
@@ -235,14 +243,30 @@ impl<'a> LogStreamer<'a> {
     }
 
     /// Empty lines are left out, as in Diego.
-    fn hand_on(&self, line: OpenLine) {
+    fn hand_on(&mut self, line: OpenLine) {
         if line.bytes.is_empty() {
             return;
         }
-        let source = self.sources.get(&line.process).unwrap_or(&self.order.recipe.log_source);
-        let text = String::from_utf8_lossy(&line.bytes).into_owned();
-        let line = LogLine { at: line.at, source: source.clone(), stream: line.stream, text };
-        self.feed.line(self.order, line);
+        self.feed.note_written(line.bytes.len());
+        let Self { order, feed, .. } = *self;
+        let source = self.sources.get(&line.process).unwrap_or(&order.recipe.log_source);
+        let OpenLine { at, stream, bytes, .. } = line;
+        let verdict = self.limiter.judge(at, bytes.len());
+        let line = || LogLine::of_bytes(at, source, stream, bytes);
+        match verdict {
+            Verdict::Pass(dropped) => {
+                if let Some(dropped) = dropped {
+                    feed.say(order, source, OutputStream::Err, dropped.text());
+                }
+                feed.line(order, line());
+            }
+            Verdict::Exceeded(text) => {
+                feed.keep(line());
+                feed.say(order, source, OutputStream::Err, text);
+            }
+            Verdict::Drop => feed.keep(line()),
+            Verdict::Unwanted => {}
+        }
     }
 }
 

@@ -5,7 +5,8 @@
 //!
 //! - [`order`] what is asked for; [`environment`] what processes see of it
 //! - [`container`] one container's life; [`steps`] its recipe; [`checks`] its health
-//! - [`log_streamer`] and [`sampler`] what is observed; [`feed`] what is kept of it for evidence
+//! - [`log_streamer`] and [`sampler`] what is observed, as far as [`log_limiter`] lets it;
+//!   [`feed`] what is kept of it for evidence, and [`last_look`] what is added at the end
 //! - [`ending`] the words for how it ended
 
 mod checks;
@@ -15,13 +16,15 @@ mod create;
 mod ending;
 mod environment;
 mod feed;
+mod last_look;
+mod log_limiter;
 mod log_streamer;
 mod order;
 mod process_name;
 mod sampler;
 mod steps;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -31,8 +34,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::garden::{self, Garden, Handle};
 pub(crate) use create::CreateError;
-pub(crate) use ending::{Ending, Finished, Happened, Stopped};
+pub(crate) use ending::{Ending, Finished, Happened, Kill, Stopped};
+pub(crate) use last_look::MISSING;
 pub(crate) use order::{DefinitionSource, Order, Redacted, Sink, redact};
+pub(crate) use sampler::Share;
 
 /// Makes containers by order and runs what they are for.
 #[derive(Debug)]
@@ -54,6 +59,10 @@ pub(crate) struct Settings {
     pub(crate) graceful_stop: Duration,
     /// The most open files of a process that says nothing.
     pub(crate) nofile: u64,
+    /// The most lines a second that are handed on of one container; all when absent.
+    pub(crate) log_lines_per_second: Option<u64>,
+    /// What the machine's processors are to the memory that the cell offers.
+    pub(crate) share: Share,
 }
 
 /// How a running container is told to end.
@@ -94,6 +103,11 @@ impl Executor {
             tracing::warn!(%handle, %error, "Cannot remove the place in a container's output.");
         }
         Ok(())
+    }
+
+    /// The static binary that probes inside containers.
+    pub(crate) fn healthcheck_binary(&self) -> &Path {
+        &self.settings.healthcheck_binary
     }
 
     /// What an earlier agent kept of a container that is gone.

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    action::LOG_SOURCE_BYTES_MAX,
     invalid::{Invalid, InvalidField, field},
     units::Milliseconds,
 };
@@ -30,6 +31,12 @@ const FAILURE_THRESHOLD_MAX: u64 = 1_000;
 pub struct CheckDefinition {
     /// All must pass before the instance is running; any that fails later ends it.
     pub checks: Vec<Check>,
+    /// While all pass it takes requests; one that fails never ends it.
+    #[serde(default)]
+    pub readiness_checks: Vec<Check>,
+    /// The source that the checks' lines carry; `HEALTH` when absent.
+    #[serde(default)]
+    pub log_source: Option<String>,
 }
 
 /// One check.
@@ -144,9 +151,16 @@ impl Check {
 
 /// Says what is wrong with a check definition from outside.
 pub(crate) fn check(definition: &CheckDefinition, path: &str, invalid: &mut Invalid) {
-    let path = field(path, "checks");
-    invalid.at_most(&path, definition.checks.len(), CHECKS_MAX);
-    for (index, check) in definition.checks.iter().enumerate() {
+    check_all(&definition.checks, &field(path, "checks"), invalid);
+    check_all(&definition.readiness_checks, &field(path, "readiness_checks"), invalid);
+    if let Some(log_source) = &definition.log_source {
+        invalid.text(&field(path, "log_source"), log_source, LOG_SOURCE_BYTES_MAX);
+    }
+}
+
+fn check_all(checks: &[Check], path: &str, invalid: &mut Invalid) {
+    invalid.at_most(path, checks.len(), CHECKS_MAX);
+    for (index, check) in checks.iter().enumerate() {
         let path = format!("{path}[{index}]");
         if check.port() == 0 {
             invalid.push(InvalidField::new(&field(&path, "port"), "must be from 1 to 65535"));

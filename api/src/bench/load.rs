@@ -5,15 +5,14 @@ use std::{sync::Arc, time::Duration};
 use domain::{
     action::{Action, Run},
     bbs::{
-        definition::{Definition, Rootfs, UpdateStrategy},
+        definition::{Definition, Rootfs},
         desired_lrp,
     },
-    check::CheckDefinition,
     command::{Command, Envelope},
     id::{FreshnessDomainName, ProcessGuid},
     labels::Labels,
     log::{Actor, ActorKind},
-    units::{Mebibytes, Milliseconds},
+    units::Mebibytes,
 };
 use tokio::task::JoinSet;
 
@@ -121,32 +120,12 @@ pub(super) fn envelope(command: Command) -> Envelope {
 }
 
 pub(super) fn definition() -> Definition {
-    let run = Run {
-        path: "/app/bin/start".to_owned(),
-        args: vec!["web".to_owned()],
-        dir: None,
-        env: Vec::new(),
-        user: "vcap".to_owned(),
-        log_source: None,
-        nofile: None,
-    };
+    let run = Run { args: vec!["web".to_owned()], ..Run::new("/app/bin/start", "vcap") };
+    let rootfs = Rootfs::new("preloaded:cflinuxfs4").unwrap_or_else(|_| unreachable!("a constant"));
     Definition {
-        rootfs: Rootfs::new("preloaded:cflinuxfs4").unwrap_or_else(|_| unreachable!("a constant")),
-        env: Vec::new(),
-        setup: None,
-        action: Action::Run(run),
-        check: CheckDefinition { checks: Vec::new() },
-        start_timeout_ms: Milliseconds(60_000),
-        graceful_stop_ms: None,
-        memory_mb: Mebibytes(256),
-        disk_mb: Mebibytes(1024),
-        max_pids: 0,
         cpu_weight: 50,
         ports: vec![8080],
-        log_source: "APP".to_owned(),
-        placement_tags: Vec::new(),
-        volume_drivers: Vec::new(),
-        update_strategy: UpdateStrategy::default(),
+        ..Definition::new(rootfs, Action::Run(run), Mebibytes(256), Mebibytes(1024))
     }
 }
 

@@ -39,8 +39,14 @@ The file, in YAML or JSON (- is standard input); only the fields marked * must b
     disk_mb: 64                      # *
     ports: [8080]
     env: [{name: GREETING, value: hello}]    # values are sealed
-    action:                          # * run, or serial: {actions: [...]}, or timeout: {action, timeout_ms}
-      run: {path: /bin/diario, args: [sample-app], user: vcap}
+    action:                          # * exactly one of these
+      run: {path: /bin/diario, args: [sample-app], user: vcap}   # also dir, env, nofile, log_source,
+                                     # suppress_log_output, volume_mounted_files
+      # download: {from: URL, to: FOLDER, user, artifact, cache_key, checksum: {algorithm, value}}
+      # upload: {from: FILE, to: URL, user, artifact}
+      # serial, parallel or codependent: {actions: [...]}
+      # timeout: {action, timeout_ms}    try: {action}
+      # emit_progress: {action, start_message, success_message, failure_message_prefix}
     check:                           # none: a living process is healthy
       checks:
         - http:                      # or tcp, without a path
@@ -50,6 +56,8 @@ The file, in YAML or JSON (- is standard input); only the fields marked * must b
             interval_ms: 30000       # once it is healthy
             unhealthy_interval_ms: 2000
             failure_threshold: 1     # how many failed probes in a row end it
+      readiness_checks: []           # the same; one that fails takes its routes, and ends nothing
+    monitor:                         # or an action that must succeed; without check
     start_timeout_ms: 60000
     graceful_stop_ms: 10000          # from SIGTERM to SIGKILL; the cell's default when absent
     cpu_weight: 100                  # from 1 to 100
@@ -58,6 +66,21 @@ The file, in YAML or JSON (- is standard input); only the fields marked * must b
     placement_tags: []
     volume_drivers: []               # that a cell must have
     update_strategy: rolling         # or recreate: an evacuated instance is stopped first
+    sidecars: [{action: {run: {path: /bin/proxy, user: vcap}}, memory_mb: 16}]
+    cached_dependencies: [{from: URL, to: /tmp/lifecycle, cache_key: lifecycle, checksum}]
+    image_layers: [{url: URL, destination_path: /app, layer_type: shared, media_type: tgz, digest}]
+    legacy_download_user: vcap       # whose the files of exclusive layers are
+    egress_rules: [{protocol: tcp, destinations: [10.0.0.0/8], ports: [443]}]
+    volume_mounts: [{driver: nfs, container_dir: /data, mode: rw, shared: {volume_id, mount_config}}]
+    volume_mounted_files: [{path: a/b, content: text}]
+    network: {app_id: web}
+    image_username: ann              # with image_password
+    privileged: false
+    trusted_system_certificates_path: /etc/cf-system-certificates
+    certificate_properties: {organizational_unit: [app:web]}
+    log_rate_limit: {bytes_per_second: -1}
+    log_guid: web
+    metrics_guid: web
     log_source: APP";
 
 /// The form of a task's file, for help texts.
@@ -67,7 +90,8 @@ The file, in YAML or JSON (- is standard input); only the fields marked * must b
   domain: default
   annotation: any text
   completion_callback_url: https://example.com/done   # told its end by a POST of JSON; a secret
-  definition:                        # * as of an LRP (`diario lrp desire --help`), without checks
+  definition:                        # * as of an LRP (`diario lrp desire --help`), without checks, monitor
+                                     # and sidecars, and with metric_tags and result_file
     rootfs: preloaded:diario         # *
     memory_mb: 64                    # *
     disk_mb: 64                      # *
@@ -226,7 +250,7 @@ mod tests {
     #[test]
     fn the_examples_of_the_help_texts_are_wishes() {
         let lrp: desired_lrp::Spec = parse(&example(LRP_FORM)).unwrap();
-        assert_eq!(lrp.definition.check.checks.len(), 1);
+        assert_eq!(lrp.definition.checks().len(), 1);
         let told = input(&lrp)["metricTags"].clone();
         let slot = json!({ "name": "slot", "dynamic": "INDEX" });
         assert_eq!(told, json!([slot, { "name": "source_id", "static": "web" }]));

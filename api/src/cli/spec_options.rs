@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use domain::{
     action::{Action, EnvironmentVariable, Run},
-    bbs::definition::{Definition, InvalidRootfs, Rootfs, UpdateStrategy},
+    bbs::definition::{Definition, InvalidRootfs, Rootfs},
     check::{
         Check, CheckDefinition, HEALTHY_INTERVAL, HttpCheck, PROBE_TIMEOUT, TcpCheck,
         UNHEALTHY_INTERVAL,
@@ -147,31 +147,14 @@ impl DefinitionOptions {
             let variable = parse_variable(text);
             env.push(variable.ok_or_else(|| Error::Usage("--env must be NAME=VALUE".to_owned()))?);
         }
+        let args = command.collect();
+        let run = Run { args, dir: self.dir, ..Run::new(path, self.user) };
+        let (memory_mb, disk_mb) = (Mebibytes(self.memory_mb), Mebibytes(self.disk_mb));
         Ok(Definition {
-            rootfs: self.rootfs,
             env,
-            setup: None,
-            action: Action::Run(Run {
-                path,
-                args: command.collect(),
-                dir: self.dir,
-                env: Vec::new(),
-                user: self.user,
-                log_source: None,
-                nofile: None,
-            }),
-            check: CheckDefinition::default(),
-            start_timeout_ms: Milliseconds::from_seconds(60),
             graceful_stop_ms: self.graceful_stop_ms.map(Milliseconds),
-            memory_mb: Mebibytes(self.memory_mb),
-            disk_mb: Mebibytes(self.disk_mb),
-            max_pids: 0,
-            cpu_weight: 100,
-            ports: Vec::new(),
-            log_source: "APP".to_owned(),
             placement_tags: self.placement_tags,
-            volume_drivers: Vec::new(),
-            update_strategy: UpdateStrategy::default(),
+            ..Definition::new(self.rootfs, Action::Run(run), memory_mb, disk_mb)
         })
     }
 }
@@ -217,7 +200,7 @@ impl ServingOptions {
             let port = port.ok_or_else(|| usage("--route needs a --port to lead to"))?;
             Ok(HttpRoute { hostnames: vec![route.hostname], port })
         };
-        definition.check = CheckDefinition { checks };
+        definition.check = Some(CheckDefinition { checks, ..CheckDefinition::default() });
         definition.start_timeout_ms = Milliseconds(self.start_timeout_ms);
         definition.ports = self.ports;
         self.routes.into_iter().map(route).collect()

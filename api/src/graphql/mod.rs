@@ -24,6 +24,7 @@ mod evidence;
 mod freshness_domain;
 mod handler;
 mod input;
+mod kinds;
 mod labels;
 mod log;
 mod metrics;

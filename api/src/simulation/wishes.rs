@@ -7,7 +7,6 @@ use domain::{
         freshness_domain,
         restart_policy::{RestartPolicy, RestartWhen},
     },
-    check::CheckDefinition,
     command::Command,
     id::{FreshnessDomainName, ProcessGuid},
     labels::{Labels, MetricTag},
@@ -66,6 +65,8 @@ pub(super) fn labels(chance: &mut Chance) -> Labels {
 /// Now and then one that no cell can take.
 pub(super) fn definition(chance: &mut Chance) -> Option<Definition> {
     let rootfs = if chance.per_mille(30) { "preloaded:other" } else { "preloaded:diario" };
+    let rootfs = Rootfs::new(rootfs).ok()?;
+    let action = Action::Run(Run::new("/bin/app", "vcap"));
     let placement_tags = match chance.small(20) {
         0 => vec!["gpu".to_owned()],
         1 => vec!["nowhere".to_owned()],
@@ -73,33 +74,14 @@ pub(super) fn definition(chance: &mut Chance) -> Option<Definition> {
     };
     let memory = chance.pick(&[32, 64, 128, 256, 512]).copied()?;
     Some(Definition {
-        rootfs: Rootfs::new(rootfs).ok()?,
-        env: Vec::new(),
-        setup: None,
-        action: Action::Run(Run {
-            path: "/bin/app".to_owned(),
-            args: Vec::new(),
-            dir: None,
-            env: Vec::new(),
-            user: "vcap".to_owned(),
-            log_source: None,
-            nofile: None,
-        }),
-        check: CheckDefinition::default(),
-        start_timeout_ms: Milliseconds::from_seconds(60),
         graceful_stop_ms: chance.per_mille(300).then(|| chance.span(1000, 20_000)),
-        memory_mb: Mebibytes(memory),
-        disk_mb: Mebibytes(64),
-        max_pids: 0,
-        cpu_weight: 100,
         ports: vec![8080],
-        log_source: "APP".to_owned(),
         placement_tags,
-        volume_drivers: Vec::new(),
         update_strategy: match chance.small(4) {
             0 => UpdateStrategy::Recreate,
             _ => UpdateStrategy::Rolling,
         },
+        ..Definition::new(rootfs, action, Mebibytes(memory), Mebibytes(64))
     })
 }
 

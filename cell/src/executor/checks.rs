@@ -26,7 +26,7 @@ const NOFILE: u64 = 1024;
 /// In Diego's words, when one never did.
 pub(super) async fn startup(context: &Context<'_>) -> Result<(), String> {
     let begun = Instant::now();
-    let checks = &context.recipe().check.checks;
+    let checks = context.recipe().checks();
     say(context, OutputStream::Out, "Starting health monitoring of container".to_owned());
     let numbered = (0_u32..).zip(checks);
     let all = join_all(numbered.map(|(number, check)| pass_once(context, number, check))).await;
@@ -44,7 +44,7 @@ pub(super) async fn startup(context: &Context<'_>) -> Result<(), String> {
 
 /// Waits until a check fails, and says so in Diego's words. Without checks it waits for ever.
 pub(super) async fn liveness(context: &Context<'_>) -> String {
-    let numbered = (0_u32..).zip(&context.recipe().check.checks);
+    let numbered = (0_u32..).zip(context.recipe().checks());
     let failing: Vec<_> =
         numbered.map(|(number, check)| fail(context, number, check).boxed()).collect();
     if failing.is_empty() {

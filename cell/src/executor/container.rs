@@ -68,9 +68,13 @@ impl Executor {
         finished
     }
 
-    fn log_limits(&self, _order: &Order) -> LogLimits {
-        let lines_per_second = self.settings.log_lines_per_second;
-        LogLimits { bytes_per_second: None, lines_per_second }
+    fn log_limits(&self, order: &Order) -> LogLimits {
+        let wished = order.recipe.log_rate_limit;
+        LogLimits {
+            // Below 0 is without limit.
+            bytes_per_second: wished.and_then(|wished| u64::try_from(wished.bytes_per_second).ok()),
+            lines_per_second: self.settings.log_lines_per_second,
+        }
     }
 
     async fn announce_stop(&self, order: &Order, control: &Control) -> Infallible {
@@ -135,7 +139,7 @@ async fn until_end(
         Err(Failure::Failed { reason, exit }) => {
             End::ByItself { failure_reason: Some(reason), exit }
         }
-        Ok(exit) if context.recipe().check.checks.is_empty() => {
+        Ok(exit) if context.recipe().checks().is_empty() => {
             End::ByItself { failure_reason: None, exit }
         }
         // It may have gone to the background, as in Diego: its checks have the word now.
@@ -164,7 +168,7 @@ async fn recipe(context: &Context<'_>, cancel: &CancellationToken) -> Outcome {
 /// Tells when the container is healthy, and returns when it is not, or never became so.
 async fn until_unhealthy(context: &Context<'_>, happened: &mpsc::Sender<Happened>) -> String {
     let (first, last) = context.action_runs();
-    if context.recipe().check.checks.is_empty() {
+    if context.recipe().checks().is_empty() {
         context.until_started(last).await;
     } else {
         context.until_started(first).await;

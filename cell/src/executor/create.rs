@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use domain::observation::{LogLine, OutputStream};
 
-use super::{Executor, Order, environment};
+use super::{Executor, Order, environment, unsupported};
 use crate::clock;
 use crate::garden::{self, BindMount, ContainerInfo, ContainerSpec, Limits, RootfsName};
 
@@ -75,8 +75,18 @@ impl Executor {
     async fn try_create(&self, order: &Order) -> Result<ContainerInfo, CreateError> {
         let failed = |reason: String| CreateError::Failed { reason };
         let definition = order.definition.definition().await.map_err(failed)?;
+        if let Some(part) = unsupported::part_of(&definition) {
+            let reason = format!("this cell cannot run {part}");
+            return Err(CreateError::Unsuitable { reason });
+        }
         let rootfs = RootfsName::parse(&definition.rootfs.to_string())
             .map_err(|error| CreateError::Unsuitable { reason: error.to_string() })?;
+        let without_effect = unsupported::without_effect(&definition);
+        if !without_effect.is_empty() {
+            let name = &self.settings.cell_name;
+            let text = format!("Cell {name} does not have yet: {}", without_effect.join(", "));
+            order.sink.line(&cell_line(OutputStream::Err, text));
+        }
         let spec = ContainerSpec {
             handle: order.handle.clone(),
             rootfs,

@@ -3,7 +3,7 @@
 //! The place in the output is kept on disk behind the lines that were handed on: after an agent's
 //! death no line is lost, and at most those of the last second are handed on twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -55,6 +55,7 @@ pub(super) struct LogStreamer<'a> {
     cursor: OutputCursor,
     open_lines: Vec<OpenLine>,
     sources: BTreeMap<ProcessId, String>,
+    suppressed: BTreeSet<ProcessId>,
     limiter: LogLimiter,
     save_at: Option<Instant>,
 }
@@ -91,10 +92,22 @@ impl<'a> LogStreamer<'a> {
             let source = named.as_ref().unwrap_or(&recipe.log_source).clone();
             (ProcessName::Run(number).id(), source)
         };
-        let sources =
-            (0_u32..).zip(steps).map(|(number, run)| source(number, &run.log_source)).collect();
-        let limiter = LogLimiter::new(limits);
-        Self { garden, order, feed, path, cursor, open_lines, sources, limiter, save_at: None }
+        let steps: Vec<_> = (0_u32..).zip(steps).collect();
+        let sources = steps.iter().map(|(number, run)| source(*number, &run.log_source)).collect();
+        let suppressed = steps.iter().filter(|(_, run)| run.suppress_log_output);
+        let suppressed = suppressed.map(|(number, _)| ProcessName::Run(*number).id()).collect();
+        Self {
+            garden,
+            order,
+            feed,
+            path,
+            cursor,
+            open_lines,
+            sources,
+            suppressed,
+            limiter: LogLimiter::new(limits),
+            save_at: None,
+        }
     }
 
     pub(super) async fn run(&mut self) -> Infallible {
@@ -185,6 +198,7 @@ impl<'a> LogStreamer<'a> {
                     let at = clock::timestamp(record.time_ns);
                     self.feed.note_check_output(&record.process, at, &record.bytes);
                 }
+                Some(ProcessName::Run(_)) if self.suppressed.contains(&record.process) => {}
                 Some(ProcessName::Run(_)) | None => self.split(record),
             }
         }

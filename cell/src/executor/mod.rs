@@ -23,6 +23,7 @@ mod order;
 mod process_name;
 mod sampler;
 mod steps;
+mod unsupported;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

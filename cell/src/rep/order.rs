@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use domain::bbs::definition::Definition;
-use domain::check::CheckDefinition;
 use domain::rep::{WorkKind, WorkReference};
 
 use super::definitions::DefinitionByDigest;
@@ -18,7 +17,7 @@ use crate::executor::{Order, Redacted};
 pub(super) fn recipe(kind: &WorkKind, mut recipe: Definition<Redacted>) -> Definition<Redacted> {
     match kind {
         WorkKind::Lrp(_) => {}
-        WorkKind::Task(_) => recipe.check = CheckDefinition::default(),
+        WorkKind::Task(_) => recipe.check = None,
     }
     recipe
 }

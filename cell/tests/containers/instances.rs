@@ -10,7 +10,7 @@ use cell::config::{Config, OnShutdown};
 use cell::garden::{Garden, Signal};
 use domain::action::{Action, Run};
 use domain::bbs::actual_lrp::NetInfo;
-use domain::bbs::definition::{Definition, Rootfs, UpdateStrategy};
+use domain::bbs::definition::{Definition, Rootfs};
 use domain::check::{Check, CheckDefinition, HttpCheck};
 use domain::exit::ExitStatus;
 use domain::id::{ActualLrpKey, CellId, InstanceGuid, ProcessGuid, TaskGuid};
@@ -90,31 +90,14 @@ fn app(path: &str, argument: &str) -> Definition<PlainText> {
         unhealthy_interval_ms: Milliseconds(0),
         failure_threshold: 0,
     });
+    let args = argument.split(' ').map(str::to_owned).collect();
+    let action = Action::Run(Run { args, ..Run::new(BINARY, "vcap") });
+    let rootfs = Rootfs::new("preloaded:diario").unwrap();
     Definition {
-        rootfs: Rootfs::new("preloaded:diario").unwrap(),
-        env: Vec::new(),
-        setup: None,
-        action: Action::Run(Run {
-            path: BINARY.to_owned(),
-            args: argument.split(' ').map(str::to_owned).collect(),
-            dir: None,
-            env: Vec::new(),
-            user: "vcap".to_owned(),
-            log_source: None,
-            nofile: None,
-        }),
-        check: CheckDefinition { checks: vec![check] },
+        check: Some(CheckDefinition { checks: vec![check], ..CheckDefinition::default() }),
         start_timeout_ms: Milliseconds(2000),
-        graceful_stop_ms: None,
-        memory_mb: Mebibytes(64),
-        disk_mb: Mebibytes(10),
-        max_pids: 0,
-        cpu_weight: 100,
         ports: vec![8080],
-        log_source: "APP".to_owned(),
-        placement_tags: Vec::new(),
-        volume_drivers: Vec::new(),
-        update_strategy: UpdateStrategy::Rolling,
+        ..Definition::new(rootfs, action, Mebibytes(64), Mebibytes(10))
     }
 }
 
@@ -264,7 +247,7 @@ async fn a_stop_lets_an_instance_end_by_itself(world: &mut World) {
 /// An app without checks, which is healthy once it runs.
 fn unchecked(argument: &str, grace: u64) -> Definition<PlainText> {
     let graceful_stop_ms = Some(Milliseconds(grace));
-    Definition { check: CheckDefinition::default(), graceful_stop_ms, ..app("/", argument) }
+    Definition { check: None, graceful_stop_ms, ..app("/", argument) }
 }
 
 /// Stops the instance once it has said a line, and gives what was reported in the end.
@@ -333,7 +316,7 @@ fn patient(failures: u32, threshold: u32) -> Definition<PlainText> {
         unhealthy_interval_ms: Milliseconds(5),
         failure_threshold: threshold,
     });
-    let check = CheckDefinition { checks: vec![check] };
+    let check = Some(CheckDefinition { checks: vec![check], ..CheckDefinition::default() });
     Definition { check, ..app("/health", &format!("inside flaky-web {failures}")) }
 }
 

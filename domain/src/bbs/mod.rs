@@ -43,4 +43,6 @@ pub mod rootfs;
 pub mod task;
 
 #[cfg(test)]
+mod recipe_tests;
+#[cfg(test)]
 mod spec_tests;

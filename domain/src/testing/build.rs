@@ -12,13 +12,12 @@ use crate::{
     bbs::{
         actual_lrp::{self, CrashReport, NetInfo},
         cell::{self, Registration},
-        definition::{Definition, Rootfs, UpdateStrategy},
+        definition::{Definition, Rootfs},
         desired_lrp, freshness_domain,
         placement::Resources,
         rootfs::RootfsProviders,
         task,
     },
-    check::CheckDefinition,
     event::Event,
     exit::{ExitStatus, ProcessExit},
     id::{
@@ -28,7 +27,7 @@ use crate::{
     labels::Labels,
     log::{CellEpoch, StreamId},
     sealed::{PlainText, Sealed},
-    units::{Mebibytes, Milliseconds},
+    units::Mebibytes,
 };
 
 macro_rules! well_formed {
@@ -109,31 +108,12 @@ pub fn sealed() -> Sealed {
 #[must_use]
 pub fn plain_definition() -> Definition<PlainText> {
     let secret = EnvironmentVariable { name: "TOKEN".to_owned(), value: PlainText("s".into()) };
+    let rootfs = Rootfs::new("preloaded:diario").expect("well formed");
+    let run = Run { args: vec!["sample-app".to_owned()], ..Run::new("/bin/diario", "vcap") };
     Definition {
-        rootfs: Rootfs::new("preloaded:diario").expect("well formed"),
         env: vec![secret],
-        setup: None,
-        action: Action::Run(Run {
-            path: "/bin/diario".to_owned(),
-            args: vec!["sample-app".to_owned()],
-            dir: None,
-            env: Vec::new(),
-            user: "vcap".to_owned(),
-            log_source: None,
-            nofile: None,
-        }),
-        check: CheckDefinition::default(),
-        start_timeout_ms: Milliseconds::from_seconds(60),
-        graceful_stop_ms: None,
-        memory_mb: Mebibytes(64),
-        disk_mb: Mebibytes(64),
-        max_pids: 0,
-        cpu_weight: 100,
         ports: vec![8080],
-        log_source: "APP".to_owned(),
-        placement_tags: Vec::new(),
-        volume_drivers: Vec::new(),
-        update_strategy: UpdateStrategy::Rolling,
+        ..Definition::new(rootfs, Action::Run(run), Mebibytes(64), Mebibytes(64))
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod build;
 mod made_up;
+mod recipe;
 mod samples;
 mod story;
 mod walk;
@@ -17,6 +18,7 @@ pub use build::{
 };
 pub(crate) use made_up::upcast_version_0;
 pub use made_up::{MADE_UP_VERSION_0_OF, version_0};
+pub use recipe::{plain_rich_definition, rich_definition};
 pub use samples::sample_events;
 pub use story::{START, Story, When, given};
 pub use walk::random_command;

@@ -6,18 +6,15 @@ use super::build::{
     cell_id, crash_report, definition, domain, instance_guid, key, net_info, on_cell, on_desired,
     on_freshness, on_slot, on_task, process_guid, registration, sealed,
 };
+use super::recipe::rich_definition;
 use crate::{
-    action::{Action, Run, Serial, Timeout},
     auction::{Candidates, Lacking, Refusal, Score},
     bbs::{
-        actual_lrp, cell,
-        definition::Definition,
-        desired_lrp, freshness_domain,
+        actual_lrp, cell, desired_lrp, freshness_domain,
         placement::Resources,
         restart_policy::{RestartPolicy, RestartWhen},
         task,
     },
-    check::{Check, CheckDefinition, HttpCheck, TcpCheck},
     event::Event,
     exit::{ExitStatus, OutOfMemory, ProcessExit},
     id::{CellId, InstanceGuid},
@@ -55,43 +52,6 @@ fn resources() -> Resources {
 fn out_of_memory() -> ProcessExit {
     let out_of_memory = OutOfMemory { limit_bytes: 67_108_864, peak_bytes: 67_104_768, kills: 1 };
     ProcessExit { status: ExitStatus::Signalled(9), out_of_memory: Some(out_of_memory) }
-}
-
-/// A definition with every kind of action and check in it.
-fn rich_definition() -> Definition {
-    let plain = definition();
-    let timed = |action| Action::Timeout(Timeout { action, timeout_ms: Milliseconds(5000) });
-    let run = Run {
-        path: "/bin/diario".to_owned(),
-        args: vec!["sample-app".to_owned()],
-        dir: Some("/home/vcap".to_owned()),
-        env: plain.env.clone(),
-        user: "vcap".to_owned(),
-        log_source: Some("SETUP".to_owned()),
-        nofile: Some(16_384),
-    };
-    let setup = Serial { actions: vec![timed(Box::new(plain.action.clone())), Action::Run(run)] };
-    let (timeout_ms, interval_ms) = (Milliseconds(1000), Milliseconds(30_000));
-    let (unhealthy_interval_ms, failure_threshold) = (Milliseconds(500), 3);
-    let path = "/health".to_owned();
-    let tcp =
-        TcpCheck { port: 8080, timeout_ms, interval_ms, unhealthy_interval_ms, failure_threshold };
-    let http = HttpCheck {
-        port: 8080,
-        path,
-        timeout_ms,
-        interval_ms,
-        unhealthy_interval_ms,
-        failure_threshold,
-    };
-    Definition {
-        setup: Some(Action::Serial(setup)),
-        check: CheckDefinition { checks: vec![Check::Tcp(tcp), Check::Http(http)] },
-        graceful_stop_ms: Some(Milliseconds(30_000)),
-        placement_tags: vec!["iso".to_owned()],
-        volume_drivers: vec!["nfs".to_owned()],
-        ..plain
-    }
 }
 
 fn on_failure() -> RestartPolicy {

@@ -10,7 +10,7 @@ use crate::{
     action::{Action, EnvironmentVariable, Run},
     bbs::{
         cell::Registration,
-        definition::{Definition, Rootfs, UpdateStrategy},
+        definition::{Definition, Rootfs},
         placement::Resources,
         rootfs::RootfsProviders,
     },
@@ -126,31 +126,18 @@ pub(super) fn definition(dice: &mut Dice) -> Definition {
         unhealthy_interval_ms: Milliseconds(0),
         failure_threshold: 0,
     };
+    let run = Run {
+        args: vec!["app".to_owned(), "bundle exec rackup config.ru -p $PORT".to_owned()],
+        nofile: Some(16_384),
+        ..Run::new("/tmp/lifecycle/launcher", "vcap")
+    };
+    let rootfs = constant!(Rootfs::new("preloaded:cflinuxfs4"));
+    let memory_mb = Mebibytes(dice.pick(&[64, 256, 512, 1024]));
     Definition {
-        rootfs: constant!(Rootfs::new("preloaded:cflinuxfs4")),
         env,
-        setup: None,
-        action: Action::Run(Run {
-            path: "/tmp/lifecycle/launcher".to_owned(),
-            args: vec!["app".to_owned(), "bundle exec rackup config.ru -p $PORT".to_owned()],
-            dir: None,
-            env: Vec::new(),
-            user: "vcap".to_owned(),
-            log_source: None,
-            nofile: Some(16_384),
-        }),
-        check: CheckDefinition { checks: vec![Check::Http(check)] },
-        start_timeout_ms: Milliseconds::from_seconds(60),
-        graceful_stop_ms: None,
-        memory_mb: Mebibytes(dice.pick(&[64, 256, 512, 1024])),
-        disk_mb: Mebibytes(1024),
-        max_pids: 0,
-        cpu_weight: 100,
+        check: Some(CheckDefinition { checks: vec![Check::Http(check)], ..Default::default() }),
         ports: vec![8080],
-        log_source: "APP".to_owned(),
-        placement_tags: Vec::new(),
-        volume_drivers: Vec::new(),
-        update_strategy: UpdateStrategy::Rolling,
+        ..Definition::new(rootfs, Action::Run(run), memory_mb, Mebibytes(1024))
     }
 }
 

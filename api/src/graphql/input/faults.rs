@@ -53,6 +53,19 @@ impl Faults {
         outcome.ok()
     }
 
+    /// What may be absent; the outer `None` when a fault was noted.
+    pub(in crate::graphql) fn optional<I, T>(
+        &mut self,
+        path: &str,
+        item: Option<I>,
+        read: impl FnOnce(I, &str, &mut Self) -> Option<T>,
+    ) -> Option<Option<T>> {
+        match item {
+            Some(item) => read(item, path, self).map(Some),
+            None => Some(None),
+        }
+    }
+
     /// Every member of a list; `None` when a fault was noted of one.
     pub(in crate::graphql) fn each<I, T>(
         &mut self,
@@ -91,6 +104,9 @@ impl Whole for u64 {
 /// The domain's faults of a specification, under the client's paths.
 pub(in crate::graphql) fn of_spec(faults: Invalid) -> Invalid {
     renamed(faults, |path| {
+        if let Some(path) = path.strip_prefix("definition.") {
+            return format!("spec.definition.{path}");
+        }
         let first = path.split(['.', '[']).next().unwrap_or_default();
         match first {
             "process_guid"
@@ -103,10 +119,16 @@ pub(in crate::graphql) fn of_spec(faults: Invalid) -> Invalid {
             | "internal_routes"
             | "metric_tags"
             | "completion_callback_url" => format!("spec.{path}"),
-            // The domain calls the list of checks a check definition.
-            "check" => {
-                format!("spec.definition.{}", path.strip_prefix("check.").unwrap_or("checks"))
+            // The domain calls the lists of checks a check definition.
+            "check" => match path.strip_prefix("check.") {
+                Some("log_source") => "spec.definition.check_log_source".to_owned(),
+                inner => format!("spec.definition.{}", inner.unwrap_or("checks")),
+            },
+            "certificate_properties" => {
+                let units = path.strip_prefix("certificate_properties.organizational_unit");
+                format!("spec.definition.organizational_units{}", units.unwrap_or_default())
             }
+            "log_rate_limit" => "spec.definition.log_bytes_per_second".to_owned(),
             _ => format!("spec.definition.{path}"),
         }
     })

@@ -46,6 +46,15 @@ pub(super) fn perform<'a>(
         Action::Run(run) => Box::pin(run::perform(context, run, number, cancel)),
         Action::Serial(serial) => Box::pin(serial::perform(context, serial, number, cancel)),
         Action::Timeout(timeout) => Box::pin(timeout::perform(context, timeout, number, cancel)),
+        Action::Download(_)
+        | Action::Upload(_)
+        | Action::Parallel(_)
+        | Action::Codependent(_)
+        | Action::EmitProgress(_)
+        | Action::Try(_) => Box::pin(async {
+            let reason = "this cell does not know such an action".to_owned();
+            Err(Failure::Failed { reason, exit: None })
+        }),
     }
 }
 
@@ -53,8 +62,14 @@ pub(super) fn perform<'a>(
 pub(super) fn count_runs<V>(action: &Action<V>) -> u32 {
     match action {
         Action::Run(_) => 1,
-        Action::Serial(serial) => serial.actions.iter().map(count_runs).sum(),
-        Action::Timeout(timeout) => count_runs(&timeout.action),
+        Action::Serial(_)
+        | Action::Timeout(_)
+        | Action::Download(_)
+        | Action::Upload(_)
+        | Action::Parallel(_)
+        | Action::Codependent(_)
+        | Action::EmitProgress(_)
+        | Action::Try(_) => action.children().iter().map(count_runs).sum(),
     }
 }
 
@@ -62,7 +77,13 @@ pub(super) fn count_runs<V>(action: &Action<V>) -> u32 {
 pub(super) fn runs<V>(action: &Action<V>) -> Vec<&Run<V>> {
     match action {
         Action::Run(run) => vec![run],
-        Action::Serial(serial) => serial.actions.iter().flat_map(runs).collect(),
-        Action::Timeout(timeout) => runs(&timeout.action),
+        Action::Serial(_)
+        | Action::Timeout(_)
+        | Action::Download(_)
+        | Action::Upload(_)
+        | Action::Parallel(_)
+        | Action::Codependent(_)
+        | Action::EmitProgress(_)
+        | Action::Try(_) => action.children().iter().flat_map(runs).collect(),
     }
 }

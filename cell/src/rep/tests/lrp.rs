@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use domain::action::{Action, Serial, Timeout};
 use domain::bbs::definition::{Definition, Rootfs};
-use domain::check::{Check, CheckDefinition, TcpCheck};
+use domain::check::{Check, TcpCheck};
 use domain::exit::{ExitStatus, OutOfMemory, ProcessExit};
 use domain::labels::{DynamicValue, Labels, MetricTag};
 use domain::observation::{Observation, ObservationRecord};
@@ -12,7 +12,7 @@ use domain::rep::Work;
 use domain::units::{Mebibytes, Milliseconds};
 use tokio::time::Instant;
 
-use super::{Cell, app, app_with_check, handle, lrp, process_id, run, variables};
+use super::{Cell, app, app_with_check, checked, handle, lrp, process_id, run, variables};
 use crate::agent::Outcome;
 use crate::config::OnShutdown;
 use crate::garden::{self, OomReport, Signal};
@@ -172,9 +172,10 @@ async fn an_instance_that_never_passes_its_check_is_told_with_the_checks_words()
 async fn setup_runs_first_and_a_step_that_takes_too_long_is_stopped() {
     let cell = Cell::started();
     let work = lrp("a");
-    let timeout = Timeout { action: Box::new(run("/slow")), timeout_ms: Milliseconds(900_000) };
+    let action = Box::new(run("/slow"));
+    let timeout = Timeout { action, timeout_ms: Milliseconds(900_000), log_source: None };
     let actions = vec![run("/first"), Action::Timeout(timeout)];
-    let action = Action::Serial(Serial { actions });
+    let action = Action::Serial(Serial { actions, log_source: None });
     cell.plane.place(&work, Definition { setup: Some(run("/setup")), action, ..app() });
     cell.until_runs(&work, "run-0").await;
     assert!(!cell.runs(&work, "run-1"));
@@ -243,7 +244,7 @@ async fn a_check_is_run_with_its_own_timings() {
         unhealthy_interval_ms: Milliseconds(500),
         failure_threshold: 3,
     });
-    let check = CheckDefinition { checks: vec![check] };
+    let check = Some(checked(vec![check]));
     cell.plane.place(&work, Definition { check, ..app() });
 
     let arguments = async |process: &str| {

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use domain::action::{Action, EnvironmentVariable, Run};
-use domain::bbs::definition::{Definition, Rootfs, UpdateStrategy};
+use domain::bbs::definition::{Definition, Rootfs};
 use domain::check::{Check, CheckDefinition, TcpCheck};
 use domain::id::{ActualLrpKey, CellId, InstanceGuid, ProcessGuid, TaskGuid};
 use domain::log::{PlacementEpoch, Position};
@@ -219,26 +219,14 @@ fn name(observed: &Observed) -> &'static str {
 
 /// An app of 400 MiB with one process.
 fn app() -> Definition<PlainText> {
+    let rootfs = Rootfs::new("preloaded:diario").unwrap();
     Definition {
-        rootfs: Rootfs::new("preloaded:diario").unwrap(),
         env: vec![EnvironmentVariable {
             name: "TOKEN".to_owned(),
             value: PlainText("hunter2".to_owned()),
         }],
-        setup: None,
-        action: run("/app"),
-        check: CheckDefinition::default(),
-        start_timeout_ms: Milliseconds::from_seconds(60),
-        graceful_stop_ms: None,
-        memory_mb: Mebibytes(400),
-        disk_mb: Mebibytes(10),
-        max_pids: 0,
-        cpu_weight: 100,
         ports: vec![8080],
-        log_source: "APP".to_owned(),
-        placement_tags: Vec::new(),
-        volume_drivers: Vec::new(),
-        update_strategy: UpdateStrategy::Rolling,
+        ..Definition::new(rootfs, run("/app"), Mebibytes(400), Mebibytes(10))
     }
 }
 
@@ -250,19 +238,15 @@ fn app_with_check() -> Definition<PlainText> {
         unhealthy_interval_ms: Milliseconds(0),
         failure_threshold: 0,
     });
-    Definition { check: CheckDefinition { checks: vec![check] }, ..app() }
+    Definition { check: Some(checked(vec![check])), ..app() }
+}
+
+fn checked(checks: Vec<Check>) -> CheckDefinition {
+    CheckDefinition { checks, ..CheckDefinition::default() }
 }
 
 fn run(path: &str) -> Action<PlainText> {
-    Action::Run(Run {
-        path: path.to_owned(),
-        args: Vec::new(),
-        dir: None,
-        env: Vec::new(),
-        user: "vcap".to_owned(),
-        log_source: None,
-        nofile: None,
-    })
+    Action::Run(Run::new(path, "vcap"))
 }
 
 fn lrp(guid: &str) -> Work {

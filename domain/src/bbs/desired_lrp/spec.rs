@@ -8,7 +8,7 @@ use super::{Command, RestartSource, Update};
 use crate::{
     bbs::{definition::Definition, restart_policy::RestartPolicy},
     id::{FreshnessDomainName, ProcessGuid},
-    invalid::Invalid,
+    invalid::{Invalid, InvalidField},
     labels::{self, Labels, MetricTags},
     routes::{self, Hostname, HttpRoute},
     sealed::{PlainText, Sealed},
@@ -69,6 +69,7 @@ impl Spec {
     ) -> Result<Command, E> {
         let mut invalid = Invalid::default();
         self.definition.check(&mut invalid);
+        self.check_parts(&mut invalid);
         check_restart(self.restart, &mut invalid);
         labels::check_internal_routes(&self.internal_routes, &mut invalid);
         labels::check_metric_tags(&self.metric_tags, &mut invalid);
@@ -83,12 +84,24 @@ impl Spec {
             process_guid: self.process_guid,
             domain: self.domain,
             instances: self.instances,
-            definition: Arc::new(self.definition.try_map(&mut seal)?),
+            definition: Arc::new(self.definition.with_drivers().try_map(&mut seal)?),
             routes: self.routes,
             annotation: self.annotation,
             restart: self.restart,
             labels: Labels { internal_routes: self.internal_routes, metric_tags: self.metric_tags },
         })
+    }
+
+    /// What only a task has.
+    fn check_parts(&self, invalid: &mut Invalid) {
+        if self.definition.result_file.is_some() {
+            let problem = "must be absent: only a task has a result";
+            invalid.push(InvalidField::new("result_file", problem));
+        }
+        if !self.definition.metric_tags.is_empty() {
+            let problem = "must stand beside the definition: those of an LRP may change";
+            invalid.push(InvalidField::new("definition.metric_tags", problem));
+        }
     }
 }
 

@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::Command;
 use crate::{
+    action,
     bbs::{
         definition::Definition,
         desired_lrp::{ANNOTATION_BYTES_MAX, default_domain},
     },
+    check::CheckDefinition,
     id::{FreshnessDomainName, TaskGuid},
     invalid::{Invalid, InvalidField},
     sealed::{PlainText, Sealed},
@@ -49,19 +51,18 @@ impl Spec {
     ) -> Result<Command, E> {
         let mut invalid = Invalid::default();
         self.definition.check(&mut invalid);
-        if !self.definition.check.checks.is_empty() {
-            let problem = "must hold no checks: a task is healthy while its process lives";
-            invalid.push(InvalidField::new("check", problem));
-        }
+        self.check_parts(&mut invalid);
         invalid.without_nul("annotation", &self.annotation, ANNOTATION_BYTES_MAX);
-        if let Some(PlainText(url)) = &self.completion_callback_url {
-            check_callback_url(url, &mut invalid);
+        if let Some(url) = &self.completion_callback_url {
+            let field = "completion_callback_url";
+            invalid.without_nul(field, &url.0, CALLBACK_URL_BYTES_MAX);
+            action::check_url(url, field, &mut invalid);
         }
         invalid.or(())?;
         Ok(Command::Desire {
             task_guid: self.task_guid,
             domain: self.domain,
-            definition: Arc::new(self.definition.try_map(&mut seal)?),
+            definition: Arc::new(self.definition.with_drivers().try_map(&mut seal)?),
             annotation: self.annotation,
             completion_callback_url: self
                 .completion_callback_url
@@ -70,20 +71,21 @@ impl Spec {
                 .transpose()?,
         })
     }
-}
 
-/// The scheme, a host, and no byte that does not belong into a URL. The value is never repeated.
-fn check_callback_url(url: &str, invalid: &mut Invalid) {
-    let field = "completion_callback_url";
-    invalid.without_nul(field, url, CALLBACK_URL_BYTES_MAX);
-    let (scheme, rest) = url.split_once("://").unwrap_or_default();
-    let is_http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    let has_host = !host.is_empty() && !host.starts_with(':');
-    if !is_http || !has_host || !url.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let problem = "must be a URL that begins with http:// or https:// and names a host, in \
-            ASCII and without white space; encode other characters with %";
-        invalid.push(InvalidField::new(field, problem));
+    /// What only an LRP has.
+    fn check_parts(&self, invalid: &mut Invalid) {
+        let definition = &self.definition;
+        if definition.check.as_ref().is_some_and(|check| *check != CheckDefinition::default()) {
+            let problem = "must hold no checks: a task is healthy while its process lives";
+            invalid.push(InvalidField::new("check", problem));
+        }
+        if definition.monitor.is_some() {
+            let problem = "must be absent: a task is healthy while its process lives";
+            invalid.push(InvalidField::new("monitor", problem));
+        }
+        if !definition.sidecars.is_empty() {
+            let problem = "must be empty: a task has one action, which may be codependent";
+            invalid.push(InvalidField::new("sidecars", problem));
+        }
     }
 }

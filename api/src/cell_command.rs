@@ -8,6 +8,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
+    str::FromStr,
     sync::Arc,
 };
 
@@ -26,7 +27,7 @@ use domain::{
     bbs::definition::Rootfs,
     id::{CellId, Zone},
     sealed::{Digest, PlainText},
-    units::Mebibytes,
+    units::{Mebibytes, Milliseconds},
 };
 use projections::private_file;
 use tokio_util::sync::CancellationToken;
@@ -83,12 +84,24 @@ pub(crate) struct MachineOptions {
     /// The cell's address as the router sees it.
     #[arg(long, default_value = "127.0.0.1")]
     address: IpAddr,
-    /// Memory for containers in MiB; found out when absent.
-    #[arg(long)]
-    memory_mb: Option<u32>,
-    /// Disk for containers in MiB; found out when absent.
-    #[arg(long)]
-    disk_mb: Option<u32>,
+    /// Memory for containers in MiB, also more than the machine has; `auto` is what it has, less
+    /// --reserved-memory-mb.
+    #[arg(long, value_name = "MIB|auto", default_value = "auto")]
+    memory_mb: Amount,
+    /// What is left of the machine's memory for all that is not a container, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = cell::config::MEMORY_RESERVE.0)]
+    reserved_memory_mb: u32,
+    /// Disk for containers in MiB, also more than the machine has; `auto` is the size of the disk
+    /// that holds them.
+    #[arg(long, value_name = "MIB|auto", default_value = "auto")]
+    disk_mb: Amount,
+    /// The most lines a second that are taken of one container; those beyond are dropped and
+    /// counted.
+    #[arg(long, value_name = "LINES")]
+    log_lines_per_second: Option<u64>,
+    /// How often the cell looks whether it can make containers, by making one; 0 for never.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    self_check_seconds: u64,
     /// The most containers.
     #[arg(long, default_value_t = cell::config::CONTAINERS_MAX)]
     containers: u32,
@@ -102,6 +115,36 @@ pub(crate) struct MachineOptions {
     /// A tag that a definition may carry to be placed here; may be given several times.
     #[arg(long = "optional-placement-tag")]
     optional_placement_tags: Vec<String>,
+}
+
+/// An amount of MiB, or what the machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Amount {
+    /// What the machine has.
+    Auto,
+    /// So much.
+    Mebibytes(u32),
+}
+
+impl FromStr for Amount {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        let count = text.parse().ok().filter(|count| *count > 0);
+        count.map(Self::Mebibytes).ok_or("must be a number of MiB above 0, or auto")
+    }
+}
+
+impl Amount {
+    fn configured(self) -> Option<Mebibytes> {
+        match self {
+            Self::Auto => None,
+            Self::Mebibytes(count) => Some(Mebibytes(count)),
+        }
+    }
 }
 
 /// How a cell finds its control plane and itself.
@@ -161,17 +204,23 @@ pub(crate) async fn start(
         .context("cannot make the root file system preloaded:diario")?;
     let rootfses = rootfses(built.folder, &machine.rootfses)?;
     let names: BTreeSet<String> = rootfses.keys().cloned().collect();
-    let garden = open_garden(&place.cell_id, &folder, binary, rootfses, machine.containers).await?;
+    // One more, for the cell's looks at itself.
+    let containers_max = machine.containers.saturating_add(1);
+    let garden = open_garden(&place.cell_id, &folder, binary, rootfses, containers_max).await?;
     let mut config = Config::new(place.cell_id, folder, place.api, place.token);
     config.control_plane.ca_file = place.ca_file;
     config.zone = machine.zone.clone();
     config.address = machine.address;
     config.capacity = CapacityConfig {
-        memory_mb: machine.memory_mb.map(Mebibytes),
-        disk_mb: machine.disk_mb.map(Mebibytes),
+        memory_mb: machine.memory_mb.configured(),
+        memory_reserve_mb: Mebibytes(machine.reserved_memory_mb),
+        disk_mb: machine.disk_mb.configured(),
         containers: machine.containers,
-        ..CapacityConfig::default()
     };
+    config.containers.log_lines_per_second = machine.log_lines_per_second;
+    config.self_check_every = Some(machine.self_check_seconds)
+        .filter(|seconds| *seconds > 0)
+        .map(Milliseconds::from_seconds);
     config.containers.healthcheck_binary = Some(built.binary);
     config.preloaded_rootfses = names;
     config.placement_tags = machine.placement_tags.iter().cloned().collect();

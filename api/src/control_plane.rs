@@ -35,6 +35,7 @@ use tracing::{Instrument as _, trace_span};
 use crate::{
     clock::{self, Clock},
     command_bus::{self, Accepted, CommandBus},
+    live_routers::LiveRouters,
     telemetry::{self, SPANS},
 };
 
@@ -58,6 +59,8 @@ pub struct ControlPlane {
     pub observations: Arc<Observations>,
     /// Which cell was heard when.
     pub presence: Arc<Mutex<Presence>>,
+    /// How far the routers of all nodes have followed.
+    pub routers: Arc<LiveRouters>,
     /// The node's clock.
     pub clock: Arc<Clock>,
     /// Which life of the log this is.

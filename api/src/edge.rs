@@ -156,7 +156,8 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), Error> {
     let control_plane = node.control_plane.clone();
-    let follow = Registry::follow(control_plane.now.clone());
+    let routers = Arc::clone(&control_plane.routers);
+    let follow = Registry::follow(control_plane.now.clone(), routers);
     let log = AccessLog::new(Arc::clone(&control_plane.clock));
     let api = api(control_plane, access, cell_tokens);
     let stop = shutdown.clone();

@@ -3,8 +3,10 @@
 //! - [`command_bus`]: the only writer of the log; every change enters by this door
 //! - [`auctioneer`], [`converger`], [`presence_watch`]: loops, plain functions driven by
 //!   [`reconciler`]
+//! - [`route_withdrawal`]: the loop that lets cells stop what no router leads to any more
 //! - [`task_callbacks`]: the loop that tells clients of the ends of their tasks, over HTTP
 //! - [`presence_sync`]: the nodes tell each other which cells they heard
+//! - [`live_routers`]: how far the routers of all nodes have followed
 //! - [`lease`]: whether it is this node whose loops act
 //! - [`cell_gateway`]: the edge of the cells
 //! - [`graphql`]: the edge of people, the CLI and the web page; [`http`]: who may ask
@@ -35,6 +37,7 @@ pub mod forgetting;
 pub mod graphql;
 pub mod http;
 pub mod lease;
+pub mod live_routers;
 pub mod log_keeper;
 pub mod master_keys;
 pub mod node;
@@ -44,6 +47,7 @@ pub mod presence_sync;
 pub mod presence_watch;
 mod readiness;
 pub mod reconciler;
+pub mod route_withdrawal;
 pub mod router;
 pub mod simulation;
 pub mod task_callbacks;

@@ -39,6 +39,17 @@ pub async fn run(
     step: impl Fn(&World, Timestamp) -> Vec<Command> + Send + Sync,
     shutdown: CancellationToken,
 ) {
+    run_with_bell(name, control_plane, step, std::future::pending::<()>, shutdown).await;
+}
+
+/// The same, for a loop that looks at something beside the view: `bell` ends when that changes.
+pub async fn run_with_bell<Bell: Future<Output = ()> + Send>(
+    name: &'static str,
+    control_plane: ControlPlane,
+    step: impl Fn(&World, Timestamp) -> Vec<Command> + Send + Sync,
+    bell: impl Fn() -> Bell + Send + Sync,
+    shutdown: CancellationToken,
+) {
     let actor = Actor { kind: ActorKind::Loop, name: name.into(), via: control_plane.node.clone() };
     let ControlPlane { bus, now, clock, .. } = control_plane;
     let mut moved = now.moved();
@@ -65,6 +76,7 @@ pub async fn run(
             () = shutdown.cancelled() => return,
             changed = moved.changed() => if changed.is_err() { return },
             changed = lease.changed() => if changed.is_err() { return },
+            () = bell() => {}
             () = tokio::time::sleep(PERIOD) => {}
         }
     }

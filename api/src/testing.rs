@@ -30,7 +30,7 @@ use projections::{
     },
     history::History,
     observations::{Limits, Observations},
-    presence::Presence,
+    presence::{Presence, Routers},
     projector::Now,
     snapshot::MemorySnapshotStore,
     world::World,
@@ -41,6 +41,7 @@ use crate::{
     clock::Clock,
     command_bus::{self, Accepted, CommandBus},
     control_plane::{ControlPlane, Wish},
+    live_routers::LiveRouters,
 };
 
 /// A control plane that is gone with the test.
@@ -69,6 +70,7 @@ impl InMemory {
             keyring: Arc::new(Keyring::in_memory(1)),
             observations: Arc::new(observations),
             presence: Arc::new(Mutex::new(Presence::new(clock.monotonic()))),
+            routers: Arc::new(LiveRouters::new(Routers::alone("node"))),
             clock,
             incarnation,
             node: Arc::from("node"),

@@ -12,7 +12,7 @@ use domain::bbs::cell::Registration;
 use domain::bbs::placement::Resources;
 use domain::bbs::rootfs::RootfsProviders;
 use domain::id::MachineId;
-use domain::rep::{PROTOCOL_VERSION, RegisterAnswer, RegisterRequest};
+use domain::rep::{PROTOCOL_VERSION, RegisterAnswer, RegisterRequest, understands};
 use domain::units::Mebibytes;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
@@ -22,9 +22,11 @@ use crate::clock;
 use crate::config::{Config, OnShutdown};
 use crate::control_plane::{self, ControlPlane, HttpControlPlane};
 use crate::durable_file::{self, Survives};
-use crate::executor::{Executor, Settings};
+use crate::executor::{Executor, Settings, Share};
 use crate::garden::{self, Garden};
-use crate::rep::{self, Book, Equipment, ObservationSpool, ReportSpool, SessionEnd, StorageError};
+use crate::rep::{
+    self, Book, EarlierLife, Equipment, ObservationSpool, ReportSpool, SessionEnd, StorageError,
+};
 use crate::retry::BackOff;
 
 /// How an agent ended that was asked to.
@@ -56,6 +58,15 @@ pub enum Error {
     CellIdInUse {
         /// The id.
         cell_id: String,
+    },
+    /// The control plane is too old or too new.
+    #[error(
+        "this cell speaks cell protocol {PROTOCOL_VERSION}, the control plane {found}; they may be \
+         one apart: upgrade the older one first"
+    )]
+    ProtocolVersion {
+        /// What the control plane speaks.
+        found: u32,
     },
     /// The control plane cannot be talked to with these settings.
     #[error(transparent)]
@@ -170,6 +181,11 @@ async fn capacity(config: &Config, garden: &dyn Garden) -> Result<Resources, Err
     Ok(Resources { memory_mb, disk_mb, containers })
 }
 
+fn processors() -> u32 {
+    let found = std::thread::available_parallelism().ok();
+    found.and_then(|count| u32::try_from(count.get()).ok()).unwrap_or(1)
+}
+
 fn registration(config: &Config, machine_id: MachineId, capacity: Resources) -> Registration {
     Registration {
         machine_id,
@@ -205,12 +221,17 @@ fn equip(
         healthcheck_binary,
         graceful_stop: config.containers.graceful_stop.duration(),
         nofile: config.containers.nofile,
+        log_lines_per_second: config.containers.log_lines_per_second,
+        share: Share { processors: processors(), memory_bytes: capacity.memory_mb.bytes() },
     };
     let observations = ObservationSpool::open(
         config.folder.join("observations"),
         config.observation_spool_bytes_max,
     )?;
+    let earlier_life = EarlierLife::look(&config.folder)?;
+    tracing::info!(cell_id = %config.cell_id, %earlier_life, "The agent starts.");
     Ok(Equipment {
+        earlier_life,
         executor: Arc::new(Executor::new(Arc::clone(&garden), settings)),
         book: Arc::new(Book::open(config.folder.join("book"))?),
         reports: Arc::new(Mutex::new(ReportSpool::open(config.folder.join("reports"))?)),
@@ -234,6 +255,9 @@ async fn register(
     let mut told = String::new();
     loop {
         match equipment.control_plane.register(&request).await {
+            Ok(answer) if !understands(answer.protocol_version) => {
+                return Err(Error::ProtocolVersion { found: answer.protocol_version });
+            }
             Ok(answer) => {
                 let cell_epoch = answer.cell_epoch.0;
                 tracing::info!(%cell_id, cell_epoch, "The cell is registered.");

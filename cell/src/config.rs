@@ -41,6 +41,9 @@ pub struct Config {
     pub containers: ContainerConfig,
     /// How many bytes of observations wait on disk for the control plane; 16 MiB by default.
     pub observation_spool_bytes_max: u64,
+    /// How often the cell looks whether it can make containers; every 10 minutes by default, and
+    /// never when absent.
+    pub self_check_every: Option<Milliseconds>,
     /// What becomes of the containers when the agent is asked to end.
     pub on_shutdown: OnShutdown,
 }
@@ -105,6 +108,8 @@ pub struct ContainerConfig {
     pub destroys_max: usize,
     /// How long a start waits for room that is being freed; 10 s by default.
     pub room_wait: Milliseconds,
+    /// The most lines a second that are taken of one container; all by default.
+    pub log_lines_per_second: Option<u64>,
 }
 
 impl Default for ContainerConfig {
@@ -116,8 +121,20 @@ impl Default for ContainerConfig {
             creates_max: 16,
             destroys_max: 16,
             room_wait: Milliseconds::from_seconds(10),
+            log_lines_per_second: None,
         }
     }
+}
+
+/// How a cell looks whether it can make containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SelfCheckConfig {
+    /// How often.
+    pub(crate) every: Milliseconds,
+    /// How long one look may take.
+    pub(crate) timeout: Milliseconds,
+    /// The static binary that is run.
+    pub(crate) binary: PathBuf,
 }
 
 /// What becomes of the containers when the agent is asked to end.
@@ -153,6 +170,7 @@ impl Config {
             optional_placement_tags: BTreeSet::new(),
             containers: ContainerConfig::default(),
             observation_spool_bytes_max: 16 << 20,
+            self_check_every: Some(Milliseconds::from_seconds(600)),
             on_shutdown: OnShutdown::LeaveRunning,
         }
     }

@@ -56,6 +56,7 @@ impl Command {
                 cell::Command::Evacuate { .. } => "cell.evacuate",
                 cell::Command::CancelEvacuation { .. } => "cell.cancel_evacuation",
                 cell::Command::EndEvacuation { .. } => "cell.end_evacuation",
+                cell::Command::NoteHealth { .. } => "cell.note_health",
             },
             Self::FreshnessDomain(command) => match command {
                 freshness_domain::Command::Upsert { .. } => "freshness_domain.upsert",
@@ -80,6 +81,7 @@ fn actual_lrp_kind(command: &actual_lrp::Command) -> &'static str {
         actual_lrp::Command::Crash { .. } => "actual_lrp.crash",
         actual_lrp::Command::Remove { .. } => "actual_lrp.remove",
         actual_lrp::Command::RemoveKilled { .. } => "actual_lrp.remove_killed",
+        actual_lrp::Command::EndWithdrawal { .. } => "actual_lrp.end_withdrawal",
         actual_lrp::Command::Unclaim { .. } => "actual_lrp.unclaim",
         actual_lrp::Command::Retire { .. } => "actual_lrp.retire",
     }

@@ -71,6 +71,7 @@ impl Rejection {
             | Self::CellEpochPassed { .. }
             | Self::CellLost { .. }
             | Self::CellEvacuating { .. }
+            | Self::CellUnhealthy { .. }
             | Self::EvacuationBudget { .. }
             | Self::NoRoom { .. }
             | Self::Moved { .. }

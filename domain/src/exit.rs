@@ -33,18 +33,28 @@ impl fmt::Display for ExitStatus {
 }
 
 fn signal_name(signal: i32) -> Option<&'static str> {
+    signal_words(signal).map(|(name, _)| name)
+}
+
+/// A signal's name and what it means where nobody sent it on purpose.
+fn signal_words(signal: i32) -> Option<(&'static str, &'static str)> {
     Some(match signal {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        3 => "SIGQUIT",
-        4 => "SIGILL",
-        6 => "SIGABRT",
-        7 => "SIGBUS",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        11 => "SIGSEGV",
-        13 => "SIGPIPE",
-        15 => "SIGTERM",
+        1 => ("SIGHUP", "its terminal went away"),
+        2 => ("SIGINT", "it was interrupted"),
+        3 => ("SIGQUIT", "it was told to quit"),
+        4 => ("SIGILL", "it ran an instruction that the processor does not know"),
+        5 => ("SIGTRAP", "it ran into a breakpoint"),
+        6 => ("SIGABRT", "it gave up by itself"),
+        7 => ("SIGBUS", "it touched memory that is not behind its file"),
+        8 => ("SIGFPE", "it divided by zero or the like"),
+        9 => ("SIGKILL", "it was killed"),
+        11 => ("SIGSEGV", "it touched memory that is not its own"),
+        13 => ("SIGPIPE", "it wrote to somebody who does not read any more"),
+        14 => ("SIGALRM", "its own alarm went off"),
+        15 => ("SIGTERM", "it was told to end"),
+        24 => ("SIGXCPU", "its limit of processor time was reached"),
+        25 => ("SIGXFSZ", "its limit of a file's size was reached"),
+        31 => ("SIGSYS", "it made a system call that is forbidden"),
         _ => return None,
     })
 }
@@ -67,6 +77,41 @@ pub struct ProcessExit {
     pub status: ExitStatus,
     /// The kernel's word, when memory ran out.
     pub out_of_memory: Option<OutOfMemory>,
+}
+
+impl ProcessExit {
+    /// What it means, in words for people.
+    #[must_use]
+    pub fn meaning(&self) -> String {
+        if let Some(word) = self.out_of_memory {
+            let OutOfMemory { limit_bytes, peak_bytes, kills } = word;
+            return format!(
+                "memory ran out: the limit is {limit_bytes} bytes, the peak was {peak_bytes}, \
+                 the kernel killed {kills}"
+            );
+        }
+        match self.status {
+            ExitStatus::Exited(0) => "it ended by itself, without an error".to_owned(),
+            ExitStatus::Exited(126) => {
+                "its command was found and could not be run: is it executable, and for this \
+                 machine?"
+                    .to_owned()
+            }
+            ExitStatus::Exited(127) => "its command was not found".to_owned(),
+            // A shell tells so how its own child ended.
+            ExitStatus::Exited(status @ 129..=192) => match signal_words(status - 128) {
+                Some((name, meaning)) => {
+                    format!("a child of its shell ended by {name}: {meaning}")
+                }
+                None => format!("a child of its shell ended by signal {}", status - 128),
+            },
+            ExitStatus::Exited(_) => "it ended by itself, with an error".to_owned(),
+            ExitStatus::Signalled(signal) => match signal_words(signal) {
+                Some((name, meaning)) => format!("{name}: {meaning}"),
+                None => format!("signal {signal} ended it"),
+            },
+        }
+    }
 }
 
 /// Cuts a reason to [`REASON_BYTES_MAX`], marking the cut as Diego does.
@@ -97,6 +142,22 @@ mod tests {
         assert!(cut.len() <= REASON_BYTES_MAX);
         assert!(cut.ends_with("ü(truncated)"));
         assert_eq!(cut_reason("short"), "short");
+    }
+
+    #[test]
+    fn an_end_is_told_with_its_meaning() {
+        let meaning = |status| ProcessExit { status, out_of_memory: None }.meaning();
+        let word = OutOfMemory { limit_bytes: 64, peak_bytes: 60, kills: 1 };
+        let starved =
+            ProcessExit { status: ExitStatus::Signalled(9), out_of_memory: Some(word) }.meaning();
+
+        assert_eq!(meaning(ExitStatus::Exited(127)), "its command was not found");
+        assert!(meaning(ExitStatus::Exited(126)).contains("could not be run"));
+        assert!(meaning(ExitStatus::Exited(3)).contains("with an error"));
+        assert!(meaning(ExitStatus::Exited(137)).contains("SIGKILL"));
+        assert!(meaning(ExitStatus::Signalled(11)).starts_with("SIGSEGV: "));
+        assert_eq!(meaning(ExitStatus::Signalled(40)), "signal 40 ended it");
+        assert!(starved.contains("the limit is 64 bytes, the peak was 60"), "{starved}");
     }
 
     #[test]

@@ -108,6 +108,14 @@ pub enum Rejection {
         /// The cell.
         cell_id: CellId,
     },
+    /// The cell cannot make containers.
+    #[error("cell {cell_id} is not healthy and takes nothing more: {reason}")]
+    CellUnhealthy {
+        /// The cell.
+        cell_id: CellId,
+        /// What it found.
+        reason: String,
+    },
     /// As many instances of a process are away from RUNNING as an evacuation may keep away.
     #[error(
         "other instances of {process_guid} are not running; the evacuation waits for them, and \
@@ -210,6 +218,7 @@ impl Rejection {
             Self::CellEpochPassed { .. } => "CELL_EPOCH_PASSED",
             Self::CellLost { .. } => "CELL_LOST",
             Self::CellEvacuating { .. } => "CELL_EVACUATING",
+            Self::CellUnhealthy { .. } => "CELL_UNHEALTHY",
             Self::EvacuationBudget { .. } => "EVACUATION_BUDGET",
             Self::NoRoom { .. } => "NO_ROOM",
             Self::Moved { .. } => "MOVED",

@@ -153,7 +153,11 @@ fn listed_instance(
     slot: &ActualLrp,
     instance: Instance<'_>,
 ) -> (CellId, Listed) {
-    let wanted = if instance.is_stopping { Wanted::Stop } else { Wanted::Run };
+    let wanted = match (instance.is_stopping, instance.is_withdrawing) {
+        (true, false) => Wanted::Stop,
+        // A router may still lead to it.
+        (true, true) | (false, _) => Wanted::Run,
+    };
     let labels = labels_of(aggregates, slot);
     listed(WorkKind::Lrp(slot.key.clone()), instance.placement, wanted, labels)
 }

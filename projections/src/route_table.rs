@@ -2,8 +2,8 @@
 //!
 //! A suspect and an evacuating instance keep their routes until they are no more; one that is not
 //! ready, or leaves, has none.
-//! A slot that is stopping, or whose desired LRP is gone, has no route any more: routes go before
-//! SIGTERM comes. Nor has one whose machine was replaced under its cell's id: the new one may give
+//! A slot that is stopping, or whose desired LRP is gone, has no route any more: routes go, and
+//! every living router follows, before SIGTERM comes. Nor has one whose machine was replaced under its cell's id: the new one may give
 //! the same address to another app's container.
 
 use std::{hash::Hash, net::SocketAddrV4, sync::Arc};
@@ -179,7 +179,11 @@ fn endpoints_of(
     }
     let serving =
         |running: &&Running| running.is_ready && !aggregates.is_replaced(&running.placement);
-    let serving = slot.instances().filter_map(|instance| instance.running).filter(serving);
+    let serving = slot
+        .instances()
+        .filter(|instance| !instance.is_withdrawing)
+        .filter_map(|instance| instance.running)
+        .filter(serving);
     let mut endpoints = Vec::new();
     for running in serving {
         add_endpoints(lrp, &slot.key, running, &mut endpoints);

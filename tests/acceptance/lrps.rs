@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::harness::{Server, cell_of, folder, http, left_on_machine, told, until};
 
 /// Desires the sample app.
-fn desire(server: &Server, guid: &str, instances: u32, more: &[&str]) {
+pub(crate) fn desire(server: &Server, guid: &str, instances: u32, more: &[&str]) {
     let instances = instances.to_string();
     let route = format!("{guid}.test");
     let mut arguments = vec![
@@ -39,7 +39,7 @@ fn slots(server: &Server, guid: &str) -> Vec<Value> {
     shown["actualLrps"].as_array().unwrap().clone()
 }
 
-fn running(server: &Server, guid: &str, count: usize) -> Vec<Value> {
+pub(crate) fn running(server: &Server, guid: &str, count: usize) -> Vec<Value> {
     until("instances to run", || {
         let running: Vec<Value> =
             slots(server, guid).into_iter().filter(|slot| slot["state"] == "RUNNING").collect();

@@ -19,7 +19,7 @@ pub(super) enum Error {
     #[error(transparent)]
     Token(#[from] TokenError),
     #[error(
-        "this control plane speaks cell protocol {PROTOCOL_VERSION}, the cell {found}; run the same version of diario on both"
+        "this control plane speaks cell protocol {PROTOCOL_VERSION}, the cell {found}; they may be one apart: upgrade the older one first"
     )]
     ProtocolVersion { found: u32 },
     #[error("this cell is assigned no such definition")]

@@ -28,8 +28,9 @@ use domain::{
     log::{Actor, ActorKind, CellEpoch, Incarnation, Owner, Position},
     rejection::Rejection,
     rep::{
-        Assignment, HeartbeatAnswer, HeartbeatRequest, ObservationsAnswer, ObservationsRequest,
-        PROTOCOL_VERSION, RegisterAnswer, RegisterRequest, ReportsAnswer, ReportsRequest,
+        Assignment, Health, HeartbeatAnswer, HeartbeatRequest, ObservationsAnswer,
+        ObservationsRequest, PROTOCOL_VERSION, RegisterAnswer, RegisterRequest, ReportsAnswer,
+        ReportsRequest, understands,
     },
     sealed::{Digest, PlainText},
 };
@@ -118,6 +119,27 @@ impl Gateway {
         Ok(())
     }
 
+    /// A cell's health is an event where it is another than before.
+    async fn note_health(
+        &self,
+        cell_id: &CellId,
+        cell_epoch: CellEpoch,
+        health: Health,
+    ) -> Result<(), Error> {
+        let Health { failure } = health;
+        let is_known = self.control_plane.now.read(|world| {
+            let cell = world.aggregates().cell(cell_id);
+            cell.is_some_and(|cell| cell.failure.as_deref() == failure.as_deref())
+        });
+        if !is_known {
+            let cell_id = cell_id.clone();
+            let command =
+                cell::Command::NoteHealth { cell_id: cell_id.clone(), cell_epoch, failure };
+            self.submit(&cell_id, command).await?;
+        }
+        Ok(())
+    }
+
     /// Looks into the view; what is not there is looked for again once all that is committed now is
     /// in it.
     async fn once_caught_up<T>(
@@ -161,7 +183,7 @@ async fn register(
     State(gateway): State<Gateway>,
     Body(request): Body<RegisterRequest>,
 ) -> Result<Json<RegisterAnswer>, Error> {
-    if request.protocol_version != PROTOCOL_VERSION {
+    if !understands(request.protocol_version) {
         return Err(Error::ProtocolVersion { found: request.protocol_version });
     }
     let registration = Box::new(request.registration);
@@ -188,6 +210,7 @@ async fn register(
         reports_seen,
         heartbeat_interval_ms: HEARTBEAT_INTERVAL,
         head: gateway.head(),
+        protocol_version: PROTOCOL_VERSION,
     }))
 }
 
@@ -197,6 +220,9 @@ async fn heartbeat(
     Body(request): Body<HeartbeatRequest>,
 ) -> Result<Json<HeartbeatAnswer>, Error> {
     gateway.hear(&cell_id, request.cell_epoch).await?;
+    if let Some(health) = request.health {
+        gateway.note_health(&cell_id, request.cell_epoch, health).await?;
+    }
     Ok(Json(HeartbeatAnswer { head: gateway.head(), now: gateway.control_plane.clock.now() }))
 }
 

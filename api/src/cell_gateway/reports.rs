@@ -106,9 +106,18 @@ pub(super) async fn keep_evidence(
     }
     // Its last lines may be pushed after the report of its end.
     recent::lock(&gateway.recent).note(cell_id, [&report.work]);
-    let Observed::Ended(ended) = &report.observed else { return Ok(None) };
+    let evidence = match &report.observed {
+        Observed::Ended(ended) => &ended.evidence,
+        Observed::Killed(killed) => &killed.evidence,
+        Observed::Refused(_)
+        | Observed::Claimed
+        | Observed::Healthy { .. }
+        | Observed::Readiness(_)
+        | Observed::MayStart
+        | Observed::Gone => return Ok(None),
+    };
     let owner = report.work.kind.owner();
-    let bytes = serde_json::to_vec(&ended.evidence).map_err(Error::EncodeEvidence)?;
+    let bytes = serde_json::to_vec(evidence).map_err(Error::EncodeEvidence)?;
     let digest = gateway.control_plane.keyring.put_sealed_blob(&owner, &bytes).await;
     digest.map(Some).map_err(Error::Evidence)
 }

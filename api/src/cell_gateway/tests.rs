@@ -80,12 +80,12 @@ fn line(owner: &str, instance: &InstanceReference) -> Observation {
         instance_guid: instance.instance_guid.clone(),
         log_position: Position(1),
         tags: Default::default(),
-        record: ObservationRecord::Line(LogLine {
-            at: Timestamp(1),
-            source: "APP".to_owned(),
-            stream: OutputStream::Out,
-            text: "hello".to_owned(),
-        }),
+        record: ObservationRecord::Line(LogLine::new(
+            Timestamp(1),
+            "APP",
+            OutputStream::Out,
+            "hello".to_owned(),
+        )),
     }
 }
 

@@ -193,6 +193,7 @@ struct Cell {
     instances: u32,
     tasks: u32,
     evacuation: Option<Evacuation>,
+    failure: Option<String>,
 }
 
 #[derive(PartialEq, Eq, Deserialize, Serialize)]
@@ -221,7 +222,7 @@ struct Amounts {
 
 const SELECTION: &str = "cells { cellId epoch zone address presence since \
     capacity { memoryMb diskMb containers } free { memoryMb diskMb containers } \
-    rootfses placementTags optionalPlacementTags instances tasks position \
+    rootfses placementTags optionalPlacementTags instances tasks position failure \
     evacuation { startedAt endsAt evacuatedAt containers done left waiting { key why } } }";
 
 /// Lists the cells at an instant.
@@ -260,7 +261,13 @@ pub(super) async fn list(session: &Session, instant: Instant) -> Result<(), Erro
 
 /// Whether it is there, and whether it takes work.
 fn presence_text(cell: &Cell) -> String {
-    let presence = table::lower(&cell.presence);
+    let presence = match &cell.failure {
+        None => table::lower(&cell.presence),
+        Some(failure) => {
+            let failure = table::printable(failure);
+            format!("{}, unhealthy: {failure}", table::lower(&cell.presence))
+        }
+    };
     match &cell.evacuation {
         None => presence,
         Some(evacuation) if evacuation.evacuated_at.is_some() => format!("{presence}, evacuated"),

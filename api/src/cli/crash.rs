@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{
     Error,
     client::Client,
+    evidence::{EVIDENCE, Evidence},
     instant::{Instant, parse_position},
     table::{self, Table},
     target::Session,
@@ -25,7 +26,8 @@ pub enum Command {
         #[arg(long, default_value_t = 20)]
         limit: u32,
     },
-    /// Shows one crash with its last log lines and metrics.
+    /// Shows one crash with all that its cell saw last: lines, metrics, health checks, the peaks
+    /// of its cgroups, the processes in it. Also of an instance that was killed after its grace.
     #[command(after_help = "Example: diario crash show @42")]
     Show {
         /// Its id: the position of its event.
@@ -45,6 +47,7 @@ struct Crash {
     reason: String,
     exit_status: Option<i32>,
     signal: Option<i32>,
+    meaning: Option<String>,
     out_of_memory: Option<OutOfMemory>,
     presence: String,
     crash_count: Option<u32>,
@@ -68,35 +71,8 @@ struct Restart {
     not_before: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Evidence {
-    log_lines: Vec<Line>,
-    metrics: Vec<Metrics>,
-}
-
-#[derive(Deserialize)]
-struct Line {
-    at: String,
-    source: String,
-    stream: String,
-    text: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metrics {
-    at: String,
-    memory_bytes: u64,
-    cpu_nanoseconds: u64,
-    pids: u64,
-}
-
-const CRASH: &str = "id processGuid index cellId instanceGuid reason exitStatus signal \
+const CRASH: &str = "id processGuid index cellId instanceGuid reason exitStatus signal meaning \
     outOfMemory { limitBytes peakBytes kills } presence crashCount restart { kind notBefore } at position";
-const EVIDENCE: &str = "evidence { logLines { at source stream text } \
-    metrics { at memoryBytes cpuNanoseconds pids } }";
-
 /// What follows the end of an instance that had its replacement already.
 const NO_RESTART: &str = "none: it stood beside the slot's ordinary instance";
 
@@ -149,6 +125,7 @@ fn show_lines(crash: &Crash) -> Vec<String> {
         format!("cell      {}", crash.cell_id),
         format!("reason    {}", crash.reason),
         format!("exit      {}", exit(crash)),
+        format!("meaning   {}", table::or_dash(crash.meaning.as_deref())),
         format!("presence  {}", table::lower(&crash.presence)),
         format!("in a row  {}", in_a_row(crash)),
         format!(
@@ -166,12 +143,7 @@ fn show_lines(crash: &Crash) -> Vec<String> {
         lines.push("evidence  none was kept".to_owned());
         return lines;
     };
-    lines.extend([String::new(), "Last lines:".to_owned()]);
-    lines.extend(evidence.log_lines.iter().map(|line| {
-        let Line { source, stream, text, .. } = line;
-        format!("  {} [{source}] {stream} {text}", table::time(&line.at))
-    }));
-    lines.extend(metrics_lines(&evidence.metrics));
+    lines.extend(evidence.lines());
     lines
 }
 
@@ -192,22 +164,4 @@ fn restart(restart: &Restart) -> String {
         Some(time) => format!("not before {}", table::time(time)),
         None => table::lower(&restart.kind),
     }
-}
-
-fn metrics_lines(metrics: &[Metrics]) -> Vec<String> {
-    if metrics.is_empty() {
-        return Vec::new();
-    }
-    let mut table = Table::new(&["  AT", "MEMORY BYTES", "CPU MS", "PROCESSES"]);
-    for sample in metrics {
-        table.row([
-            format!("  {}", table::time(&sample.at)),
-            sample.memory_bytes.to_string(),
-            (sample.cpu_nanoseconds / 1_000_000).to_string(),
-            sample.pids.to_string(),
-        ]);
-    }
-    let mut lines = vec![String::new(), "Last metrics:".to_owned()];
-    lines.extend(table.lines(""));
-    lines
 }

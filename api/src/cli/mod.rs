@@ -14,12 +14,14 @@ pub mod client;
 mod crash;
 pub mod diff;
 mod domains;
+mod evidence;
 mod instant;
 mod keys;
 mod log;
 mod logs;
 mod lrp;
 mod lrp_file;
+mod metrics;
 mod progress_bar;
 mod replay;
 mod restart_options;
@@ -70,6 +72,9 @@ pub enum Command {
     /// The output of a process or a task.
     #[command(after_help = logs::EXAMPLES)]
     Logs(Question<logs::Options>),
+    /// What the containers of a process or a task use, or used.
+    #[command(after_help = metrics::EXAMPLES)]
+    Metrics(Question<metrics::Options>),
     /// The event log: everything that happened, in order.
     Log(Noun<log::Command>),
     /// The state at an instant of the past.
@@ -290,6 +295,7 @@ async fn perform(command: Command, print: Print) -> Result<Outcome, Error> {
         Command::Domains(options) => domains::run(options, print).await?,
         Command::Routes(target) => routes::list(&target.open(print)?, Instant::Now).await?,
         Command::Logs(asked) => logs::run(asked.options, &asked.target.open(print)?).await?,
+        Command::Metrics(asked) => metrics::run(asked.options, &asked.target.open(print)?).await?,
         Command::Log(noun) => log::run(noun.verb, &noun.target.open(print)?).await?,
         Command::At(asked) => at::run(&asked.options, &asked.target.open(print)?).await?,
         Command::Crash(noun) => crash::run(noun.verb, &noun.target.open(print)?).await?,

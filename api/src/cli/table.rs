@@ -2,6 +2,8 @@
 //!
 //! Pure text; never prints.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 
 /// What stands where there is nothing.
@@ -53,6 +55,19 @@ pub(super) fn time(text: &str) -> String {
         Ok(instant) => instant.with_timezone(&Utc).to_rfc3339_opts(SecondsFormat::Millis, true),
         Err(_) => text.to_owned(),
     }
+}
+
+/// A text that somebody else wrote, without what would move a terminal's cursor or change its
+/// colours.
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
+    let is_hidden = |character: char| character.is_control() && character != '\t';
+    if !text.contains(is_hidden) {
+        return Cow::Borrowed(text);
+    }
+    let shown = text.chars().map(|character| {
+        if is_hidden(character) { character.escape_default().to_string() } else { character.into() }
+    });
+    Cow::Owned(shown.collect())
 }
 
 /// A text, or a dash where there is none.

@@ -148,6 +148,8 @@ pub(super) struct Instance {
     is_running: bool,
     /// Whether it is being stopped.
     is_stopping: bool,
+    /// Whether it has lost its routes and runs on until every living router has followed.
+    is_withdrawing: bool,
     /// Whether it may take requests.
     is_ready: bool,
     /// Since when it does what it does.
@@ -160,7 +162,14 @@ pub(super) struct Instance {
 
 impl From<actual_lrp::Instance<'_>> for Instance {
     fn from(instance: actual_lrp::Instance<'_>) -> Self {
-        let actual_lrp::Instance { presence, placement, running, is_stopping, since } = instance;
+        let actual_lrp::Instance {
+            presence,
+            placement,
+            running,
+            is_stopping,
+            is_withdrawing,
+            since,
+        } = instance;
         let net_info = running.map(|running| &running.net_info);
         Self {
             presence: presence.into(),
@@ -169,6 +178,7 @@ impl From<actual_lrp::Instance<'_>> for Instance {
             placement_epoch: PositionText(placement.placement_epoch.0),
             is_running: running.is_some(),
             is_stopping,
+            is_withdrawing,
             is_ready: running.is_some_and(|running| running.is_ready),
             since: Time(since),
             address: net_info.map(|net_info| net_info.instance_address.to_string()),

@@ -56,6 +56,9 @@ pub(super) struct Cell {
     tasks: u32,
     /// What moves everything off it, while something does.
     evacuation: Option<Evacuation>,
+    /// Why it cannot make containers, as it found out with one of its own; absent when it can.
+    /// Nothing is placed on it while there is a reason.
+    failure: Option<String>,
     /// Its last event.
     position: PositionText,
 }
@@ -217,6 +220,7 @@ fn shown(cell: &cell::Cell, free: Resources, instances: u32, tasks: u32) -> Cell
         instances,
         tasks,
         evacuation: None,
+        failure: cell.failure.clone(),
         position: PositionText(cell.last_position),
     }
 }

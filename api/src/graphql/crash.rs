@@ -9,7 +9,6 @@ use domain::{
     exit::{self, ExitStatus, ProcessExit},
     id::{ActualLrpKey, CellId, InstanceGuid, ProcessGuid},
     log::{Owner, Position, Recorded, StreamId},
-    observation::MetricsSample,
     rep,
     sealed::Digest,
     units::Timestamp,
@@ -19,12 +18,13 @@ use projections::event_store::{EventStore, Filter, Order};
 use super::{
     actual_lrp::{InstancePresence, Restart},
     error,
-    observations::OutputStream,
+    evidence::Evidence,
     scalars::{BigInt, PositionText, Time},
     state,
 };
 
-/// The stored names of the events that a crash is.
+/// The stored names of the events that a crash is. A kill after the grace is shown like one, but is
+/// not on the list: it was asked for.
 const CRASHED: [&str; 2] = ["actual_lrp.crashed", "actual_lrp.twin_crashed"];
 
 /// An instance that ended without being asked to: a slot's ordinary one, or one beside it.
@@ -40,6 +40,19 @@ pub(super) struct Crash {
     evidence: Option<Digest>,
     /// The how-manyth crash in a row, and what follows, where the slot is concerned.
     follows: Option<(u32, DomainRestart)>,
+}
+
+fn killed(killed: actual_lrp::Killed) -> TwinCrashed {
+    let actual_lrp::Killed { instance_guid, cell_id, grace_ms, evidence } = killed;
+    let seconds = grace_ms.duration().as_secs_f64();
+    TwinCrashed {
+        instance_guid,
+        cell_id,
+        presence: actual_lrp::InstancePresence::Leaving,
+        reason: format!("killed: it was to be stopped and did not end within {seconds} s").into(),
+        exit: Some(ProcessExit { status: ExitStatus::Signalled(9), out_of_memory: None }),
+        evidence,
+    }
 }
 
 impl Crash {
@@ -59,6 +72,7 @@ impl Crash {
                 (crashed, follows)
             }
             actual_lrp::Event::TwinCrashed(crashed) => (crashed, None),
+            actual_lrp::Event::Killed(event) => (killed(event), None),
             actual_lrp::Event::Created(_)
             | actual_lrp::Event::Placed(_)
             | actual_lrp::Event::PlacementFailed(_)
@@ -69,7 +83,8 @@ impl Crash {
             | actual_lrp::Event::Retired(_)
             | actual_lrp::Event::Removed(_)
             | actual_lrp::Event::Left(_)
-            | actual_lrp::Event::Killed(_)
+            | actual_lrp::Event::WithdrawalStarted(_)
+            | actual_lrp::Event::WithdrawalEnded(_)
             | actual_lrp::Event::Suspected(_)
             | actual_lrp::Event::SuspectRestored(_)
             | actual_lrp::Event::SuspectRemoved(_)
@@ -136,6 +151,11 @@ impl Crash {
         self.exit.as_ref().and_then(signal)
     }
 
+    /// What its main process's end means, in words.
+    async fn meaning(&self) -> Option<String> {
+        self.exit.as_ref().map(ProcessExit::meaning)
+    }
+
     /// The kernel's word, when memory ran out.
     async fn out_of_memory(&self) -> Option<OutOfMemory> {
         self.exit.and_then(|exit| exit.out_of_memory).map(OutOfMemory::from)
@@ -174,60 +194,7 @@ impl Crash {
         let Some(bytes) = kept else { return Ok(None) };
         let evidence: rep::Evidence = serde_json::from_slice(&bytes)
             .map_err(|failure| error::internal("cannot read the evidence", &failure))?;
-        Ok(Some(Evidence::from(evidence)))
-    }
-}
-
-/// What a cell saw of a container before it ended.
-#[derive(SimpleObject)]
-pub(super) struct Evidence {
-    /// The last log lines, oldest first.
-    log_lines: Vec<EvidenceLine>,
-    /// The last samples, oldest first.
-    metrics: Vec<Metrics>,
-}
-
-/// One line of output.
-#[derive(SimpleObject)]
-pub(super) struct EvidenceLine {
-    /// By the cell's clock.
-    at: Time,
-    /// Whose line: `APP`, `HEALTH`, `CELL` and so on.
-    source: String,
-    /// Where it was written.
-    stream: OutputStream,
-    /// Without its line end.
-    text: String,
-}
-
-/// What a container used at one instant.
-#[derive(SimpleObject)]
-pub(super) struct Metrics {
-    /// By the cell's clock.
-    at: Time,
-    /// Memory in bytes.
-    memory_bytes: BigInt,
-    /// Processor time since the start, in nanoseconds.
-    cpu_nanoseconds: BigInt,
-    /// Processes and threads.
-    pids: BigInt,
-}
-
-impl From<rep::Evidence> for Evidence {
-    fn from(evidence: rep::Evidence) -> Self {
-        let lines = evidence.log_lines.into_iter().map(|line| EvidenceLine {
-            at: Time(line.at),
-            source: line.source,
-            stream: line.stream.into(),
-            text: line.text,
-        });
-        let metrics = evidence.metrics.into_iter().map(|sample: MetricsSample| Metrics {
-            at: Time(sample.at),
-            memory_bytes: BigInt(sample.memory_bytes),
-            cpu_nanoseconds: BigInt(sample.cpu_nanoseconds),
-            pids: BigInt(sample.pids),
-        });
-        Self { log_lines: lines.collect(), metrics: metrics.collect() }
+        Ok(Some(Evidence::of(evidence)))
     }
 }
 

@@ -1,16 +1,19 @@
-//! Log lines of containers as clients see them: pages, and the parts that following shares.
+//! Log lines of containers as clients see them: pages, and the parts that following and metrics
+//! share.
 
 use async_graphql::{Enum, Result, SimpleObject};
 use domain::{
-    log::Owner,
+    log::{Owner, Position},
     observation::{self, ObservationRecord},
+    units::Timestamp,
 };
 use projections::observations::{Kind, Page, Query, RecordNumber, Stored};
 
 use super::{
     ControlPlane,
-    error::{invalid_field, of_observations, parse_id},
+    error::{invalid_field, of_log, of_observations, parse_id},
     labels::{self, LineTag},
+    query::InstantInput,
     scalars::{BigInt, PositionText, Time},
 };
 
@@ -43,8 +46,10 @@ pub(super) struct LogLine {
     source: String,
     /// Where it was written.
     stream: OutputStream,
-    /// Without its line end.
+    /// Without its line end; bytes that are not UTF-8 are replaced.
     text: String,
+    /// The bytes as they were written, in hex, where they are not UTF-8.
+    raw: Option<String>,
     /// Which slot; absent for a task.
     index: Option<u32>,
     /// Which container.
@@ -68,6 +73,7 @@ impl LogLine {
                 source: line.source,
                 stream: line.stream.into(),
                 text: line.text,
+                raw: line.raw.map(hex::encode),
                 index: observation.index,
                 instance_guid: observation.instance_guid.to_string(),
                 cell_id: cell_id.to_string(),
@@ -92,21 +98,25 @@ pub(super) struct LogLineConnection {
     dropped: BigInt,
 }
 
-/// Whose lines are asked for.
-pub(super) struct LinesOf {
+/// Whose records are asked for, and which.
+pub(super) struct RecordsOf {
     /// A process with all its slots.
     pub(super) process_guid: Option<String>,
     /// A task.
     pub(super) task_guid: Option<String>,
-    /// Only this slot.
+    /// Only of this slot.
     pub(super) index: Option<u32>,
     /// Only behind this line.
     pub(super) after: Option<String>,
+    /// Only what was seen at this instant or later.
+    pub(super) since: Option<Timestamp>,
+    /// Only what was seen at this instant or earlier.
+    pub(super) until: Option<Timestamp>,
 }
 
-impl LinesOf {
+impl RecordsOf {
     /// The owner and the query that it stands for.
-    pub(super) fn checked(self) -> Result<(Owner, Query)> {
+    pub(super) fn checked(self, kind: Kind) -> Result<(Owner, Query)> {
         let owner = match (self.process_guid, self.task_guid) {
             (Some(text), None) => Owner::Process(parse_id("processGuid", &text)?),
             (None, Some(text)) => Owner::Task(parse_id("taskGuid", &text)?),
@@ -123,19 +133,40 @@ impl LinesOf {
                 invalid_field("after", "must be the cursor of a line given earlier")
             })?,
         };
-        let query = Query { after, index: self.index, kind: Some(Kind::Lines), ..Query::default() };
+        let (index, since, until) = (self.index, self.since, self.until);
+        let query = Query { after, index, kind: Some(kind), since, until, last: None };
         Ok((owner, query))
+    }
+}
+
+/// An instant as a time: of a position, that at which it was recorded.
+pub(super) async fn time_of(
+    control_plane: &ControlPlane,
+    field: &str,
+    instant: Option<InstantInput>,
+) -> Result<Option<Timestamp>> {
+    let position = match instant {
+        None => return Ok(None),
+        Some(InstantInput::Time(Time(time))) => return Ok(Some(time)),
+        Some(InstantInput::Position(PositionText(position))) => position,
+    };
+    let Some(before) = position.0.checked_sub(1) else { return Ok(Some(Timestamp(0))) };
+    let found = control_plane.store.read_all(Position(before), 1).await;
+    let found = found.map_err(|failure| of_log(&failure))?;
+    match found.first() {
+        Some(recorded) => Ok(Some(recorded.recorded_at)),
+        None => Err(invalid_field(field, "must be a position that the log has")),
     }
 }
 
 /// A page of lines: the first behind `after`, or the last.
 pub(super) async fn page(
     control_plane: &ControlPlane,
-    of: LinesOf,
+    of: RecordsOf,
     first: usize,
     last: Option<usize>,
 ) -> Result<LogLineConnection> {
-    let (owner, query) = of.checked()?;
+    let (owner, query) = of.checked(Kind::Lines)?;
     let after = query.after;
     let read = control_plane.observations.read(&owner, Query { last, ..query }).await;
     let Page { records, next, dropped } = read.map_err(|failure| of_observations(&failure))?;

@@ -10,7 +10,8 @@ use super::{
     diff::{self, Diff},
     error::{internal, invalid_field, of_history},
     log::{self, LogConnection, LogFilter},
-    observations::{self, LinesOf, LogLineConnection},
+    metrics::{self, ContainerMetrics},
+    observations::{self, LogLineConnection, RecordsOf},
     page,
     scalars::{CursorText, PositionText, Time},
     scope::Scope,
@@ -139,6 +140,27 @@ impl Query {
         crash::crash_at(store.as_ref(), id.0).await
     }
 
+    /// What the containers of a process or a task used: the last samples, of every 15 s.
+    #[graphql(complexity = "super::page_complexity(last, child_complexity)")]
+    #[expect(clippy::too_many_arguments, reason = "the arguments of a GraphQL field")]
+    async fn metrics(
+        &self,
+        ctx: &Context<'_>,
+        process_guid: Option<String>,
+        task_guid: Option<String>,
+        index: Option<u32>,
+        #[graphql(desc = "Only what was seen then or later.")] since: Option<InstantInput>,
+        #[graphql(desc = "Only what was seen then or earlier.")] until: Option<InstantInput>,
+        #[graphql(default = 20)] last: i32,
+    ) -> Result<Vec<ContainerMetrics>> {
+        let control_plane = &state(ctx)?.control_plane;
+        let last = page("last", last)?;
+        let since = observations::time_of(control_plane, "since", since).await?;
+        let until = observations::time_of(control_plane, "until", until).await?;
+        let of = RecordsOf { process_guid, task_guid, index, after: None, since, until };
+        metrics::newest(control_plane, of, last).await
+    }
+
     /// The output of a process or a task: the first lines behind a cursor, or the last.
     #[graphql(complexity = "super::page_complexity(last.unwrap_or(first), child_complexity)")]
     #[expect(clippy::too_many_arguments, reason = "the arguments of a GraphQL field")]
@@ -149,12 +171,19 @@ impl Query {
         task_guid: Option<String>,
         index: Option<u32>,
         after: Option<String>,
+        #[graphql(desc = "Only what was written then or later, by the cell's clock.")]
+        since: Option<InstantInput>,
+        #[graphql(desc = "Only what was written then or earlier, by the cell's clock.")]
+        until: Option<InstantInput>,
         #[graphql(default = 100)] first: i32,
         last: Option<i32>,
     ) -> Result<LogLineConnection> {
+        let control_plane = &state(ctx)?.control_plane;
         let first = page("first", first)?;
         let last = last.map(|last| page("last", last)).transpose()?;
-        let of = LinesOf { process_guid, task_guid, index, after };
-        observations::page(&state(ctx)?.control_plane, of, first, last).await
+        let since = observations::time_of(control_plane, "since", since).await?;
+        let until = observations::time_of(control_plane, "until", until).await?;
+        let of = RecordsOf { process_guid, task_guid, index, after, since, until };
+        observations::page(control_plane, of, first, last).await
     }
 }

@@ -11,7 +11,10 @@ use domain::{
     log::{Cursor, Position, Recorded, StreamId},
 };
 use futures_util::{Stream, StreamExt as _, stream};
-use projections::{event_store, observations::Follow};
+use projections::{
+    event_store,
+    observations::{Follow, Kind},
+};
 
 use crate::telemetry::subscribers::Subscriber;
 
@@ -20,9 +23,10 @@ use super::{
     actual_lrp::{self, ActualLrp},
     error::{GOING_DOWN, coded, of_log, of_observations, parse_id},
     log::{self, LogEvent, LogFilter},
-    observations::{LinesOf, LogLine},
+    observations::{self, LogLine, RecordsOf},
     page,
     progress::Progress,
+    query::InstantInput,
     scalars::{CursorText, PositionText},
     state,
 };
@@ -121,8 +125,9 @@ impl Subscription {
         Ok(stream::unfold(start, next_slots).flat_map(stream::iter))
     }
 
-    /// The output of a process or a task: the lines behind a cursor, or the last ones, or what
-    /// comes from now on; then what comes.
+    /// The output of a process or a task: the lines behind a cursor or since an instant, or the
+    /// last ones, or what comes from now on; then what comes.
+    #[expect(clippy::too_many_arguments, reason = "the arguments of a GraphQL field")]
     async fn logs(
         &self,
         ctx: &Context<'_>,
@@ -130,14 +135,18 @@ impl Subscription {
         task_guid: Option<String>,
         index: Option<u32>,
         after: Option<String>,
+        #[graphql(desc = "Only what was written then or later, by the cell's clock.")]
+        since: Option<InstantInput>,
         last: Option<i32>,
     ) -> Result<impl Stream<Item = Result<LogLine>> + use<>> {
-        let last = match (&after, last) {
-            (_, Some(last)) => Some(page("last", last)?),
-            (Some(_), None) => None,
-            (None, None) => Some(0),
+        let last = match (&after, &since, last) {
+            (_, _, Some(last)) => Some(page("last", last)?),
+            (Some(_), _, None) | (None, Some(_), None) => None,
+            (None, None, None) => Some(0),
         };
-        let (owner, query) = LinesOf { process_guid, task_guid, index, after }.checked()?;
+        let since = observations::time_of(&state(ctx)?.control_plane, "since", since).await?;
+        let of = RecordsOf { process_guid, task_guid, index, after, since, until: None };
+        let (owner, query) = of.checked(Kind::Lines)?;
         let query = projections::observations::Query { last, ..query };
         let follow = state(ctx)?.control_plane.observations.follow(&owner, query).await;
         let follow = follow.map_err(|failure| of_observations(&failure))?;

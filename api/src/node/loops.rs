@@ -13,7 +13,7 @@ use crate::{
     control_plane::ControlPlane,
     converger,
     lease::{Keeper, Lease},
-    presence_watch, reconciler, task_callbacks,
+    presence_watch, reconciler, route_withdrawal, task_callbacks,
 };
 
 /// The running loops, and which of them ended first though nobody had asked.
@@ -65,7 +65,29 @@ pub(super) fn start_loops(control_plane: &ControlPlane, loops: &Loops) {
         presence_watch::step(world, &mut presence, &node, clock.monotonic())
     };
     start_loop("presence watch", control_plane, watch, loops);
+    start_withdrawal(control_plane, loops);
     start_callbacks(control_plane, loops);
+}
+
+fn start_withdrawal(control_plane: &ControlPlane, loops: &Loops) {
+    let (now, shutdown) = (control_plane.now.clone(), loops.shutdown.clone());
+    let (routers, clock) = (Arc::clone(&control_plane.routers), Arc::clone(&control_plane.clock));
+    let looked_at = Arc::clone(&routers);
+    let step = move |world: &World, now: Timestamp| {
+        route_withdrawal::step(world, &looked_at.known(), now, clock.monotonic())
+    };
+    let bell = move || {
+        let routers = Arc::clone(&routers);
+        async move { routers.moved().await }
+    };
+    let name = "route withdrawal";
+    let run = reconciler::run_with_bell(name, control_plane.clone(), step, bell, shutdown.clone());
+    loops.spawn(name, async move {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = now.filled() => run.await,
+        }
+    });
 }
 
 fn start_callbacks(control_plane: &ControlPlane, loops: &Loops) {

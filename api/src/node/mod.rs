@@ -29,7 +29,7 @@ use projections::{
     history::{self, History, Snapshotter},
     leases::LEASE_TIME_TO_LIVE,
     observations::{self, Observations},
-    presence::Presence,
+    presence::{Presence, Routers},
     projector::Now,
     storage::{Location, Storage},
 };
@@ -42,6 +42,7 @@ use crate::{
     control_plane::ControlPlane,
     forgetting,
     lease::{Keeper, Lease},
+    live_routers::LiveRouters,
     log_keeper, master_keys, presence_sync,
 };
 use loops::{Loops, start_keeper, start_loops, start_snapshotter};
@@ -210,6 +211,11 @@ impl Node {
         let now = Now::follow(Arc::clone(&store), loaded.world);
         let snapshotter =
             Snapshotter::new(now.clone(), Arc::clone(&snapshots), loaded.base, loaded.dirty);
+        let routers = if storage.presence.is_shared() {
+            Routers::shared(&settings.name, clock.monotonic())
+        } else {
+            Routers::alone(&settings.name)
+        };
         let control_plane = ControlPlane {
             history: Arc::new(History::new(Arc::clone(&store), snapshots)),
             store,
@@ -218,6 +224,7 @@ impl Node {
             keyring: Arc::new(keyring),
             observations: Arc::new(observations),
             presence: Arc::new(Mutex::new(Presence::new(clock.monotonic()))),
+            routers: Arc::new(LiveRouters::new(routers)),
             clock,
             incarnation: head.incarnation,
             node: Arc::from(settings.name),
@@ -229,8 +236,7 @@ impl Node {
         loops.spawn("keeper of forgotten keys", forgetting);
         let sharing = presence_sync::run(
             Arc::clone(&storage.presence),
-            Arc::clone(&control_plane.presence),
-            Arc::clone(&control_plane.clock),
+            control_plane.clone(),
             loops.shutdown.clone(),
         );
         loops.spawn("presence sharing", sharing);

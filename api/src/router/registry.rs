@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use domain::{id::InstanceGuid, routes::Hostname};
+use domain::{id::InstanceGuid, log::Position, routes::Hostname};
 use projections::{
     projector::Now,
     route_table::{Endpoint, RouteTable},
@@ -22,7 +22,7 @@ use projections::{
 };
 use tokio::time::Instant;
 
-use crate::clock;
+use crate::{clock, live_routers::LiveRouters};
 
 /// How long an endpoint that failed is passed over: a quarter of Gorouter's stale threshold.
 const ASIDE: Duration = Duration::from_secs(30);
@@ -77,37 +77,41 @@ impl Pool {
 
 impl Registry {
     /// Copies the routes of the present world once they are known, and follows it for as long as a
-    /// clone lives.
+    /// clone lives. `routers` is told how far: no request is led by older routes any more.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub async fn follow(now: Now) -> Self {
+    pub async fn follow(now: Now, routers: Arc<LiveRouters>) -> Self {
         // Filling the view here would hold up all that shares this thread.
         now.filled().await;
         let registry = Self { shared: Arc::default() };
         let mut moved = now.moved();
-        let mut generation = registry.copy_from(&now, None);
+        let (mut generation, position) = registry.copy_from(&now, None);
+        routers.note_own(position);
         let shared = Arc::downgrade(&registry.shared);
         drop(worker::spawn("route registry", async move {
             while moved.changed().await.is_ok() {
                 let Some(shared) = shared.upgrade() else { return };
-                generation = Self { shared }.copy_from(&now, Some(generation));
+                let position;
+                (generation, position) = Self { shared }.copy_from(&now, Some(generation));
+                routers.note_own(position);
             }
         }));
         registry
     }
 
-    /// Copies the routes when they are not of the known generation; answers with theirs.
-    fn copy_from(&self, now: &Now, known: Option<u64>) -> u64 {
-        let (generation, routes) = now.read(|world| {
+    /// Copies the routes when they are not of the known generation; answers with theirs, and up to
+    /// which position they hold.
+    fn copy_from(&self, now: &Now, known: Option<u64>) -> (u64, Position) {
+        let (generation, position, routes) = now.read(|world| {
             let table = world.route_table();
             let is_new = known != Some(table.generation());
-            (table.generation(), is_new.then(|| copy(table)))
+            (table.generation(), world.position(), is_new.then(|| copy(table)))
         });
         if let Some(routes) = routes {
             self.replace(routes);
         }
-        generation
+        (generation, position)
     }
 
     /// Takes a whole new set of routes. A host whose endpoints are the same keeps its turn.

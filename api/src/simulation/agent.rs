@@ -4,7 +4,7 @@
 use domain::{
     id::InstanceGuid,
     log::CellEpoch,
-    rep::{NumberedReport, Observed, ReportsAnswer, Wanted, WorkKind, WorkReference},
+    rep::{Health, NumberedReport, Observed, ReportsAnswer, Wanted, WorkKind, WorkReference},
     units::Milliseconds,
 };
 
@@ -80,7 +80,9 @@ impl Machine {
 
     fn beat(&mut self, doing: &mut Doing<'_>) {
         let Some(epoch) = self.agent.as_ref().and_then(|agent| agent.epoch) else { return };
-        self.send(Request::Heartbeat { epoch }, REPORTS_PATIENCE, doing);
+        let is_unwell = !doing.is_calm && doing.chance.per_mille(10);
+        let health = Health { failure: is_unwell.then(|| "no more veth".to_owned()) };
+        self.send(Request::Heartbeat { epoch, health }, REPORTS_PATIENCE, doing);
         self.agent_later(HEARTBEAT_INTERVAL, AgentDeed::Beat, doing);
     }
 

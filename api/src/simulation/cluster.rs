@@ -42,6 +42,7 @@ pub(super) enum Loop {
     Auctioneer,
     Converger,
     PresenceWatch,
+    RouteWithdrawal,
     TaskCallbacks,
 }
 

@@ -9,7 +9,7 @@ use domain::{
     id::{CellId, CommandId},
     log::{Actor, ActorKind, CellEpoch, Position},
     rejection::Rejection,
-    rep::{Assignment, NumberedReport, RefusedReport, ReportsAnswer, WorkKind},
+    rep::{Assignment, Health, NumberedReport, RefusedReport, ReportsAnswer, WorkKind},
     sealed::Digest,
     units::Milliseconds,
 };
@@ -74,7 +74,7 @@ impl Cluster {
         }
         match request {
             Request::Register => self.register(node, caller),
-            Request::Heartbeat { epoch }
+            Request::Heartbeat { epoch, .. }
             | Request::Assignment { epoch, .. }
             | Request::Reports { epoch, .. } => self.hear(node, caller, epoch, request),
         }
@@ -137,9 +137,22 @@ impl Cluster {
         match request {
             // Never asked of one that is heard under its epoch.
             Request::Register => Ok(()),
-            Request::Heartbeat { .. } => {
-                self.send_answer(caller, Answer::Heard);
-                Ok(())
+            Request::Heartbeat { epoch, health } => {
+                let Health { failure } = health;
+                let known = self.nodes.get(index).and_then(|node| {
+                    node.world.aggregates().cell(cell_id).map(|cell| cell.failure == failure)
+                });
+                if known != Some(false) {
+                    self.send_answer(caller, Answer::Heard);
+                    return Ok(());
+                }
+                let cell_id = cell_id.clone();
+                let command = cell::Command::NoteHealth {
+                    cell_id: cell_id.clone(),
+                    cell_epoch: epoch,
+                    failure,
+                };
+                self.submit_for(index, caller, &cell_id, command, Then::Heard)
             }
             Request::Assignment { after, .. } => self.hold(index, caller, after),
             Request::Reports { epoch, reports } => {
@@ -229,6 +242,8 @@ impl Cluster {
         let is_refused = outcomes.iter().any(Result::is_err);
         let answer = match then {
             Then::Registered => self.registered(index, caller, outcomes.first())?,
+            Then::Heard if is_refused => Answer::EpochPassed,
+            Then::Heard => Answer::Heard,
             Then::Returned(_) if is_refused => Answer::EpochPassed,
             Then::Returned(request) => return self.serve_cell(index, caller, &cell_id, request),
             Then::Judged(sequences) => {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::{
     aggregates::Aggregates,
     bbs::{
-        actual_lrp::ActualLrp,
+        actual_lrp::{ActualLrp, Instance},
         placement::{Placement, Resources},
         task,
     },
@@ -35,7 +35,10 @@ pub(super) fn check_unlisted(
     let guid = &work.instance_guid;
     let placement = match &work.kind {
         WorkKind::Lrp(key) => aggregates.slot(key).and_then(|slot| {
-            let wanted = slot.instances().filter(|instance| !instance.is_stopping);
+            let is_wanted = |it: &Instance<'_>| {
+                !it.is_stopping || slot.is_withdrawing(&it.placement.instance_guid)
+            };
+            let wanted = slot.instances().filter(is_wanted);
             wanted.map(|instance| instance.placement).find(|it| it.instance_guid == *guid)
         }),
         WorkKind::Task(task_guid) => aggregates
@@ -53,7 +56,30 @@ pub(super) fn check_unlisted(
     let is_wanted = placement.is_some_and(|placement| Some(placement.cell_epoch) == epoch);
     ensure(!is_wanted, "a cell stops only what the log has ended", || {
         format!("machine {machine} stops {work:?}")
-    })
+    })?;
+    check_withdrawn(cluster, work)
+}
+
+/// No router that lives leads to what is stopped as the log says, unless time ran out.
+fn check_withdrawn(cluster: &Cluster, work: &WorkReference) -> Result<(), Violation> {
+    let WorkKind::Lrp(key) = &work.kind else { return Ok(()) };
+    let guid = &work.instance_guid;
+    let slot = cluster.store.world.aggregates().slot(key);
+    let is_listed =
+        slot.is_some_and(|slot| slot.instances().any(|it| it.placement.instance_guid == *guid));
+    if !is_listed || cluster.store.witness.was_not_followed(guid) {
+        return Ok(());
+    }
+    let living = cluster.nodes.iter().filter(|node| node.is_up);
+    let living = living.filter(|node| !cluster.store.may_be_passed_over(&node.name, cluster.now));
+    for node in living {
+        let mut endpoints = node.world.route_table().routes().flat_map(|(_, endpoints)| endpoints);
+        let is_led_to = endpoints.any(|endpoint| endpoint.instance_guid == *guid);
+        ensure(!is_led_to, "no router leads to what is being stopped", || {
+            format!("{} at {} leads to {guid}", node.name, node.world.position())
+        })?;
+    }
+    Ok(())
 }
 
 /// What is reserved is the sum over the placements, and no cell holds more than it can.

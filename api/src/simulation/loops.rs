@@ -20,7 +20,7 @@ use super::{
 use crate::{
     auctioneer, converger,
     presence_watch::{self, PRESENCE_TIME_TO_LIVE},
-    reconciler, task_callbacks,
+    reconciler, route_withdrawal, task_callbacks,
 };
 
 /// Longer than the real period: what is due by time alone may wait for it.
@@ -32,14 +32,20 @@ const TICK: Milliseconds = Milliseconds::from_seconds(1);
 const LEASE_THIRD: Milliseconds = Milliseconds(LEASE_TIME_TO_LIVE.0 / 3);
 
 impl Loop {
-    pub(super) const ALL: [Self; 4] =
-        [Self::Auctioneer, Self::Converger, Self::PresenceWatch, Self::TaskCallbacks];
+    pub(super) const ALL: [Self; 5] = [
+        Self::Auctioneer,
+        Self::Converger,
+        Self::PresenceWatch,
+        Self::RouteWithdrawal,
+        Self::TaskCallbacks,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Auctioneer => "auctioneer",
             Self::Converger => "converger",
             Self::PresenceWatch => "presence watch",
+            Self::RouteWithdrawal => "route withdrawal",
             Self::TaskCallbacks => "task callbacks",
         }
     }
@@ -100,6 +106,10 @@ impl Cluster {
             }
             Loop::Converger => converger::step(&node.world, now),
             Loop::TaskCallbacks => task_callbacks::step(&node.world, now),
+            Loop::RouteWithdrawal => {
+                node.routers.note_own(node.world.position());
+                route_withdrawal::step(&node.world, &node.routers, now, monotonic)
+            }
             Loop::PresenceWatch => {
                 node.presence.watch_under(lease_epoch, monotonic);
                 if node.presence.is_deaf(monotonic, PRESENCE_TIME_TO_LIVE) {
@@ -211,6 +221,8 @@ impl Cluster {
             let ages = self.store.share(node.presence.take_untold(), self.now);
             let wall = node.clock(self.now);
             node.presence.learn(&ages, monotonic, wall);
+            let routers = self.store.share_router(&node.name, node.world.position(), self.now);
+            node.routers.learn(routers, monotonic);
         }
         self.follow(index)
     }

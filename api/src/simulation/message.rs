@@ -7,7 +7,7 @@ use domain::{
     bbs::definition::Definition,
     command::Envelope,
     log::{CellEpoch, Position},
-    rep::{Assignment, NumberedReport, ReportsAnswer},
+    rep::{Assignment, Health, NumberedReport, ReportsAnswer},
     sealed::Digest,
 };
 
@@ -20,7 +20,7 @@ pub(super) type Token = u64;
 #[derive(Debug, Clone)]
 pub(super) enum Request {
     Register,
-    Heartbeat { epoch: CellEpoch },
+    Heartbeat { epoch: CellEpoch, health: Health },
     Assignment { after: Position, epoch: CellEpoch },
     Reports { epoch: CellEpoch, reports: Vec<NumberedReport> },
 }
@@ -86,6 +86,8 @@ pub(super) struct Caller {
 /// What is done for a cell once its commands have their outcome.
 #[derive(Debug, Clone)]
 pub(super) enum Then {
+    /// Its health is noted.
+    Heard,
     /// It is registered.
     Registered,
     /// A lost one has returned, and is given what it asked for.

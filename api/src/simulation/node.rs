@@ -12,7 +12,7 @@ use domain::{
 use projections::{
     event_store::{BatchId, memory::MemoryLog},
     history::{decode, encode},
-    presence::Presence,
+    presence::{Presence, Routers},
     snapshot::ShardId,
     world::World,
 };
@@ -73,6 +73,7 @@ pub(super) struct Node {
     pub(super) decider: Decider,
     pub(super) world: World,
     pub(super) presence: Presence,
+    pub(super) routers: Routers,
     /// The epoch under which its loops may act.
     pub(super) lease: Option<LeaseEpoch>,
     /// When the renewal that was granted last had been asked for.
@@ -94,8 +95,10 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn new(index: NodeIndex) -> Self {
         let world = World::empty();
+        let name = format!("node-{}", index + 1);
         Self {
-            name: format!("node-{}", index + 1),
+            routers: Routers::shared(&name, Milliseconds(0)),
+            name,
             life: 0,
             is_up: true,
             clock_ahead: 0,
@@ -174,6 +177,7 @@ impl Node {
         self.decider = decider(&world);
         self.world = world;
         self.presence = Presence::new(monotonic);
+        self.routers = Routers::shared(&self.name, monotonic);
         Ok(())
     }
 

@@ -65,7 +65,9 @@ impl Restarts {
             | Event::EvacuationStarted(_)
             | Event::EvacuationEnded(_)
             | Event::ReadinessChanged(_)
-            | Event::Killed(_) => Ok(()),
+            | Event::Killed(_)
+            | Event::WithdrawalStarted(_)
+            | Event::WithdrawalEnded(_) => Ok(()),
         }
     }
 }

@@ -12,6 +12,7 @@ use domain::{
 use projections::{
     event_store::{AppendError, Batch, BatchId, Row, memory::MemoryLog},
     leases::{LEASE_TIME_TO_LIVE, LeaseState},
+    presence::{ROUTER_TIME_TO_LIVE, RouterSeen},
     world::World,
 };
 
@@ -50,6 +51,10 @@ pub(super) struct Store {
     pub(super) witness: Witness,
     lease: Option<Held>,
     heard: BTreeMap<CellId, Timestamp>,
+    /// How far each node's router was, and when it said so.
+    routers: BTreeMap<String, (Position, Timestamp)>,
+    /// When a router was heard again that had been silent for long.
+    router_returned: BTreeMap<String, Timestamp>,
     /// What was asked for and not there: it is refused if it arrives after all.
     abandoned: BTreeSet<BatchId>,
     /// Until when it answers late.
@@ -64,6 +69,8 @@ impl Store {
             witness: Witness::default(),
             lease: None,
             heard: BTreeMap::new(),
+            routers: BTreeMap::new(),
+            router_returned: BTreeMap::new(),
             abandoned: BTreeSet::new(),
             slow_until: Timestamp(0),
         }
@@ -144,6 +151,35 @@ impl Store {
     ) -> BTreeMap<CellId, Milliseconds> {
         self.heard.extend(untold.into_iter().map(|cell_id| (cell_id, now)));
         self.heard.iter().map(|(cell_id, at)| (cell_id.clone(), now.since(*at))).collect()
+    }
+
+    /// How far all routers are, as a node tells and learns it.
+    pub(super) fn share_router(
+        &mut self,
+        node: &str,
+        position: Position,
+        now: Timestamp,
+    ) -> BTreeMap<String, RouterSeen> {
+        if self.is_router_silent(node, now) {
+            self.router_returned.insert(node.to_owned(), now);
+        }
+        self.routers.insert(node.to_owned(), (position, now));
+        let seen = |(node, (position, at)): (&String, &(Position, Timestamp))| {
+            (node.clone(), RouterSeen { position: *position, age: now.since(*at) })
+        };
+        self.routers.iter().map(seen).collect()
+    }
+
+    /// Whether others may lately have taken a node's router for one that lives no more.
+    pub(super) fn may_be_passed_over(&self, node: &str, now: Timestamp) -> bool {
+        let returned = self.router_returned.get(node);
+        self.is_router_silent(node, now)
+            || returned.is_some_and(|at| now.since(*at) < Milliseconds::from_seconds(60))
+    }
+
+    fn is_router_silent(&self, node: &str, now: Timestamp) -> bool {
+        let at = self.routers.get(node).map(|(_, at)| *at);
+        at.is_none_or(|at| now.since(at).0 >= ROUTER_TIME_TO_LIVE.0 / 2)
     }
 
     /// The world is what a fold of the stored rows gives, and what its own aggregates give.

@@ -49,6 +49,8 @@ pub(super) struct Witness {
     pub(super) clients: Clients,
     /// What was killed after its grace, and whether the log says so.
     killed: BTreeMap<InstanceGuid, bool>,
+    /// What was to be stopped though not every router had followed.
+    not_followed: BTreeSet<InstanceGuid>,
 }
 
 impl Witness {
@@ -98,6 +100,7 @@ impl Witness {
             cell::Event::Registered(_)
             | cell::Event::Returned(_)
             | cell::Event::EvacuationStarted(_)
+            | cell::Event::HealthChanged(_)
             | cell::Event::EvacuationCancelled(_) => Ok(()),
         }
     }
@@ -153,7 +156,17 @@ impl Witness {
             | actual_lrp::Event::PlacementFailed(_)
             | actual_lrp::Event::Claimed(_)
             | actual_lrp::Event::Started(_)
+            | actual_lrp::Event::WithdrawalStarted(_)
             | actual_lrp::Event::Retired(_) => Ok(()),
+            actual_lrp::Event::WithdrawalEnded(ended) => {
+                match ended.cause {
+                    actual_lrp::WithdrawalEnd::Seen { .. } => {}
+                    actual_lrp::WithdrawalEnd::TimedOut { .. } => {
+                        self.not_followed.insert(ended.instance_guid.clone());
+                    }
+                }
+                Ok(())
+            }
             actual_lrp::Event::Killed(event) => {
                 let guid = &event.instance_guid;
                 let was_told = self.killed.insert(guid.clone(), true);
@@ -241,6 +254,11 @@ impl Witness {
 
     fn end(&mut self, stream: &StreamId) {
         self.ended.extend(self.placed.remove(stream));
+    }
+
+    /// Whether the log says that not every router had followed when it was let be stopped.
+    pub(super) fn was_not_followed(&self, guid: &InstanceGuid) -> bool {
+        self.not_followed.contains(guid)
     }
 
     /// Whether the end of a container is committed.

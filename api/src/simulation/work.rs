@@ -4,7 +4,7 @@ use domain::{
     auction::Demand,
     bbs::{definition::Definition, placement::Resources},
     id::InstanceGuid,
-    rep::{Observed, Operation, Work, WorkReference, plan},
+    rep::{Evidence, Killed, Observed, Operation, Work, WorkReference, plan},
     units::Milliseconds,
 };
 
@@ -206,7 +206,9 @@ impl Machine {
             doing.effects.push(Effect::Kill(guid.clone()));
         }
         if !is_disowned {
-            let observed = killed_after.map_or(Observed::Gone, Observed::Killed);
+            let evidence = Evidence::default();
+            let killed = |grace| Observed::Killed(Box::new(Killed { grace, evidence }));
+            let observed = killed_after.map_or(Observed::Gone, killed);
             self.spool(&reference, observed, doing);
         }
         self.act(doing);
@@ -243,7 +245,7 @@ impl Machine {
 
     fn adopt(&mut self, guid: &InstanceGuid, doing: &mut Doing<'_>) {
         match self.containers.get(guid).map(|container| container.process) {
-            None => self.end_in_words(guid, "container vanished", doing),
+            None => self.end_in_words(guid, "missing garden container", doing),
             // Started by the record, and the container knows that nothing ever ran in it.
             Some(Process::NotYet) => {
                 let pause = doing.chance.span(0, 20);

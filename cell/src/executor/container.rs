@@ -14,11 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::checks;
 use super::context::Context;
-use super::ending::{Ending, Finished, Happened, Stopped};
+use super::ending::{Ending, Finished, Happened, Kill, Stopped};
 use super::feed::Feed;
+use super::last_look;
+use super::log_limiter::LogLimits;
 use super::log_streamer::LogStreamer;
 use super::readiness;
-use super::sampler::{Sampler, sample};
+use super::sampler::Sampler;
 use super::steps::{Failure, Outcome, count_runs, perform};
 use super::{Control, Executor, Order};
 use crate::garden::ContainerInfo;
@@ -47,8 +49,9 @@ impl Executor {
         let saved = LogStreamer::load(&path);
         let feed = Feed::new(saved.kept.clone());
         let garden = self.garden.as_ref();
-        let mut streamer = LogStreamer::new(garden, order, &feed, path, saved);
-        let mut sampler = Sampler::new(garden, order, &feed);
+        let limits = self.log_limits(order);
+        let mut streamer = LogStreamer::new(garden, order, &feed, limits, (path, saved));
+        let mut sampler = Sampler::new(garden, order, &feed, self.settings.share, container);
         let context = Context::new(garden, &self.settings, order, &feed, container, control);
         let finished = tokio::select! {
             biased;
@@ -64,6 +67,15 @@ impl Executor {
         streamer.save();
         sampler.push();
         finished
+    }
+
+    fn log_limits(&self, order: &Order) -> LogLimits {
+        let wished = order.recipe.log_rate_limit;
+        LogLimits {
+            // Below 0 is without limit.
+            bytes_per_second: wished.and_then(|wished| u64::try_from(wished.bytes_per_second).ok()),
+            lines_per_second: self.settings.log_lines_per_second,
+        }
     }
 
     async fn announce_stop(&self, order: &Order, control: &Control) -> Infallible {
@@ -82,11 +94,14 @@ async fn live(
     let mut recipe = pin!(recipe(context, &cancel));
     let mut is_recipe_done = false;
     let end = until_end(context, control, happened, recipe.as_mut(), &mut is_recipe_done).await;
-    let End::ByItself { failure_reason, exit } = end else {
-        return Finished::Stopped(stopped(context));
+    let End::ByItself { mut failure_reason, exit } = end else {
+        return Finished::Stopped(stopped(context).await);
     };
-    sample(context.garden, context.order, context.feed).await;
-    let evidence = context.feed.evidence();
+    let (evidence, is_missing) =
+        tokio::join!(last_look::evidence(context), last_look::is_missing(context, exit.as_ref()));
+    if is_missing {
+        failure_reason = Some(last_look::MISSING.to_owned());
+    }
     tell(happened, Happened::Ended(Box::new(Ending { failure_reason, exit, evidence }))).await;
     if !is_recipe_done {
         control.give_up();
@@ -97,12 +112,13 @@ async fn live(
     Finished::Ended
 }
 
-fn stopped(context: &Context<'_>) -> Stopped {
+async fn stopped(context: &Context<'_>) -> Stopped {
     if !context.was_killed() {
         return Stopped::Gracefully;
     }
     let grace = context.graceful_stop().as_millis();
-    Stopped::Killed(Milliseconds(u64::try_from(grace).unwrap_or(u64::MAX)))
+    let grace = Milliseconds(u64::try_from(grace).unwrap_or(u64::MAX));
+    Stopped::Killed(Box::new(Kill { grace, evidence: last_look::evidence(context).await }))
 }
 
 async fn until_end(

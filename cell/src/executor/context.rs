@@ -26,6 +26,7 @@ pub(super) struct Context<'a> {
     pub(super) settings: &'a Settings,
     pub(super) order: &'a Order,
     pub(super) feed: &'a Feed,
+    pub(super) container: &'a ContainerInfo,
     pub(super) address: Ipv4Addr,
     known: BTreeMap<ProcessName, ProcessState>,
     started: watch::Sender<Option<u32>>,
@@ -39,7 +40,7 @@ impl<'a> Context<'a> {
         settings: &'a Settings,
         order: &'a Order,
         feed: &'a Feed,
-        container: &ContainerInfo,
+        container: &'a ContainerInfo,
         control: &'a Control,
     ) -> Self {
         let known = container
@@ -51,6 +52,7 @@ impl<'a> Context<'a> {
             settings,
             order,
             feed,
+            container,
             address: container.address,
             known: known.collect(),
             started: watch::Sender::new(None),

@@ -1,5 +1,6 @@
 //! Makes the container of an order.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 
 use domain::observation::{LogLine, OutputStream};
@@ -59,6 +60,18 @@ impl Executor {
         order.sink.line(&cell_line(stream, text));
     }
 
+    /// The same, with a reason.
+    pub(crate) fn say_why(
+        &self,
+        order: &Order,
+        stream: OutputStream,
+        what: &str,
+        why: &dyn Display,
+    ) {
+        let text = format!("Cell {} {what} {}: {why}", self.settings.cell_name, order.instance);
+        order.sink.line(&cell_line(stream, text));
+    }
+
     async fn try_create(&self, order: &Order) -> Result<ContainerInfo, CreateError> {
         let failed = |reason: String| CreateError::Failed { reason };
         let definition = order.definition.definition().await.map_err(failed)?;
@@ -112,5 +125,5 @@ fn explain(error: garden::Error) -> CreateError {
 }
 
 fn cell_line(stream: OutputStream, text: String) -> LogLine {
-    LogLine { at: clock::now(), source: "CELL".to_owned(), stream, text }
+    LogLine::new(clock::now(), "CELL", stream, text)
 }

@@ -38,7 +38,7 @@ pub(crate) struct Ending {
 }
 
 /// Why a container is no longer watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Finished {
     /// Its work ended, and was told.
     Ended,
@@ -49,12 +49,21 @@ pub(crate) enum Finished {
 }
 
 /// How a container that was stopped as asked ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stopped {
     /// Within its grace.
     Gracefully,
-    /// By SIGKILL, after this grace.
-    Killed(Milliseconds),
+    /// By SIGKILL, after its grace.
+    Killed(Box<Kill>),
+}
+
+/// How a container ended that did not end in its grace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Kill {
+    /// How long it had had.
+    pub(crate) grace: Milliseconds,
+    /// What was seen of it last.
+    pub(crate) evidence: Evidence,
 }
 
 /// An exit as the log keeps it.

@@ -5,11 +5,13 @@
 //! for ever: evidence that is late is evidence left out.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use domain::observation::{LogLine, MetricsSample, OutputStream};
-use domain::rep::Evidence;
+use domain::rep::{Evidence, Probe};
+use domain::units::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 
@@ -18,12 +20,16 @@ use crate::clock;
 use crate::garden::{OutputCursor, ProcessId};
 
 /// How many lines evidence holds.
-const LINES_MAX: usize = 20;
-/// How many bytes of a line evidence holds: a report must stay small.
+const LINES_MAX: usize = 200;
+/// How many bytes of a line evidence holds.
 const LINE_BYTES_MAX: usize = 4096;
-/// How many one-second samples are kept.
-pub(super) const SAMPLES_MAX: usize = 60;
-/// How many bytes of a check's output are kept.
+/// How many bytes of lines evidence holds: a report must stay small.
+const LINES_BYTES_MAX: usize = 256 * 1024;
+/// How many one-second samples are kept: those of the last minute.
+const SECONDS_MAX: usize = 60;
+/// How many of the samples taken every 15 s are kept: those of the last hour.
+const SPARSE_MAX: usize = 240;
+/// How many bytes of a check's output are kept: the last.
 const CHECK_OUTPUT_BYTES_MAX: usize = 4096;
 /// How long the end of a process waits for its output to be read.
 const FLUSH_WAIT: Duration = Duration::from_secs(2);
@@ -32,7 +38,8 @@ const FLUSH_WAIT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Feed {
     kept: Mutex<Kept>,
-    samples: Mutex<VecDeque<MetricsSample>>,
+    seconds: Mutex<VecDeque<MetricsSample>>,
+    written_bytes: AtomicU64,
     ended: Mutex<Vec<(ProcessId, OutputCursor)>>,
     flushed: watch::Sender<BTreeSet<ProcessId>>,
     /// Told when a process ended, so that the streamer looks.
@@ -43,14 +50,26 @@ pub(super) struct Feed {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Kept {
     lines: VecDeque<LogLine>,
-    check_outputs: BTreeMap<ProcessId, String>,
+    /// Samples taken every 15 s.
+    #[serde(default)]
+    sparse: VecDeque<MetricsSample>,
+    #[serde(default)]
+    probes: BTreeMap<ProcessId, ProbeOutput>,
+}
+
+/// What a check said last.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct ProbeOutput {
+    at: Timestamp,
+    output: String,
 }
 
 impl Feed {
     pub(super) fn new(kept: Kept) -> Self {
         Self {
             kept: Mutex::new(kept),
-            samples: Mutex::default(),
+            seconds: Mutex::default(),
+            written_bytes: AtomicU64::new(0),
             ended: Mutex::default(),
             flushed: watch::Sender::default(),
             process_ended: Notify::new(),
@@ -60,25 +79,48 @@ impl Feed {
     /// Hands a line on and keeps it for evidence.
     pub(super) fn line(&self, order: &Order, line: LogLine) {
         order.sink.line(&line);
+        self.keep(line);
+    }
+
+    /// Keeps a line for evidence only.
+    pub(super) fn keep(&self, line: LogLine) {
+        let text = cut(line.text, LINE_BYTES_MAX);
+        let mut raw = line.raw;
+        if let Some(raw) = &mut raw {
+            raw.truncate(LINE_BYTES_MAX);
+        }
         let mut kept = lock(&self.kept);
         if kept.lines.len() == LINES_MAX {
             kept.lines.pop_front();
         }
-        let text = cut(line.text, LINE_BYTES_MAX);
-        kept.lines.push_back(LogLine { text, ..line });
+        kept.lines.push_back(LogLine { text, raw, ..line });
     }
 
     /// Hands a line of the executor's own on.
     pub(super) fn say(&self, order: &Order, source: &str, stream: OutputStream, text: String) {
-        self.line(order, LogLine { at: clock::now(), source: source.to_owned(), stream, text });
+        self.line(order, LogLine::new(clock::now(), source, stream, text));
     }
 
-    pub(super) fn note_check_output(&self, process: &ProcessId, bytes: &[u8]) {
+    /// Notes how much a process wrote, be it handed on or not.
+    pub(super) fn note_written(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.written_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn written_bytes(&self) -> u64 {
+        self.written_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_check_output(&self, process: &ProcessId, at: Timestamp, bytes: &[u8]) {
         let mut kept = lock(&self.kept);
-        let output = kept.check_outputs.entry(process.clone()).or_default();
-        output.push_str(&String::from_utf8_lossy(bytes));
-        if output.len() > CHECK_OUTPUT_BYTES_MAX {
-            *output = cut(std::mem::take(output), CHECK_OUTPUT_BYTES_MAX);
+        let output = String::new();
+        let probe = kept.probes.entry(process.clone()).or_insert(ProbeOutput { at, output });
+        probe.at = at;
+        probe.output.push_str(&String::from_utf8_lossy(bytes));
+        if probe.output.len() > CHECK_OUTPUT_BYTES_MAX {
+            let from = probe.output.len() - CHECK_OUTPUT_BYTES_MAX;
+            let from = probe.output.ceil_char_boundary(from);
+            probe.output = probe.output.split_off(from);
         }
     }
 
@@ -90,27 +132,40 @@ impl Feed {
     /// What a check said, without white space around it.
     pub(super) fn check_output(&self, process: &ProcessId) -> String {
         let kept = lock(&self.kept);
-        kept.check_outputs.get(process).map_or_else(String::new, |text| text.trim().to_owned())
+        kept.probes.get(process).map_or_else(String::new, |probe| probe.output.trim().to_owned())
     }
 
+    /// Keeps the sample of a second.
     pub(super) fn note_sample(&self, sample: MetricsSample) {
-        let mut samples = lock(&self.samples);
-        if samples.len() == SAMPLES_MAX {
-            samples.pop_front();
-        }
-        samples.push_back(sample);
+        push_bounded(&mut lock(&self.seconds), sample, SECONDS_MAX);
     }
 
-    /// The last `count` samples, oldest first.
-    pub(super) fn last_samples(&self, count: usize) -> Vec<MetricsSample> {
-        let samples = lock(&self.samples);
-        samples.iter().skip(samples.len().saturating_sub(count)).copied().collect()
+    /// Keeps the sample of a quarter of a minute for longer.
+    pub(super) fn note_sparse_sample(&self, sample: MetricsSample) {
+        push_bounded(&mut lock(&self.kept).sparse, sample, SPARSE_MAX);
     }
 
+    pub(super) fn last_sample(&self) -> Option<MetricsSample> {
+        lock(&self.seconds).back().copied()
+    }
+
+    /// What is kept as evidence; what the container itself tells at its end is left out.
     pub(super) fn evidence(&self) -> Evidence {
+        let seconds: Vec<MetricsSample> = lock(&self.seconds).iter().copied().collect();
+        let kept = lock(&self.kept);
+        let begins = seconds.first().map_or(Timestamp(i64::MAX), |first| first.at);
+        let before = kept.sparse.iter().copied().filter(|sample| sample.at < begins);
+        let probes = kept.probes.iter().map(|(process, probe)| Probe {
+            name: process.to_string(),
+            at: probe.at,
+            output: probe.output.trim().to_owned(),
+        });
         Evidence {
-            log_lines: lock(&self.kept).lines.iter().cloned().collect(),
-            metrics: self.last_samples(SAMPLES_MAX),
+            log_lines: newest(&kept.lines, LINES_BYTES_MAX),
+            metrics: before.chain(seconds).collect(),
+            probes: probes.collect(),
+            peaks: None,
+            processes: Vec::new(),
         }
     }
 
@@ -149,6 +204,26 @@ impl Feed {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // No holder can panic half-way: what is there is whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn push_bounded<T>(queue: &mut VecDeque<T>, item: T, count_max: usize) {
+    if queue.len() >= count_max {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}
+
+/// The newest lines that are not more than so many bytes together, oldest first.
+fn newest(lines: &VecDeque<LogLine>, bytes_max: usize) -> Vec<LogLine> {
+    let mut bytes = 0;
+    let fitting = lines.iter().rev().take_while(|line| {
+        // Bytes in hex take twice their number, and their text its own.
+        bytes += line.text.len() + line.raw.as_ref().map_or(0, |raw| 2 * raw.len());
+        bytes <= bytes_max
+    });
+    let mut newest: Vec<LogLine> = fitting.cloned().collect();
+    newest.reverse();
+    newest
 }
 
 fn cut(mut text: String, bytes_max: usize) -> String {

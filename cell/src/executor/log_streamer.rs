@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Order;
 use super::feed::{Feed, Kept};
+use super::log_limiter::{LogLimiter, LogLimits, Verdict};
 use super::process_name::ProcessName;
 use super::steps::runs;
 use crate::garden::{self, Garden, OutputChunk, OutputCursor, OutputRecord, ProcessId};
@@ -55,6 +56,7 @@ pub(super) struct LogStreamer<'a> {
     open_lines: Vec<OpenLine>,
     sources: BTreeMap<ProcessId, String>,
     suppressed: BTreeSet<ProcessId>,
+    limiter: LogLimiter,
     save_at: Option<Instant>,
 }
 
@@ -80,8 +82,8 @@ impl<'a> LogStreamer<'a> {
         garden: &'a dyn Garden,
         order: &'a Order,
         feed: &'a Feed,
-        path: PathBuf,
-        saved: Saved,
+        limits: LogLimits,
+        (path, saved): (PathBuf, Saved),
     ) -> Self {
         let Saved { cursor, open_lines, kept: _ } = saved;
         let recipe = &order.recipe;
@@ -94,7 +96,18 @@ impl<'a> LogStreamer<'a> {
         let sources = steps.iter().map(|(number, run)| source(*number, &run.log_source)).collect();
         let suppressed = steps.iter().filter(|(_, run)| run.suppress_log_output);
         let suppressed = suppressed.map(|(number, _)| ProcessName::Run(*number).id()).collect();
-        Self { garden, order, feed, path, cursor, open_lines, sources, suppressed, save_at: None }
+        Self {
+            garden,
+            order,
+            feed,
+            path,
+            cursor,
+            open_lines,
+            sources,
+            suppressed,
+            limiter: LogLimiter::new(limits),
+            save_at: None,
+        }
     }
 
     pub(super) async fn run(&mut self) -> Infallible {
@@ -140,6 +153,10 @@ impl<'a> LogStreamer<'a> {
         for open in std::mem::take(&mut self.open_lines) {
             self.hand_on(open);
         }
+        if let Some(dropped) = self.limiter.finish() {
+            let source = &self.order.recipe.log_source;
+            self.feed.say(self.order, source, OutputStream::Err, dropped.text());
+        }
     }
 
     /// Keeps the place on disk, behind all that was handed on.
@@ -183,7 +200,8 @@ impl<'a> LogStreamer<'a> {
                     | ProcessName::UntilReady { .. }
                     | ProcessName::Readiness { .. },
                 ) => {
-                    self.feed.note_check_output(&record.process, &record.bytes);
+                    let at = clock::timestamp(record.time_ns);
+                    self.feed.note_check_output(&record.process, at, &record.bytes);
                 }
                 Some(ProcessName::Run(_)) if self.suppressed.contains(&record.process) => {}
                 Some(ProcessName::Run(_)) | None => self.split(record),
@@ -244,14 +262,30 @@ impl<'a> LogStreamer<'a> {
     }
 
     /// Empty lines are left out, as in Diego.
-    fn hand_on(&self, line: OpenLine) {
+    fn hand_on(&mut self, line: OpenLine) {
         if line.bytes.is_empty() {
             return;
         }
-        let source = self.sources.get(&line.process).unwrap_or(&self.order.recipe.log_source);
-        let text = String::from_utf8_lossy(&line.bytes).into_owned();
-        let line = LogLine { at: line.at, source: source.clone(), stream: line.stream, text };
-        self.feed.line(self.order, line);
+        self.feed.note_written(line.bytes.len());
+        let Self { order, feed, .. } = *self;
+        let source = self.sources.get(&line.process).unwrap_or(&order.recipe.log_source);
+        let OpenLine { at, stream, bytes, .. } = line;
+        let verdict = self.limiter.judge(at, bytes.len());
+        let line = || LogLine::of_bytes(at, source, stream, bytes);
+        match verdict {
+            Verdict::Pass(dropped) => {
+                if let Some(dropped) = dropped {
+                    feed.say(order, source, OutputStream::Err, dropped.text());
+                }
+                feed.line(order, line());
+            }
+            Verdict::Exceeded(text) => {
+                feed.keep(line());
+                feed.say(order, source, OutputStream::Err, text);
+            }
+            Verdict::Drop => feed.keep(line()),
+            Verdict::Unwanted => {}
+        }
     }
 }
 

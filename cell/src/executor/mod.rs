@@ -4,8 +4,10 @@
 //! the control plane. It writes no secret anywhere: those go from memory to the garden.
 //!
 //! - [`order`] what is asked for; [`environment`] what processes see of it
-//! - [`container`] one container's life; [`steps`] its recipe; [`checks`] its health, [`readiness`] whether it takes requests
-//! - [`log_streamer`] and [`sampler`] what is observed; [`feed`] what is kept of it for evidence
+//! - [`container`] one container's life; [`steps`] its recipe; [`checks`] its health, [`readiness`]
+//!   whether it takes requests
+//! - [`log_streamer`] and [`sampler`] what is observed, as far as [`log_limiter`] lets it;
+//!   [`feed`] what is kept of it for evidence, and [`last_look`] what is added at the end
 //! - [`ending`] the words for how it ended
 
 mod checks;
@@ -15,6 +17,8 @@ mod create;
 mod ending;
 mod environment;
 mod feed;
+mod last_look;
+mod log_limiter;
 mod log_streamer;
 mod order;
 mod process_name;
@@ -23,7 +27,7 @@ mod sampler;
 mod steps;
 mod unsupported;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,8 +37,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::garden::{self, Garden, Handle};
 pub(crate) use create::CreateError;
-pub(crate) use ending::{Ending, Finished, Happened, Stopped};
+pub(crate) use ending::{Ending, Finished, Happened, Kill, Stopped};
+pub(crate) use last_look::MISSING;
 pub(crate) use order::{DefinitionSource, Order, Redacted, Sink, redact};
+pub(crate) use sampler::Share;
 
 /// Makes containers by order and runs what they are for.
 #[derive(Debug)]
@@ -56,6 +62,10 @@ pub(crate) struct Settings {
     pub(crate) graceful_stop: Duration,
     /// The most open files of a process that says nothing.
     pub(crate) nofile: u64,
+    /// The most lines a second that are handed on of one container; all when absent.
+    pub(crate) log_lines_per_second: Option<u64>,
+    /// What the machine's processors are to the memory that the cell offers.
+    pub(crate) share: Share,
 }
 
 /// How a running container is told to end.
@@ -96,6 +106,11 @@ impl Executor {
             tracing::warn!(%handle, %error, "Cannot remove the place in a container's output.");
         }
         Ok(())
+    }
+
+    /// The static binary that probes inside containers.
+    pub(crate) fn healthcheck_binary(&self) -> &Path {
+        &self.settings.healthcheck_binary
     }
 
     /// What an earlier agent kept of a container that is gone.

@@ -31,7 +31,6 @@ pub(super) fn without_effect<V>(definition: &Definition<V>) -> Vec<&'static str>
         (!definition.egress_rules.is_empty(), "egress rules (containers call nobody)"),
         (definition.trusted_system_certificates_path.is_some(), "trusted system certificates"),
         (definition.certificate_properties.is_some(), "an instance identity"),
-        (definition.log_rate_limit.is_some(), "a log rate limit"),
     ];
     parts.into_iter().filter_map(|(is_asked, what)| is_asked.then_some(what)).collect()
 }

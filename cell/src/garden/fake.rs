@@ -12,8 +12,8 @@ use tokio::sync::Notify;
 
 use super::{
     Capacity, ContainerInfo, ContainerSpec, ContainerState, Error, ExitRecord, ExitStatus, Garden,
-    Handle, Metrics, OomReport, OutputChunk, OutputCursor, OutputRecord, OutputStream, ProcessId,
-    ProcessSpec, ProcessState, Signal,
+    Handle, Inspection, Metrics, OomReport, OutputChunk, OutputCursor, OutputRecord, OutputStream,
+    ProcessId, ProcessSpec, ProcessState, Signal,
 };
 use crate::clock;
 
@@ -42,6 +42,7 @@ struct FakeContainer {
     runs: Vec<ProcessSpec>,
     output: Vec<OutputRecord>,
     metrics: Metrics,
+    inspection: Inspection,
 }
 
 impl FakeGarden {
@@ -120,6 +121,25 @@ impl FakeGarden {
         if let Some(container) = self.world().containers.get_mut(handle) {
             container.metrics = metrics;
         }
+    }
+
+    /// Sets what an inspection of a container tells.
+    pub fn set_inspection(&self, handle: &Handle, inspection: Inspection) {
+        if let Some(container) = self.world().containers.get_mut(handle) {
+            container.inspection = inspection;
+        }
+    }
+
+    /// A container's init is killed from outside, and with it all that runs in it.
+    pub fn stop_container(&self, handle: &Handle) {
+        if let Some(container) = self.world().containers.get_mut(handle) {
+            container.info.state = ContainerState::Stopped;
+            let ids: Vec<ProcessId> = container.info.processes.keys().cloned().collect();
+            for id in ids {
+                container.finish(&id, ExitStatus::Signaled { signal: 9 }, None);
+            }
+        }
+        self.changed.notify_waiters();
     }
 
     /// Everything that was run in a container, in order.
@@ -212,7 +232,15 @@ impl Garden for FakeGarden {
             info: info.clone(),
             runs: Vec::new(),
             output: Vec::new(),
-            metrics: Metrics { memory_bytes: 0, memory_peak_bytes: 0, cpu_ns: 0, pids: 1 },
+            metrics: Metrics {
+                memory_bytes: 0,
+                memory_peak_bytes: 0,
+                cpu_ns: 0,
+                pids: 1,
+                received_bytes: Some(0),
+                sent_bytes: Some(0),
+            },
+            inspection: Inspection::default(),
         };
         world.containers.insert(handle, container);
         Ok(info)
@@ -313,6 +341,26 @@ impl Garden for FakeGarden {
 
     async fn metrics(&self, handle: &Handle) -> Result<Metrics, Error> {
         self.with(handle, |container| container.metrics)
+    }
+
+    async fn disk_usage(&self, handle: &Handle) -> Result<u64, Error> {
+        self.with(handle, |_| 4096)
+    }
+
+    async fn inspect(&self, handle: &Handle) -> Result<Inspection, Error> {
+        self.with(handle, |container| container.inspection.clone())
+    }
+
+    async fn state(&self, handle: &Handle) -> Option<ContainerState> {
+        self.with(handle, |container| container.info.state).ok()
+    }
+
+    async fn until_stopped(&self, handle: &Handle) {
+        self.until(|garden| {
+            let state = garden.with(handle, |container| container.info.state).ok();
+            (state != Some(ContainerState::Running)).then_some(())
+        })
+        .await;
     }
 
     async fn list(&self) -> Vec<ContainerInfo> {

@@ -113,6 +113,46 @@ pub struct Metrics {
     pub cpu_ns: u64,
     /// Processes and threads.
     pub pids: u64,
+    /// Bytes that came in over its network; absent where the machine does not tell.
+    pub received_bytes: Option<u64>,
+    /// Bytes that went out over its network; absent where the machine does not tell.
+    pub sent_bytes: Option<u64>,
+}
+
+/// What a container's cgroups count over its whole life, and what is still in it: for whoever
+/// wants to know why it ended. What the machine does not tell is zero or left out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Inspection {
+    /// The most memory that it ever used, file cache included.
+    pub memory_peak_bytes: u64,
+    /// How often memory was asked for beyond the limit.
+    pub memory_refused: u64,
+    /// Processes killed for want of memory.
+    pub memory_kills: u64,
+    /// How often a process was not made because there were too many.
+    pub pids_refused: u64,
+    /// How long its processes were held back by a limit of processor time.
+    pub cpu_throttled_ns: u64,
+    /// The processes in it, its init too, at most [`PROCESSES_MAX`].
+    pub processes: Vec<ProcessInfo>,
+}
+
+/// The most processes that an inspection tells of.
+pub const PROCESSES_MAX: usize = 100;
+
+/// A process in a container, as the host sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessInfo {
+    /// Its number on the host.
+    pub pid: i32,
+    /// Its parent's.
+    pub parent_pid: i32,
+    /// What it does: `R`, `S`, `D`, `Z`...
+    pub state: String,
+    /// Memory in use.
+    pub memory_bytes: u64,
+    /// What runs, with its arguments, at most 256 bytes.
+    pub command: String,
 }
 
 /// What the machine could give to containers.

@@ -20,8 +20,8 @@ use async_trait::async_trait;
 pub use error::Error;
 pub use id::{Handle, InvalidId, ProcessId, RootfsName};
 pub use info::{
-    Capacity, ContainerInfo, ContainerState, ExitRecord, ExitStatus, Metrics, OomReport,
-    ProcessState,
+    Capacity, ContainerInfo, ContainerState, ExitRecord, ExitStatus, Inspection, Metrics,
+    OomReport, PROCESSES_MAX, ProcessInfo, ProcessState,
 };
 pub use output::{OutputChunk, OutputCursor, OutputRecord, OutputStream};
 pub use spec::{BindMount, ContainerSpec, Environment, Limits, ProcessSpec, Signal};
@@ -81,6 +81,24 @@ pub trait Garden: Send + Sync + Debug {
     /// # Errors
     /// The container is not known, or the machine does not tell.
     async fn metrics(&self, handle: &Handle) -> Result<Metrics, Error>;
+
+    /// The disk that a container takes, without its root file system: in bytes.
+    ///
+    /// # Errors
+    /// The container is not known, or its folder cannot be read.
+    async fn disk_usage(&self, handle: &Handle) -> Result<u64, Error>;
+
+    /// Looks into a container, for whoever wants to know why it ends.
+    ///
+    /// # Errors
+    /// The container is not known.
+    async fn inspect(&self, handle: &Handle) -> Result<Inspection, Error>;
+
+    /// Whether processes can be run in a container; `None` if there is none of that name.
+    async fn state(&self, handle: &Handle) -> Option<ContainerState>;
+
+    /// Waits until a container is stopped or gone; at once if it is.
+    async fn until_stopped(&self, handle: &Handle);
 
     /// Every container, by handle; what an agent needs to take them up again.
     async fn list(&self) -> Vec<ContainerInfo>;

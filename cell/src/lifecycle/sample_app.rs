@@ -30,6 +30,8 @@ struct App {
     eaten: Mutex<Vec<Vec<u8>>>,
     is_ready: AtomicBool,
     exit: Sender<u8>,
+    /// It does not end on SIGTERM.
+    is_stubborn: AtomicBool,
 }
 
 /// Serves until SIGTERM or `/exit/<code>`; 1 if the port cannot be had.
@@ -56,13 +58,20 @@ pub fn main() -> ExitCode {
         eaten: Mutex::new(Vec::new()),
         is_ready: AtomicBool::new(true),
         exit: exit.clone(),
+        is_stubborn: AtomicBool::new(false),
     });
+    let asked = Arc::clone(&app);
     log(&format!("listening on port {port}: {}", app.greeting));
     thread::spawn(move || accept(&listener, &app));
     thread::spawn(move || {
-        if terminating.wait().is_ok() {
+        while terminating.wait().is_ok() {
+            if asked.is_stubborn.load(Ordering::Relaxed) {
+                log("SIGTERM: staying");
+                continue;
+            }
             log("SIGTERM: ending");
             exit.send(0).unwrap_or_default();
+            return;
         }
     });
     // The channel cannot close: the listener's thread holds an end for ever.
@@ -191,6 +200,21 @@ impl App {
                 log(text);
                 (200, "logged\n".to_owned())
             }
+            ("flood", lines) => match lines.parse::<u64>() {
+                Ok(lines) => {
+                    flood(lines);
+                    (200, format!("wrote {lines} lines\n"))
+                }
+                Err(_) => (404, "how many lines?\n".to_owned()),
+            },
+            ("binary", _) => {
+                io::stdout().lock().write_all(b"binary \xff\x00\xfe\n").unwrap_or_default();
+                (200, "written\n".to_owned())
+            }
+            ("stubborn", _) => {
+                self.is_stubborn.store(true, Ordering::Relaxed);
+                (200, "SIGTERM will not end this\n".to_owned())
+            }
             ("eat", mebibytes) => match mebibytes.parse() {
                 Ok(mebibytes) => self.eat(mebibytes),
                 Err(_) => (404, "eat how many mebibytes?\n".to_owned()),
@@ -217,6 +241,14 @@ impl App {
         }
         let total = self.eaten.lock().unwrap_or_else(PoisonError::into_inner).len();
         (200, format!("ate {total} MiB\n"))
+    }
+}
+
+/// Numbered lines of a hundred bytes, as fast as they are taken.
+fn flood(lines: u64) {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    for number in 0..lines {
+        writeln!(out, "flood {number:0>93}").unwrap_or_default();
     }
 }
 

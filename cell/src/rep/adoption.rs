@@ -7,15 +7,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use domain::observation::OutputStream;
 use domain::rep::WorkKind;
 
 use super::book::{Entry, Stage};
 use super::handle_of;
 use super::instance::Instance;
 use super::session::Session;
+use crate::executor::MISSING;
 use crate::garden::{ContainerInfo, Garden, Handle};
 
-const VANISHED: &str = "container vanished";
 const TASK_NOT_STARTED: &str = "agent restarted before the task was started";
 
 /// An entry of the book with its container, if there is one.
@@ -72,11 +73,16 @@ pub(super) async fn adopt(instance: Instance, found: Found) {
             }
         }
         (Stage::Started | Stage::Healthy, None) => {
-            instance.fail(&entry, VANISHED, evidence(&session, &entry)).await;
+            if let Some(recipe) = entry.recipe.clone() {
+                let order = instance.order(recipe);
+                let (err, executor) = (OutputStream::Err, &session.executor);
+                executor.say_why(&order, err, "did not find again instance", &session.earlier_life);
+            }
+            instance.fail(&entry, MISSING, evidence(&session, &entry)).await;
         }
         (Stage::Creating | Stage::Started | Stage::Healthy, Some(container)) => {
             let Some(recipe) = entry.recipe.clone() else {
-                return instance.fail(&entry, VANISHED, evidence(&session, &entry)).await;
+                return instance.fail(&entry, MISSING, evidence(&session, &entry)).await;
             };
             let stage = match entry.stage {
                 Stage::Creating => Stage::Started,
@@ -84,6 +90,8 @@ pub(super) async fn adopt(instance: Instance, found: Found) {
             };
             let entry = Entry { stage, ..entry };
             let order = instance.order(recipe);
+            let (out, executor) = (OutputStream::Out, &session.executor);
+            executor.say_why(&order, out, "took up again instance", &session.earlier_life);
             instance.watch(entry, order, &container).await;
         }
     }

@@ -11,7 +11,7 @@ use domain::bbs::actual_lrp::NetInfo;
 use domain::bbs::definition::Definition;
 use domain::bbs::placement::Resources;
 use domain::labels::Labels;
-use domain::rep::{Ended, Evidence, Observed, Work, WorkKind, WorkReference};
+use domain::rep::{Ended, Evidence, Killed, Observed, Work, WorkKind, WorkReference};
 use domain::sealed::{Digest, PlainText};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -22,7 +22,9 @@ use super::observer::InstanceSink;
 use super::order;
 use super::reporter::{Judgement, Refusal};
 use super::session::Session;
-use crate::executor::{Control, CreateError, Ending, Finished, Happened, Order, Stopped, redact};
+use crate::executor::{
+    Control, CreateError, Ending, Finished, Happened, Kill, Order, Stopped, redact,
+};
 use crate::garden::ContainerInfo;
 use crate::retry::BackOff;
 
@@ -106,7 +108,7 @@ pub(super) struct Instance {
 }
 
 /// What a container leaves to be said when it is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Closing {
     /// Its end was reported.
     Told,
@@ -341,7 +343,10 @@ impl Instance {
                 (Some(StopReason::CellEnds | StopReason::Asked) | None, _) => {
                     self.say(match how {
                         Stopped::Gracefully => Observed::Gone,
-                        Stopped::Killed(grace) => Observed::Killed(grace),
+                        Stopped::Killed(kill) => {
+                            let Kill { grace, evidence } = *kill;
+                            Observed::Killed(Box::new(Killed { grace, evidence }))
+                        }
                     })
                     .await;
                 }

@@ -6,7 +6,8 @@
 //!
 //! - [`session`] everything that runs under one registration of the cell
 //! - [`worker`] carries out the plan; [`instance`] one container's whole story; [`adoption`]
-//!   takes up what an earlier agent left
+//!   takes up what an earlier agent left, and [`earlier_life`] tells why there was one
+//! - [`self_check`] whether the cell can make containers at all
 //! - [`book`] the containers held; [`room`] what they leave free; [`definitions`] what they run
 //! - [`report_spool`], [`reporter`] what is said of them; [`observation_spool`], [`observer`]
 //!   what is seen in them
@@ -14,6 +15,7 @@
 mod adoption;
 mod book;
 mod definitions;
+mod earlier_life;
 mod instance;
 mod observation_spool;
 mod observer;
@@ -21,6 +23,7 @@ mod order;
 mod report_spool;
 mod reporter;
 mod room;
+mod self_check;
 mod session;
 mod worker;
 
@@ -28,6 +31,7 @@ mod worker;
 mod tests;
 
 pub(crate) use book::Book;
+pub(crate) use earlier_life::EarlierLife;
 pub(crate) use observation_spool::ObservationSpool;
 pub(crate) use report_spool::ReportSpool;
 pub(crate) use session::{Equipment, SessionEnd, destroy_everything, run};

@@ -54,12 +54,7 @@ impl Observer {
         }
         tracing::warn!(dropped, "The oldest observations were dropped: their spool is full.");
         let text = format!("{dropped} observations were dropped: the cell's spool is full");
-        let line = LogLine {
-            at: clock::now(),
-            source: "CELL".to_owned(),
-            stream: OutputStream::Err,
-            text,
-        };
+        let line = LogLine::new(clock::now(), "CELL", OutputStream::Err, text);
         self.spool.push(&Observation {
             owner: Owner::Cell(self.cell_id.clone()),
             index: None,

@@ -18,10 +18,11 @@ use super::definitions::Definitions;
 use super::observer::{Head, Observer};
 use super::reporter::{FLUSH_WAIT, Refusal, Reporter, ReporterQueue};
 use super::room::Room;
+use super::self_check::{self, CellHealth};
 use super::worker::Worker;
-use super::{Book, ObservationSpool, ReportSpool, StorageError, adoption, handle_of};
+use super::{Book, EarlierLife, ObservationSpool, ReportSpool, StorageError, adoption, handle_of};
 use crate::clock;
-use crate::config::{Config, OnShutdown};
+use crate::config::{Config, OnShutdown, SelfCheckConfig};
 use crate::control_plane::{ControlPlane, Error};
 use crate::executor::Executor;
 use crate::garden::Garden;
@@ -37,6 +38,9 @@ const DETACH_WAIT: Duration = Duration::from_secs(2);
 /// How long the end of a session waits for containers to be destroyed, beyond their grace.
 const DESTROY_WAIT: Duration = Duration::from_secs(20);
 
+/// How long a look of the cell at itself may take.
+const SELF_CHECK_TIMEOUT: Milliseconds = Milliseconds::from_seconds(120);
+
 /// The least between two polls that bring nothing new.
 const POLL_PAUSE: Duration = Duration::from_millis(20);
 
@@ -51,6 +55,8 @@ pub(crate) struct Equipment {
     pub(crate) book: Arc<Book>,
     pub(crate) reports: Arc<Mutex<ReportSpool>>,
     pub(crate) observations: Arc<ObservationSpool>,
+    /// What became of the cell before this agent.
+    pub(crate) earlier_life: EarlierLife,
 }
 
 /// Why a session ended.
@@ -72,6 +78,8 @@ pub(super) struct Session {
     pub(super) reporter: Arc<Reporter>,
     pub(super) observer: Arc<Observer>,
     pub(super) preloaded_rootfses: BTreeSet<String>,
+    pub(super) health: Arc<CellHealth>,
+    pub(super) earlier_life: EarlierLife,
     /// Turns to make a container, and to destroy one.
     pub(super) creates: Semaphore,
     pub(super) destroys: Semaphore,
@@ -157,6 +165,8 @@ fn session(equipment: &Equipment, registered: &RegisterAnswer) -> (Arc<Session>,
         reporter: Arc::new(reporter),
         observer: Arc::new(observer),
         preloaded_rootfses: config.preloaded_rootfses.clone(),
+        health: Arc::default(),
+        earlier_life: equipment.earlier_life.clone(),
         creates: Semaphore::new(config.containers.creates_max.max(1)),
         destroys: Semaphore::new(config.containers.destroys_max.max(1)),
         changed: Notify::new(),
@@ -202,7 +212,7 @@ impl Loops<'_> {
         queue: ReporterQueue,
         refused: mpsc::Sender<(WorkReference, Refusal)>,
         assigned: Assigned,
-    ) -> [Supervised; 5] {
+    ) -> Vec<Supervised> {
         let epoch = self.registered.cell_epoch;
         let reporter = &self.session.reporter;
         let observer = &self.session.observer;
@@ -210,15 +220,32 @@ impl Loops<'_> {
         let sending = Arc::clone(reporter).send(plane.clone(), epoch, refused, passed.clone());
         let pushing = Arc::clone(observer).push(plane.clone(), epoch, passed.clone());
         let every = self.registered.heartbeat_interval_ms.duration();
-        let beating = heartbeat(plane.clone(), observer.clone(), epoch, every, passed.clone());
+        let beating =
+            heartbeat(plane.clone(), Arc::clone(self.session), epoch, every, passed.clone());
         let following = follow(plane.clone(), epoch, assigned, passed.clone());
-        [
+        let mut running = vec![
             supervise::spawn("reports to the disk", Arc::clone(reporter).keep(queue)),
             supervise::spawn("reports to the control plane", sending),
             supervise::spawn("observations", pushing),
             supervise::spawn("heartbeat", beating),
             supervise::spawn("assignment", following),
-        ]
+        ];
+        running.extend(self.start_self_check());
+        running
+    }
+
+    fn start_self_check(&self) -> Option<Supervised> {
+        let Equipment { config, garden, executor, .. } = self.equipment;
+        let check = SelfCheckConfig {
+            every: config.self_check_every?,
+            timeout: SELF_CHECK_TIMEOUT,
+            binary: executor.healthcheck_binary().to_owned(),
+        };
+        let rootfs = config.preloaded_rootfses.first()?;
+        let rootfs = format!("preloaded:{rootfs}");
+        let health = Arc::clone(&self.session.health);
+        let checking = self_check::run(Arc::clone(garden), health, rootfs, check);
+        Some(supervise::spawn("self check", checking))
     }
 }
 
@@ -229,7 +256,7 @@ fn has_passed(error: &Error) -> bool {
 
 async fn heartbeat(
     control_plane: Arc<dyn ControlPlane>,
-    observer: Arc<Observer>,
+    session: Arc<Session>,
     cell_epoch: CellEpoch,
     every: Duration,
     epoch_passed: CancellationToken,
@@ -237,10 +264,14 @@ async fn heartbeat(
     let mut tick = interval(every.max(Duration::from_millis(10)));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tick.tick().await;
-        let request = HeartbeatRequest { cell_epoch, cell_time: clock::now() };
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = session.health.changed.notified() => {}
+        }
+        let health = session.health.get();
+        let request = HeartbeatRequest { cell_epoch, cell_time: clock::now(), health };
         match control_plane.heartbeat(&request).await {
-            Ok(answer) => observer.head.note(answer.head),
+            Ok(answer) => session.observer.head.note(answer.head),
             Err(error) if has_passed(&error) => return epoch_passed.cancel(),
             Err(error) => tracing::debug!(%error, "A heartbeat was not heard."),
         }

@@ -282,7 +282,10 @@ async fn an_app_that_does_not_end_within_its_own_grace_is_killed_and_that_is_tol
 
     let told = stopped_after(&plane, "stubborn").await;
 
-    assert_eq!(told, Observed::Killed(Milliseconds(100)));
+    let Observed::Killed(killed) = told else { panic!("{told:?}") };
+    assert_eq!(killed.grace, Milliseconds(100));
+    let evidence = killed.evidence;
+    assert!(evidence.peaks.is_some_and(|peaks| peaks.memory_bytes > 0), "{evidence:?}");
     let wanted = "Exit status 137 (exceeded 100ms graceful shutdown interval)".to_owned();
     eventually("its end", || lines(&plane).contains(&wanted)).await;
     assert_eq!(agent.stop().await, agent::Outcome::LeftRunning);

@@ -30,6 +30,7 @@ pub struct Discrepancies {
     due: BTreeSet<(Timestamp, Due)>,
     places: Places,
     evacuating: BTreeSet<CellId>,
+    withdrawing: BTreeSet<ActualLrpKey>,
     fresh_until: BTreeMap<FreshnessDomainName, Option<Timestamp>>,
 }
 
@@ -157,7 +158,9 @@ impl Discrepancies {
         let fresh_until = domains.map(|it| (it.name.clone(), it.fresh_until)).collect();
         let evacuating = aggregates.cells().filter(|cell| is_evacuating(cell));
         let evacuating = evacuating.map(|cell| cell.cell_id.clone()).collect();
-        Self { fresh_until, evacuating, ..filling.into_filled() }
+        let withdrawing = aggregates.slots().filter(|slot| !slot.withdrawing.is_empty());
+        let withdrawing = withdrawing.map(|slot| slot.key.clone()).collect();
+        Self { fresh_until, evacuating, withdrawing, ..filling.into_filled() }
     }
 
     /// Says anew what one stream has to do with, after an event of it was folded.
@@ -191,6 +194,11 @@ impl Discrepancies {
             },
             StreamId::Secrets(_) => {}
         }
+    }
+
+    /// The slots with instances that have lost their routes and are not yet their cells' to stop.
+    pub fn withdrawing(&self) -> impl Iterator<Item = &ActualLrpKey> {
+        self.withdrawing.iter()
     }
 
     /// Every slot that is not as it should be, by key.
@@ -246,6 +254,11 @@ impl Discrepancies {
         let slot = aggregates.slot(key);
         self.places.note_slot(key, slot);
         self.touch_twins(aggregates, key, slot);
+        if slot.is_some_and(|slot| !slot.withdrawing.is_empty()) {
+            self.withdrawing.insert(key.clone());
+        } else {
+            self.withdrawing.remove(key);
+        }
         let lrp = aggregates.desired_lrp(&key.process_guid);
         let found = slot_discrepancy(aggregates, lrp, key.index, slot);
         let due = found.as_ref().and_then(SlotDiscrepancy::due);
@@ -386,6 +399,7 @@ impl Filling {
             due: due.into_iter().collect(),
             places,
             evacuating: BTreeSet::new(),
+            withdrawing: BTreeSet::new(),
             fresh_until: BTreeMap::new(),
         }
     }

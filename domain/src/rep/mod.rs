@@ -3,14 +3,17 @@
 //! These types are also the wire between a cell and the control plane.
 
 mod assignment;
+mod evidence;
 mod plan;
 mod report;
 mod wire;
 
 pub use assignment::{Assignment, Wanted, Work, WorkKind, WorkReference};
+pub use evidence::{Evidence, Peaks, Probe, SeenProcess};
 pub use plan::{Held, Operation, Phase, plan};
-pub use report::{Ended, Evidence, NumberedReport, Observed, Report};
+pub use report::{Ended, Killed, NumberedReport, Observed, Report};
 pub use wire::{
-    HeartbeatAnswer, HeartbeatRequest, ObservationsAnswer, ObservationsRequest, PROTOCOL_VERSION,
-    RefusedReport, RegisterAnswer, RegisterRequest, ReportsAnswer, ReportsRequest,
+    Health, HeartbeatAnswer, HeartbeatRequest, ObservationsAnswer, ObservationsRequest,
+    PROTOCOL_VERSION, RefusedReport, RegisterAnswer, RegisterRequest, ReportsAnswer,
+    ReportsRequest, understands,
 };

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{WorkKind, WorkReference};
+use super::{Evidence, WorkKind, WorkReference};
 use crate::{
     bbs::{
         actual_lrp::{self, CrashReport, InstanceReference, NetInfo},
@@ -13,7 +13,6 @@ use crate::{
     exit::{CLEAN_EXIT, ProcessExit},
     id::CellId,
     log::CellEpoch,
-    observation::{LogLine, MetricsSample},
     sealed::Digest,
     units::Milliseconds,
 };
@@ -60,8 +59,17 @@ pub enum Observed {
     Ended(Box<Ended>),
     /// It was stopped as asked, or was never there.
     Gone,
-    /// It was stopped as asked, but only by SIGKILL, after this grace.
-    Killed(Milliseconds),
+    /// It was stopped as asked, but only by SIGKILL.
+    Killed(Box<Killed>),
+}
+
+/// How a container ended that did not end in its grace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Killed {
+    /// How long it had had to end by itself.
+    pub grace: Milliseconds,
+    /// What was seen of it last.
+    pub evidence: Evidence,
 }
 
 /// How a container's work ended.
@@ -76,15 +84,6 @@ pub struct Ended {
     /// What a task left to be told; empty when nothing.
     #[serde(default)]
     pub result: String,
-}
-
-/// What a cell saw of a container before it ended. Stored sealed, named by digest in the event.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Evidence {
-    /// The last log lines, oldest first.
-    pub log_lines: Vec<LogLine>,
-    /// The last samples, oldest first.
-    pub metrics: Vec<MetricsSample>,
 }
 
 impl Report {
@@ -141,7 +140,10 @@ fn lrp_command(
             Some(actual_lrp::Command::Crash { instance, report })
         }
         Observed::Gone => Some(actual_lrp::Command::Remove { instance }),
-        Observed::Killed(grace) => Some(actual_lrp::Command::RemoveKilled { instance, grace }),
+        Observed::Killed(killed) => {
+            let grace = killed.grace;
+            Some(actual_lrp::Command::RemoveKilled { instance, grace, evidence })
+        }
     }
 }
 

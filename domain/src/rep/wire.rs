@@ -22,8 +22,21 @@ use crate::{
     units::{Milliseconds, Timestamp},
 };
 
-/// The version of this wire; a cell of another version is refused in words.
+/// The version of this wire. Old and new run side by side within one version's distance: whoever
+/// adds to the wire adds what may be absent, for whoever takes something from it to leave it be for
+/// one version. What is further away is refused in words.
 pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Whether this side and another one understand each other.
+#[must_use]
+pub fn understands(protocol_version: u32) -> bool {
+    protocol_version > 0 && protocol_version.abs_diff(PROTOCOL_VERSION) <= 1
+}
+
+/// What an answer of before versions were told is.
+fn first_version() -> u32 {
+    1
+}
 
 /// A cell says what it is and offers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +58,9 @@ pub struct RegisterAnswer {
     pub heartbeat_interval_ms: Milliseconds,
     /// The head of the log.
     pub head: Position,
+    /// The version of the wire that the control plane speaks.
+    #[serde(default = "first_version")]
+    pub protocol_version: u32,
 }
 
 /// A cell is alive.
@@ -54,6 +70,16 @@ pub struct HeartbeatRequest {
     pub cell_epoch: CellEpoch,
     /// Its own clock.
     pub cell_time: Timestamp,
+    /// What it found when it last looked whether it can make containers; absent before.
+    #[serde(default)]
+    pub health: Option<Health>,
+}
+
+/// Whether a cell can make containers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Why it cannot; absent when it can.
+    pub failure: Option<String>,
 }
 
 /// It was heard.
@@ -110,4 +136,15 @@ pub struct ObservationsRequest {
 pub struct ObservationsAnswer {
     /// Every observation up to this sequence is stored.
     pub acknowledged: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_understand_each_other_within_one_of_distance() {
+        assert!(understands(PROTOCOL_VERSION) && understands(PROTOCOL_VERSION + 1));
+        assert!(!understands(PROTOCOL_VERSION + 2) && !understands(0));
+    }
 }

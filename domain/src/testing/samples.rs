@@ -167,12 +167,25 @@ fn actual_lrp_events() -> Vec<(StreamId, Event)> {
         on_slot(&slot, left),
     ];
     events.extend(twin_events(instance_guid.clone(), cell_id.clone()));
+    let withdrawal = withdrawal_events(&instance_guid, cell_id.clone());
+    events.extend(withdrawal.map(|event| (StreamId::ActualLrp(slot.clone()), event)));
     events.push(on_slot(&slot, killed(instance_guid, cell_id)));
     events
 }
 
 fn killed(instance_guid: InstanceGuid, cell_id: CellId) -> actual_lrp::Killed {
-    actual_lrp::Killed { instance_guid, cell_id, grace_ms: Milliseconds(10_000) }
+    let evidence = Some(Digest::of(b"evidence"));
+    actual_lrp::Killed { instance_guid, cell_id, grace_ms: Milliseconds(10_000), evidence }
+}
+
+fn withdrawal_events(instance_guid: &InstanceGuid, cell_id: CellId) -> [Event; 2] {
+    let started = actual_lrp::WithdrawalStarted { instance_guid: instance_guid.clone(), cell_id };
+    let missing = vec!["two".to_owned()];
+    let ended = actual_lrp::WithdrawalEnded {
+        instance_guid: instance_guid.clone(),
+        cause: actual_lrp::WithdrawalEnd::TimedOut { missing },
+    };
+    [actual_lrp::Event::from(started).into(), actual_lrp::Event::from(ended).into()]
 }
 
 fn twin_events(instance_guid: InstanceGuid, cell_id: CellId) -> [(StreamId, Event); 7] {
@@ -288,6 +301,7 @@ fn cell_events() -> Vec<(StreamId, Event)> {
         on_cell("cell-1", evacuation),
         on_cell("cell-1", cell::EvacuationCancelled {}),
         on_cell("cell-1", cell::Evacuated {}),
+        on_cell("cell-1", cell::HealthChanged { failure: Some("no more veth".to_owned()) }),
     ]
 }
 

@@ -242,7 +242,8 @@ fn report_of_slot(dice: &mut Dice, story: &Story) -> Option<actual_lrp::Command>
         1 => actual_lrp::Command::Claim { instance },
         2 => actual_lrp::Command::Crash { instance, report: crash_report() },
         3 if dice.one_in(3) => {
-            actual_lrp::Command::RemoveKilled { instance, grace: Milliseconds(10_000) }
+            let (grace, evidence) = (Milliseconds(10_000), None);
+            actual_lrp::Command::RemoveKilled { instance, grace, evidence }
         }
         3 => actual_lrp::Command::Remove { instance },
         _ => {

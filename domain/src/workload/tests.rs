@@ -125,7 +125,9 @@ fn of_slot(
         | Event::EvacuationStarted(_)
         | Event::EvacuationEnded(_)
         | Event::ReadinessChanged(_)
-        | Event::Killed(_) => panic!("{event:?}"),
+        | Event::Killed(_)
+        | Event::WithdrawalStarted(_)
+        | Event::WithdrawalEnded(_) => panic!("{event:?}"),
     }
 }
 

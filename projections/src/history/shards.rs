@@ -11,7 +11,7 @@ use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 use domain::{
     aggregates::{Aggregate, Aggregates, CLUSTER_SHARD, Part, PartBuilder},
     bbs::{
-        actual_lrp::{self, ActualLrp, LastCrash, Leaving, Twin},
+        actual_lrp::{self, ActualLrp, LastCrash, Leaving, Twin, Withdrawing},
         desired_lrp::DesiredLrp,
         held_definition::{HeldDefinition, Pack},
         restart_policy::RestartPolicy,
@@ -32,7 +32,7 @@ use crate::snapshot::{SHARD_BYTES_MAX, ShardId};
 
 /// What the bytes of a shard mean. Raised whenever an aggregate's shape changes; older snapshots
 /// are passed over then.
-pub const SHARD_FORMAT: u32 = 7;
+pub const SHARD_FORMAT: u32 = 8;
 
 /// Fast, and not much larger than what takes longer.
 const COMPRESSION_LEVEL: i32 = 1;
@@ -104,6 +104,7 @@ struct SlotRecord<'a> {
     suspect: Cow<'a, Option<Box<Twin>>>,
     evacuating: Cow<'a, Option<Box<Twin>>>,
     leaving: Cow<'a, [Leaving]>,
+    withdrawing: Cow<'a, [Withdrawing]>,
     refused_until: Option<Timestamp>,
     last_position: Position,
 }
@@ -165,6 +166,7 @@ impl<'a> SlotRecord<'a> {
             suspect,
             evacuating,
             leaving,
+            withdrawing,
             refused_until,
             last_position,
         } = slot;
@@ -180,6 +182,7 @@ impl<'a> SlotRecord<'a> {
             suspect: Cow::Borrowed(suspect),
             evacuating: Cow::Borrowed(evacuating),
             leaving: Cow::Borrowed(leaving),
+            withdrawing: Cow::Borrowed(withdrawing),
             refused_until: *refused_until,
             last_position: *last_position,
         }
@@ -198,6 +201,7 @@ impl<'a> SlotRecord<'a> {
             suspect: self.suspect.into_owned(),
             evacuating: self.evacuating.into_owned(),
             leaving: self.leaving.into_owned(),
+            withdrawing: self.withdrawing.into_owned(),
             refused_until: self.refused_until,
             last_position: self.last_position,
         }
@@ -532,7 +536,7 @@ mod tests {
             aggregates.desired_lrps().map(|lrp| lrp.definition.for_once()).collect();
         bytes.extend(postcard::to_stdvec(&definitions).unwrap());
 
-        assert_eq!((SHARD_FORMAT, Digest::of(&bytes).to_string().as_str()), (7, RECORDS));
+        assert_eq!((SHARD_FORMAT, Digest::of(&bytes).to_string().as_str()), (8, RECORDS));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use domain::{
     id::CellId,
     log::{CellEpoch, Owner},
     observation::{Observation, ObservationRecord},
+    units::Timestamp,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -104,6 +105,10 @@ pub struct Query {
     pub index: Option<u32>,
     /// Only of this kind.
     pub kind: Option<Kind>,
+    /// Only what was seen at this instant or later, by the cells' clocks.
+    pub since: Option<Timestamp>,
+    /// Only what was seen at this instant or earlier, by the cells' clocks.
+    pub until: Option<Timestamp>,
     /// Only the newest so many; without it the oldest [`READ_RECORDS_MAX`].
     pub last: Option<usize>,
 }
@@ -111,13 +116,15 @@ pub struct Query {
 impl Query {
     fn lets_through(&self, stored: &Stored) -> bool {
         let observation = &stored.observation;
-        let kind = match observation.record {
-            ObservationRecord::Line(_) => Kind::Lines,
-            ObservationRecord::Metrics(_) => Kind::Metrics,
+        let (kind, at) = match &observation.record {
+            ObservationRecord::Line(line) => (Kind::Lines, line.at),
+            ObservationRecord::Metrics(sample) => (Kind::Metrics, sample.at),
         };
         stored.number > self.after
             && self.index.is_none_or(|index| observation.index == Some(index))
             && self.kind.is_none_or(|wanted| wanted == kind)
+            && self.since.is_none_or(|since| at >= since)
+            && self.until.is_none_or(|until| at <= until)
     }
 }
 

@@ -1,4 +1,4 @@
-//! One segment file: `OBS2`, a header frame, record frames.
+//! One segment file: `OBS3`, a header frame, record frames.
 
 use std::{
     fs::{File, OpenOptions},
@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Another shape of the frames is another mark; a segment with an unknown one is not read.
-const MAGIC: &[u8; 4] = b"OBS2";
+const MAGIC: &[u8; 4] = b"OBS3";
 
 /// A segment as the shelf knows it.
 #[derive(Debug, Clone)]

@@ -30,12 +30,8 @@ fn observation(of: &str, record: ObservationRecord) -> Observation {
 }
 
 fn line(of: &str, at: i64, text: &str) -> Observation {
-    let record = ObservationRecord::Line(LogLine {
-        at: Timestamp(at),
-        source: "APP".to_owned(),
-        stream: OutputStream::Err,
-        text: text.to_owned(),
-    });
+    let line = LogLine::new(Timestamp(at), "APP", OutputStream::Err, text.to_owned());
+    let record = ObservationRecord::Line(line);
     observation(of, record)
 }
 
@@ -105,7 +101,7 @@ async fn queries_find_what_they_name() {
         let sequence = u64::try_from(number).unwrap();
         store.append(push(sequence, lines("a", number..=number))).await.unwrap();
     }
-    let sample = MetricsSample { at: Timestamp(10), memory_bytes: 1, cpu_nanoseconds: 2, pids: 3 };
+    let sample = MetricsSample { at: Timestamp(10), memory_bytes: 1, ..MetricsSample::default() };
     let metrics = observation("a", ObservationRecord::Metrics(sample));
     store.append(push(10, vec![metrics])).await.unwrap();
 

@@ -6,6 +6,7 @@
 //!
 //! Several nodes share what they heard through a [`PresenceTable`].
 
+mod routers;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use domain::{
     units::{Milliseconds, Timestamp},
 };
 
+pub use routers::{Followed, ROUTER_TIME_TO_LIVE, RouterSeen, Routers};
 pub use table::{MemoryPresenceTable, PostgresPresenceTable, PresenceTable};
 
 /// When each cell was last heard. Instants are monotonic: the span since any fixed one.

@@ -8,10 +8,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use domain::{id::CellId, units::Milliseconds};
+use domain::{id::CellId, log::Position, units::Milliseconds};
 use sqlx::Row as _;
 use tokio::time::Instant;
 
+use super::RouterSeen;
 use crate::event_store::{Error, postgres::Database};
 
 /// Shares who was heard.
@@ -23,6 +24,18 @@ pub trait PresenceTable: Send + Sync + std::fmt::Debug {
     /// How long ago each cell was last heard by any node. A cell that is not here was never
     /// heard.
     async fn ages(&self) -> Result<BTreeMap<CellId, Milliseconds>, Error>;
+
+    /// Notes that a node's router has followed the routes up to a position.
+    async fn followed(&self, node: &str, position: Position) -> Result<(), Error>;
+
+    /// A node's router ends: nobody needs to wait for it.
+    async fn router_ends(&self, node: &str) -> Result<(), Error>;
+
+    /// How far the routers of all nodes have followed, and how long ago they said so.
+    async fn routers(&self) -> Result<BTreeMap<String, RouterSeen>, Error>;
+
+    /// Whether other nodes may share this table.
+    fn is_shared(&self) -> bool;
 }
 
 /// The table of a control plane that has one node.
@@ -44,6 +57,22 @@ impl PresenceTable for MemoryPresenceTable {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let age = |at: &Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(heard.iter().map(|(cell_id, at)| (cell_id.clone(), Milliseconds(age(at)))).collect())
+    }
+
+    async fn followed(&self, _: &str, _: Position) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn router_ends(&self, _: &str) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn routers(&self) -> Result<BTreeMap<String, RouterSeen>, Error> {
+        Ok(BTreeMap::new())
+    }
+
+    fn is_shared(&self) -> bool {
+        false
     }
 }
 
@@ -67,6 +96,16 @@ const HEARD: &str = "WITH lazily AS (SELECT set_config('synchronous_commit', 'of
      SELECT cell_id, clock_timestamp() FROM unnest($1) AS cell_id, lazily \
      GROUP BY cell_id ORDER BY cell_id \
      ON CONFLICT (cell_id) DO UPDATE SET heard_at = excluded.heard_at";
+
+const FOLLOWED: &str = "WITH lazily AS (SELECT set_config('synchronous_commit', 'off', true)) \
+     INSERT INTO routers (node, position, heard_at) \
+     SELECT $1, $2, clock_timestamp() FROM lazily \
+     ON CONFLICT (node) DO UPDATE SET position = excluded.position, heard_at = excluded.heard_at";
+
+/// Those that were silent for a minute are of nobody's interest.
+const ROUTERS: &str = "SELECT node, position, \
+     greatest(0, extract(epoch FROM clock_timestamp() - heard_at) * 1000)::bigint FROM routers \
+     WHERE heard_at > clock_timestamp() - interval '1 minute'";
 
 const AGES: &str = "SELECT cell_id, \
      greatest(0, extract(epoch FROM clock_timestamp() - heard_at) * 1000)::bigint FROM presence";
@@ -93,6 +132,37 @@ impl PresenceTable for PostgresPresenceTable {
             }
         }
         Ok(ages)
+    }
+
+    async fn followed(&self, node: &str, position: Position) -> Result<(), Error> {
+        let position = i64::try_from(position.0).unwrap_or(i64::MAX);
+        let query = || sqlx::query(FOLLOWED).bind(node).bind(position);
+        self.database.fetch_writing("note how far a router has followed", query).await.map(drop)
+    }
+
+    async fn router_ends(&self, node: &str) -> Result<(), Error> {
+        let query = || sqlx::query("DELETE FROM routers WHERE node = $1 RETURNING node").bind(node);
+        self.database.fetch_writing("note that a router ends", query).await.map(drop)
+    }
+
+    async fn routers(&self) -> Result<BTreeMap<String, RouterSeen>, Error> {
+        let operation = "read how far routers have followed";
+        let found = self.database.fetch(operation, || sqlx::query(ROUTERS)).await?;
+        let mut routers = BTreeMap::new();
+        for row in &found {
+            let failed = |source| Error::Database { operation, source };
+            let node: String = row.try_get(0).map_err(failed)?;
+            let position: i64 = row.try_get(1).map_err(failed)?;
+            let age: i64 = row.try_get(2).map_err(failed)?;
+            let position = Position(u64::try_from(position).unwrap_or(0));
+            let age = Milliseconds(u64::try_from(age).unwrap_or(0));
+            routers.insert(node, RouterSeen { position, age });
+        }
+        Ok(routers)
+    }
+
+    fn is_shared(&self) -> bool {
+        true
     }
 }
 
@@ -131,5 +201,21 @@ mod tests {
     async fn presence_in_postgres() {
         let database = postgres::open(&postgres::shared().fresh_database()).await;
         behaves(&PostgresPresenceTable::new(database)).await;
+    }
+
+    #[tokio::test]
+    async fn nodes_tell_each_other_how_far_their_routers_are() {
+        let database = postgres::open(&postgres::shared().fresh_database()).await;
+        let table = PostgresPresenceTable::new(database);
+        table.followed("one", Position(7)).await.unwrap();
+        table.followed("two", Position(3)).await.unwrap();
+        table.followed("one", Position(9)).await.unwrap();
+
+        let routers = table.routers().await.unwrap();
+        assert_eq!((routers.len(), routers["one"].position), (2, Position(9)));
+        assert!(routers["two"].age < Milliseconds::from_seconds(60), "{routers:?}");
+
+        table.router_ends("two").await.unwrap();
+        assert!(!table.routers().await.unwrap().contains_key("two"));
     }
 }

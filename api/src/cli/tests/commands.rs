@@ -73,7 +73,8 @@ async fn eventful() -> (InMemory, Server) {
 }
 
 async fn crash_report(inner: &InMemory) -> CrashReport {
-    let evidence = Evidence { log_lines: vec![line("the last words")], metrics: Vec::new() };
+    let log_lines = vec![line("the last words")];
+    let evidence = Evidence { log_lines, ..Evidence::default() };
     let owner = Owner::Process(ProcessGuid::new("web").unwrap());
     let bytes = serde_json::to_vec(&evidence).unwrap();
     let digest = inner.control_plane.keyring.put_sealed_blob(&owner, &bytes).await.unwrap();
@@ -85,8 +86,7 @@ async fn crash_report(inner: &InMemory) -> CrashReport {
 }
 
 fn line(text: &str) -> LogLine {
-    let source = "APP".to_owned();
-    LogLine { at: Timestamp(4), source, stream: OutputStream::Out, text: text.to_owned() }
+    LogLine::new(Timestamp(4), "APP", OutputStream::Out, text.to_owned())
 }
 
 #[tokio::test]

@@ -337,7 +337,9 @@ fn may_change_routes(event: &Event) -> bool {
             | actual_lrp::Event::Suspected(_)
             | actual_lrp::Event::SuspectRestored(_)
             | actual_lrp::Event::EvacuationStarted(_)
-            | actual_lrp::Event::Killed(_) => false,
+            | actual_lrp::Event::Killed(_)
+            | actual_lrp::Event::WithdrawalStarted(_)
+            | actual_lrp::Event::WithdrawalEnded(_) => false,
         },
         Event::Task(_) | Event::Cell(_) | Event::FreshnessDomain(_) | Event::Secrets(_) => false,
     }

@@ -105,7 +105,9 @@ async fn crash_report(harness: &Harness) -> CrashReport {
             memory_bytes: 1 << 26,
             cpu_nanoseconds: 1 << 40,
             pids: 2,
+            ..MetricsSample::default()
         }],
+        ..Evidence::default()
     };
     let owner = Owner::Process(ProcessGuid::new("web").unwrap());
     let bytes = serde_json::to_vec(&evidence).unwrap();
@@ -119,8 +121,7 @@ async fn crash_report(harness: &Harness) -> CrashReport {
 }
 
 fn line(text: &str) -> LogLine {
-    let (source, stream) = ("APP".to_owned(), OutputStream::Err);
-    LogLine { at: Timestamp(4), source, stream, text: text.to_owned() }
+    LogLine::new(Timestamp(4), "APP", OutputStream::Err, text.to_owned())
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use projections::{
         Batch, BatchId, EventStore, NewEvent,
         memory::{MemoryLog, MemoryStore},
     },
+    presence::Routers,
     projector::Now,
     world::World,
 };
@@ -21,6 +22,7 @@ use projections::{
 use super::until;
 use crate::{
     clock,
+    live_routers::LiveRouters,
     router::registry::{EndpointKey, Registry},
 };
 
@@ -30,6 +32,7 @@ struct Told {
     store: Arc<dyn EventStore>,
     now: Now,
     registry: Registry,
+    routers: Arc<LiveRouters>,
 }
 
 impl Told {
@@ -37,8 +40,9 @@ impl Told {
         let incarnation = Incarnation(clock::new_uuid());
         let store: Arc<dyn EventStore> = Arc::new(MemoryStore::new(MemoryLog::new(incarnation)));
         let now = Now::follow(Arc::clone(&store), World::empty());
-        let registry = Registry::follow(now.clone()).await;
-        let told = Self { story, store, now, registry };
+        let routers = Arc::new(LiveRouters::new(Routers::alone("node")));
+        let registry = Registry::follow(now.clone(), Arc::clone(&routers)).await;
+        let told = Self { routers, story, store, now, registry };
         told.tell(0).await;
         told
     }
@@ -115,6 +119,9 @@ async fn routes_come_change_and_go_with_the_events() {
     // The route goes before the instance has stopped.
     told.then(actual_lrp::Command::Retire { key: key("web", 0) }).await;
     told.leads_to("a.example.com", Some(&[])).await;
+    // And whoever waits for that is told how far this router is.
+    let head = told.story.head().position;
+    until(|| told.routers.known().own() >= Some(head)).await;
 
     told.then(desired_lrp::Command::Remove { process_guid: process_guid("web") }).await;
     told.leads_to("a.example.com", None).await;

@@ -112,6 +112,8 @@ impl Cgroups {
             memory_peak_bytes: memory.max_usage_in_bytes,
             cpu_ns: cpu.cpuacct().usage,
             pids,
+            received_bytes: None,
+            sent_bytes: None,
         })
     }
 

@@ -13,6 +13,7 @@ mod create;
 pub(crate) mod depot;
 mod destroy;
 pub(crate) mod init;
+mod inspect;
 pub(crate) mod kernel;
 mod masks;
 mod mounts;
@@ -42,7 +43,7 @@ use self::network::Network;
 use crate::clock;
 use crate::garden::{
     Capacity, ContainerInfo, ContainerSpec, ContainerState, Error, ExitRecord, Garden, Handle,
-    Metrics, OutputChunk, OutputCursor, ProcessId, ProcessSpec, ProcessState, Signal,
+    Inspection, Metrics, OutputChunk, OutputCursor, ProcessId, ProcessSpec, ProcessState, Signal,
 };
 use crate::shim::protocol::{Answer, Command, Refusal};
 use crate::shim::spool;
@@ -210,9 +211,38 @@ impl Garden for LinuxGarden {
     async fn metrics(&self, handle: &Handle) -> Result<Metrics, Error> {
         let container = self.cell.find(handle)?;
         let cell = Arc::clone(&self.cell);
-        blocking(move || cell.cgroups.metrics(&container.config.handle))
+        let metrics = blocking(move || {
+            let metrics = cell.cgroups.metrics(&container.config.handle)?;
+            let (received_bytes, sent_bytes) = inspect::traffic(&container.config);
+            Some(Metrics { received_bytes, sent_bytes, ..metrics })
+        });
+        metrics.await?.ok_or_else(|| Error::Stopped { handle: handle.clone() })
+    }
+
+    async fn disk_usage(&self, handle: &Handle) -> Result<u64, Error> {
+        let folder = self.cell.find(handle)?.depot.upper();
+        blocking(move || inspect::disk_usage(&folder))
             .await?
-            .ok_or_else(|| Error::Stopped { handle: handle.clone() })
+            .map_err(Error::host(format!("look at the disk of container {handle}")))
+    }
+
+    async fn inspect(&self, handle: &Handle) -> Result<Inspection, Error> {
+        let container = self.cell.find(handle)?;
+        blocking(move || inspect::inspect(&container.config)).await
+    }
+
+    async fn state(&self, handle: &Handle) -> Option<ContainerState> {
+        let container = self.cell.find(handle).ok()?;
+        Some(match container.client.processes().is_stopped {
+            true => ContainerState::Stopped,
+            false => ContainerState::Running,
+        })
+    }
+
+    async fn until_stopped(&self, handle: &Handle) {
+        if let Ok(container) = self.cell.find(handle) {
+            container.client.wait_for(|known| known.is_stopped).await;
+        }
     }
 
     async fn list(&self) -> Vec<ContainerInfo> {

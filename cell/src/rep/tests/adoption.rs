@@ -104,7 +104,7 @@ async fn what_vanished_is_told_and_what_nobody_knows_is_destroyed() {
     cell.until_reported(&vanishing, "ended").await;
 
     let reason = cell.ended(&vanishing).failure_reason;
-    assert_eq!(reason.as_deref(), Some("container vanished"));
+    assert_eq!(reason.as_deref(), Some("missing garden container"));
     // It is still assigned: after the unknown container was destroyed it is made anew.
     cell.until("made anew", |cell| cell.executions(&unknown) == 2).await;
 }

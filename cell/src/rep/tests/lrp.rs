@@ -88,8 +88,8 @@ async fn a_crash_is_told_in_diegos_words_with_its_last_lines() {
     let out_of_memory = Some(OutOfMemory { limit_bytes: 5, peak_bytes: 4, kills: 1 });
     assert_eq!(ended.exit, Some(ProcessExit { status: ExitStatus::Signalled(9), out_of_memory }));
     let lines: Vec<_> = ended.evidence.log_lines.iter().map(|line| line.text.as_str()).collect();
-    assert_eq!(lines.len(), 20);
-    assert_eq!(lines[17..], ["line 29", "without an end", "Exit status 137 (out of memory)"]);
+    assert_eq!(lines.len(), 32);
+    assert_eq!(lines[29..], ["line 29", "without an end", "Exit status 137 (out of memory)"]);
     assert!(!ended.evidence.metrics.is_empty());
     cell.until_container_is_gone(&work).await;
     cell.until("all lines are pushed", |cell| cell.lines(&work).len() == 32).await;

@@ -5,6 +5,7 @@
 //! plane live on.
 
 mod adoption;
+mod ends;
 mod lrp;
 mod plane;
 mod readiness;
@@ -43,6 +44,8 @@ struct Cell {
     shutdown: CancellationToken,
     outcome: Arc<Mutex<Option<Result<Outcome, agent::Error>>>>,
     on_shutdown: OnShutdown,
+    self_check_every: Option<Milliseconds>,
+    log_lines_per_second: Option<u64>,
 }
 
 impl Cell {
@@ -55,6 +58,8 @@ impl Cell {
             shutdown: CancellationToken::new(),
             outcome: Arc::default(),
             on_shutdown: OnShutdown::LeaveRunning,
+            self_check_every: None,
+            log_lines_per_second: None,
         };
         cell.start_agent();
         cell
@@ -69,6 +74,8 @@ impl Cell {
         config.preloaded_rootfses.insert("diario".to_owned());
         config.containers.healthcheck_binary = Some("/bin/true".into());
         config.on_shutdown = self.on_shutdown;
+        config.self_check_every = self.self_check_every;
+        config.containers.log_lines_per_second = self.log_lines_per_second;
         self.shutdown = CancellationToken::new();
         let garden: Arc<dyn Garden> = Arc::new(self.garden.clone());
         let plane = Arc::new(self.plane.clone());

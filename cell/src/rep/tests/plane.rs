@@ -12,7 +12,7 @@ use domain::labels::Labels;
 use domain::log::{CellEpoch, Position};
 use domain::observation::Observation;
 use domain::rep::{
-    Assignment, HeartbeatAnswer, HeartbeatRequest, NumberedReport, ObservationsAnswer,
+    Assignment, Health, HeartbeatAnswer, HeartbeatRequest, NumberedReport, ObservationsAnswer,
     ObservationsRequest, Observed, RefusedReport, RegisterAnswer, RegisterRequest, ReportsAnswer,
     ReportsRequest, Wanted, Work,
 };
@@ -46,6 +46,7 @@ struct State {
     unfit: BTreeSet<InstanceGuid>,
     observations: Vec<Observation>,
     observed: u64,
+    health: Option<Health>,
 }
 
 impl Default for State {
@@ -66,6 +67,7 @@ impl Default for State {
             unfit: BTreeSet::new(),
             observations: Vec::new(),
             observed: 0,
+            health: None,
         }
     }
 }
@@ -153,6 +155,11 @@ impl FakePlane {
 
     pub(crate) fn observations(&self) -> Vec<Observation> {
         self.lock().observations.clone()
+    }
+
+    /// What the cell said last of its own health.
+    pub(crate) fn health(&self) -> Option<Health> {
+        self.lock().health.clone()
     }
 
     pub(crate) fn is_assigned(&self, work: &Work) -> bool {
@@ -253,12 +260,14 @@ impl ControlPlane for FakePlane {
             cell_epoch: CellEpoch(state.epoch),
             reports_seen: state.judged,
             heartbeat_interval_ms: Milliseconds(1000),
+            protocol_version: 1,
             head: Position(state.position),
         })
     }
 
     async fn heartbeat(&self, request: &HeartbeatRequest) -> Result<HeartbeatAnswer, Error> {
-        let state = self.reached(Some(request.cell_epoch))?;
+        let mut state = self.reached(Some(request.cell_epoch))?;
+        state.health = request.health.clone();
         Ok(HeartbeatAnswer { head: Position(state.position), now: Timestamp(0) })
     }
 

@@ -140,8 +140,7 @@ fn a_spool_that_is_broken_before_its_end_is_refused() {
 
 fn observation(number: usize, bytes: usize) -> Observation {
     let text = format!("{number} {}", "x".repeat(bytes));
-    let line =
-        LogLine { at: Timestamp(0), source: "APP".to_owned(), stream: OutputStream::Out, text };
+    let line = LogLine::new(Timestamp(0), "APP", OutputStream::Out, text);
     Observation {
         owner: Owner::Cell(CellId::new("c").unwrap()),
         index: None,

@@ -141,7 +141,7 @@ async fn a_task_whose_container_vanished_failed() {
     cell.start_agent();
     cell.until_reported(&work, "ended").await;
 
-    assert_eq!(cell.ended(&work).failure_reason.as_deref(), Some("container vanished"));
+    assert_eq!(cell.ended(&work).failure_reason.as_deref(), Some("missing garden container"));
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(cell.executions(&work), 1);
 }

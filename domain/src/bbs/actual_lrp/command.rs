@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::NetInfo;
+use super::{NetInfo, WithdrawalEnd};
 use crate::{
     auction::Candidates,
     exit::ProcessExit,
@@ -89,6 +89,8 @@ pub enum Command {
         instance: InstanceReference,
         /// How long it had had to end by itself.
         grace: Milliseconds,
+        /// The sealed record of what the cell saw, by digest.
+        evidence: Option<Digest>,
     },
     /// Free the slot for a new instance. The converger's.
     Unclaim {
@@ -106,6 +108,15 @@ pub enum Command {
     SettleTwins {
         /// Which.
         key: ActualLrpKey,
+    },
+    /// Let an instance that has lost its routes be stopped. The route withdrawal's.
+    EndWithdrawal {
+        /// Of which slot.
+        key: ActualLrpKey,
+        /// Which.
+        instance_guid: InstanceGuid,
+        /// Why now.
+        cause: WithdrawalEnd,
     },
     /// Stop its instance; the slot goes when that is done. A user's or the converger's.
     Retire {
@@ -160,6 +171,7 @@ impl Command {
             | Self::Unclaim { key, .. }
             | Self::Evacuate { key }
             | Self::SettleTwins { key }
+            | Self::EndWithdrawal { key, .. }
             | Self::Retire { key } => key,
             Self::Refuse { instance, .. }
             | Self::Claim { instance }

@@ -5,8 +5,9 @@
 //! over-commit a cell.
 
 use super::{
-    ActualLrp, Command, Created, Event, Placed, PlacementFailed, Removed, Restart, Retired, State,
-    Suspected, TwinEnd, UnclaimReason, Unclaimed, UnclaimedReason, reports, twins,
+    ActualLrp, Command, Created, Event, InstancePresence, Placed, PlacementFailed, Removed,
+    Restart, Retired, State, Suspected, TwinEnd, UnclaimReason, Unclaimed, UnclaimedReason,
+    reports, twins, withdrawal,
 };
 use crate::{
     aggregates::Aggregates,
@@ -49,12 +50,15 @@ pub(crate) fn decide(
         }
         Command::Crash { instance, report } => reports::crash(aggregates, instance, report, now),
         Command::Remove { instance } => reports::remove(aggregates, instance),
-        Command::RemoveKilled { instance, grace } => {
-            reports::remove_killed(aggregates, instance, *grace)
+        Command::RemoveKilled { instance, grace, evidence } => {
+            reports::remove_killed(aggregates, instance, *grace, *evidence)
         }
         Command::Unclaim { key, reason } => unclaim(aggregates, key, *reason, now),
         Command::Evacuate { key } => twins::evacuate(aggregates, existing(aggregates, key)?, now),
         Command::SettleTwins { key } => twins::settle(aggregates, known(aggregates, key)?, now),
+        Command::EndWithdrawal { key, instance_guid, cause } => {
+            withdrawal::end(known(aggregates, key)?, instance_guid, cause, now)
+        }
         Command::Retire { key } => {
             let mut decision = Decision::default();
             retire(aggregates, existing(aggregates, key)?, &mut decision);
@@ -74,6 +78,14 @@ pub(crate) fn retire(aggregates: &Aggregates, slot: &ActualLrp, decision: &mut D
         return;
     }
     twins::end_all(aggregates, slot, &TwinEnd::Undesired, decision);
+    stop_ordinary(aggregates, slot, decision);
+}
+
+/// Stops a slot's ordinary instance; its routes go first.
+pub(super) fn stop_ordinary(aggregates: &Aggregates, slot: &ActualLrp, decision: &mut Decision) {
+    for instance in slot.instances().filter(|it| it.presence == InstancePresence::Ordinary) {
+        withdrawal::start(aggregates, slot, &instance, decision);
+    }
     decision.push(StreamId::ActualLrp(slot.key.clone()), Event::from(Retired {}));
 }
 

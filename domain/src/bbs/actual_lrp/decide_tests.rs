@@ -68,7 +68,7 @@ fn reports(instance: &InstanceReference) -> Vec<Command> {
 const GRACE: Milliseconds = Milliseconds::from_seconds(10);
 
 fn killed(instance: &InstanceReference) -> Command {
-    Command::RemoveKilled { instance: instance.clone(), grace: GRACE }
+    Command::RemoveKilled { instance: instance.clone(), grace: GRACE, evidence: None }
 }
 
 fn crashed(crash_count: u32, restart: Restart) -> Crashed {
@@ -417,7 +417,7 @@ fn whatever_ends_a_stopping_instance_removes_its_slot() {
         if is_kill {
             let (instance_guid, cell_id) =
                 (instance.instance_guid.clone(), instance.cell_id.clone());
-            let killed = Killed { instance_guid, cell_id, grace_ms: GRACE };
+            let killed = Killed { instance_guid, cell_id, grace_ms: GRACE, evidence: None };
             when.then([on_slot(&web(), killed), on_slot(&web(), Removed {})]);
         } else if ends {
             when.then([on_slot(&web(), Removed {})]);

@@ -56,6 +56,10 @@ events! {
     ReadinessChanged = "actual_lrp.readiness_changed", 1;
     /// Its instance did not end within its grace and was ended by SIGKILL.
     Killed = "actual_lrp.killed", 1;
+    /// An instance's routes go: it is stopped once no router leads to it any more.
+    WithdrawalStarted = "actual_lrp.withdrawal_started", 1;
+    /// An instance without routes may be stopped.
+    WithdrawalEnded = "actual_lrp.withdrawal_ended", 1;
 }
 
 /// The slot exists and is unclaimed.
@@ -311,4 +315,43 @@ pub struct Killed {
     pub cell_id: CellId,
     /// How long it had had to end by itself.
     pub grace_ms: Milliseconds,
+    /// The sealed record of what the cell saw, by digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Digest>,
+}
+
+/// An instance is to be stopped, and serves until its cell hears so: from this position on no route
+/// leads to it, and its cell is told to stop it once every living router has followed, or time ran
+/// out. (In Diego a route may outlive its instance.)
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WithdrawalStarted {
+    /// Which container.
+    pub instance_guid: InstanceGuid,
+    /// Where it runs.
+    pub cell_id: CellId,
+}
+
+/// An instance without routes may be stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WithdrawalEnded {
+    /// Which container.
+    pub instance_guid: InstanceGuid,
+    /// Why now.
+    pub cause: WithdrawalEnd,
+}
+
+/// Why an instance without routes may be stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WithdrawalEnd {
+    /// Every router that lives has followed.
+    Seen {
+        /// How many these were.
+        routers: u32,
+    },
+    /// Not all have, and it is not waited for any longer.
+    TimedOut {
+        /// The nodes whose routers had not, at most [`super::MISSING_ROUTERS_MAX`].
+        missing: Vec<String>,
+    },
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     ActualLrp, Event, LEAVING_MAX, LastCrash, Leaving, ReadinessChanged, Restart, Running, Started,
-    State, Twin, TwinState, UnclaimedReason,
+    State, Twin, TwinState, UnclaimedReason, Withdrawing,
 };
 use crate::{
     bbs::placement::{Placement, RETRY_AFTER},
@@ -21,7 +21,8 @@ pub(crate) fn evolve(
 ) {
     if let Event::Created(created) = event {
         // What is left of an earlier slot leaves on.
-        let leaving = state.take().map(|before| before.leaving.clone()).unwrap_or_default();
+        let left = |before: Arc<ActualLrp>| (before.leaving.clone(), before.withdrawing.clone());
+        let (leaving, withdrawing) = state.take().map(left).unwrap_or_default();
         *state = Some(Arc::new(ActualLrp {
             key: key.clone(),
             domain: created.domain.clone(),
@@ -34,6 +35,7 @@ pub(crate) fn evolve(
             suspect: None,
             evacuating: None,
             leaving,
+            withdrawing,
             refused_until: None,
             last_position: stamp.position,
         }));
@@ -54,6 +56,7 @@ pub(crate) fn evolve(
     if is_of_slot {
         note(slot, event, stamp);
     }
+    note_withdrawals(slot, event, stamp);
     if slot.is_removed() && slot.leaving.is_empty() {
         *state = None;
     }
@@ -96,7 +99,9 @@ fn next_state(slot: &ActualLrp, event: &Event, stamp: Stamp) -> Option<State> {
         | Event::EvacuationStarted(_)
         | Event::EvacuationEnded(_)
         | Event::ReadinessChanged(_)
-        | Event::Killed(_) => None,
+        | Event::Killed(_)
+        | Event::WithdrawalStarted(_)
+        | Event::WithdrawalEnded(_) => None,
     }
 }
 
@@ -167,7 +172,51 @@ fn move_twins(slot: &mut ActualLrp, event: &Event, stamp: Stamp) {
         | Event::Crashed(_)
         | Event::Unclaimed(_)
         | Event::Retired(_)
-        | Event::Killed(_) => {}
+        | Event::Killed(_)
+        | Event::WithdrawalStarted(_)
+        | Event::WithdrawalEnded(_) => {}
+    }
+}
+
+/// Which instances have lost their routes. One that is gone waits for nothing.
+fn note_withdrawals(slot: &mut ActualLrp, event: &Event, stamp: Stamp) {
+    match event {
+        Event::WithdrawalStarted(started) => slot.withdrawing.push(Withdrawing {
+            instance_guid: started.instance_guid.clone(),
+            position: stamp.position,
+            since: stamp.recorded_at,
+        }),
+        Event::WithdrawalEnded(ended) => {
+            slot.withdrawing.retain(|it| it.instance_guid != ended.instance_guid);
+        }
+        Event::Created(_)
+        | Event::Placed(_)
+        | Event::PlacementFailed(_)
+        | Event::Refused(_)
+        | Event::Claimed(_)
+        | Event::Started(_)
+        | Event::Crashed(_)
+        | Event::Unclaimed(_)
+        | Event::Retired(_)
+        | Event::Removed(_)
+        | Event::Left(_)
+        | Event::Killed(_)
+        | Event::Suspected(_)
+        | Event::SuspectRestored(_)
+        | Event::SuspectRemoved(_)
+        | Event::TwinCrashed(_)
+        | Event::EvacuationStarted(_)
+        | Event::EvacuationEnded(_)
+        | Event::ReadinessChanged(_) => {}
+    }
+    if slot.withdrawing.is_empty() {
+        return;
+    }
+    let there: Vec<InstanceGuid> =
+        slot.instances().map(|it| it.placement.instance_guid.clone()).collect();
+    slot.withdrawing.retain(|it| there.contains(&it.instance_guid));
+    if slot.withdrawing.is_empty() {
+        slot.withdrawing = Vec::new();
     }
 }
 
@@ -254,6 +303,8 @@ fn note(slot: &mut ActualLrp, event: &Event, stamp: Stamp) {
         | Event::EvacuationStarted(_)
         | Event::EvacuationEnded(_)
         | Event::ReadinessChanged(_)
-        | Event::Killed(_) => {}
+        | Event::Killed(_)
+        | Event::WithdrawalStarted(_)
+        | Event::WithdrawalEnded(_) => {}
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     decide::Decision,
     exit::cut_reason,
     rejection::{Rejection, SlotTransition},
+    sealed::Digest,
     units::{Milliseconds, Timestamp},
 };
 
@@ -177,6 +178,7 @@ pub(super) fn remove_killed(
     aggregates: &Aggregates,
     reference: &InstanceReference,
     grace: Milliseconds,
+    evidence: Option<Digest>,
 ) -> Result<Decision, Rejection> {
     let removed = remove(aggregates, reference)?;
     let mut decision = one(
@@ -185,6 +187,7 @@ pub(super) fn remove_killed(
             instance_guid: reference.instance_guid.clone(),
             cell_id: reference.cell_id.clone(),
             grace_ms: grace,
+            evidence,
         },
     );
     decision.append(removed);

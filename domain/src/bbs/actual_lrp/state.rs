@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Restart;
 use crate::{
     bbs::placement::Placement,
-    id::{ActualLrpKey, FreshnessDomainName},
+    id::{ActualLrpKey, FreshnessDomainName, InstanceGuid},
     log::Position,
     units::Timestamp,
 };
@@ -44,6 +44,9 @@ pub struct ActualLrp {
     /// Instances that are none of the slot's any more and whose containers may still be there, at
     /// most [`LEAVING_MAX`], the oldest first.
     pub leaving: Vec<Leaving>,
+    /// Those of its instances that have lost their routes and are not yet their cell's to stop.
+    #[serde(default)]
+    pub withdrawing: Vec<Withdrawing>,
     /// Until when it is not auctioned again after a cell refused it: it might be the best one
     /// still, and refuse it for ever.
     pub refused_until: Option<Timestamp>,
@@ -108,6 +111,17 @@ pub struct Leaving {
     pub since: Timestamp,
 }
 
+/// An instance that has lost its routes, and runs on until routers have followed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Withdrawing {
+    /// Which.
+    pub instance_guid: InstanceGuid,
+    /// From where on the log leads no request to it.
+    pub position: Position,
+    /// Since when.
+    pub since: Timestamp,
+}
+
 /// Which of a slot's instances one is, under Diego's names; Diego forgets what leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -133,6 +147,8 @@ pub struct Instance<'a> {
     pub running: Option<&'a Running>,
     /// Whether its cell is to stop it.
     pub is_stopping: bool,
+    /// Whether that waits until no router leads to it any more.
+    pub is_withdrawing: bool,
     /// Since when it does what it does.
     pub since: Timestamp,
 }
@@ -174,15 +190,22 @@ impl Twin {
             TwinState::Running(running) => Some(running),
         };
         let (placement, since) = (self.placement(), self.since);
-        Instance { presence, placement, running, is_stopping: false, since }
+        let (is_stopping, is_withdrawing) = (false, false);
+        Instance { presence, placement, running, is_stopping, is_withdrawing, since }
     }
 }
 
 impl Leaving {
     fn instance(&self) -> Instance<'_> {
         let Self { placement, since } = self;
-        let presence = InstancePresence::Leaving;
-        Instance { presence, placement, running: None, is_stopping: true, since: *since }
+        Instance {
+            presence: InstancePresence::Leaving,
+            placement,
+            running: None,
+            is_stopping: true,
+            is_withdrawing: false,
+            since: *since,
+        }
     }
 }
 
@@ -199,14 +222,25 @@ impl ActualLrp {
         };
         let ordinary = self.placement().map(|placement| {
             let (presence, is_stopping) = (InstancePresence::Ordinary, self.is_stopping);
-            Instance { presence, placement, running, is_stopping, since: self.since }
+            let (is_withdrawing, since) = (false, self.since);
+            Instance { presence, placement, running, is_stopping, is_withdrawing, since }
         });
         let evacuating = self.evacuating.as_ref();
         let evacuating = evacuating.map(|twin| twin.instance(InstancePresence::Evacuating));
         let suspect = self.suspect.as_ref();
         let suspect = suspect.map(|twin| twin.instance(InstancePresence::Suspect));
         let leaving = self.leaving.iter().map(Leaving::instance);
-        ordinary.into_iter().chain(evacuating).chain(suspect).chain(leaving)
+        let all = ordinary.into_iter().chain(evacuating).chain(suspect).chain(leaving);
+        all.map(|instance| {
+            let is_withdrawing = self.is_withdrawing(&instance.placement.instance_guid);
+            Instance { is_withdrawing, ..instance }
+        })
+    }
+
+    /// Whether an instance has lost its routes and is not yet its cell's to stop.
+    #[must_use]
+    pub fn is_withdrawing(&self, instance_guid: &InstanceGuid) -> bool {
+        self.withdrawing.iter().any(|it| it.instance_guid == *instance_guid)
     }
 
     /// The one that stands for the slot where only one is shown: in Diego's order the ordinary one

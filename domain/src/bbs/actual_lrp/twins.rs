@@ -11,9 +11,10 @@
 
 use super::{
     ActualLrp, CrashReport, EvacuationEnded, EvacuationStarted, Instance, InstancePresence,
-    LeavingEnd, Left, Retired, State, SuspectRemoved, SuspectRestored, TwinCrashed, TwinEnd,
-    Unclaimed, UnclaimedReason,
-    decide::{is_desired, one, retire, wrong_state},
+    LeavingEnd, Left, State, SuspectRemoved, SuspectRestored, TwinCrashed, TwinEnd, Unclaimed,
+    UnclaimedReason,
+    decide::{is_desired, one, retire, stop_ordinary, wrong_state},
+    withdrawal,
 };
 use crate::{
     aggregates::Aggregates,
@@ -73,7 +74,11 @@ pub(super) fn evacuate(
     }
     match strategy_of(aggregates, slot) {
         // The slot goes once its cell says that the instance did, and is made anew elsewhere.
-        UpdateStrategy::Recreate => Ok(one(&slot.key, Retired {})),
+        UpdateStrategy::Recreate => {
+            let mut decision = Decision::default();
+            stop_ordinary(aggregates, slot, &mut decision);
+            Ok(decision)
+        }
         UpdateStrategy::Rolling => Ok(start_evacuating(aggregates, slot, placement)),
     }
 }
@@ -139,6 +144,11 @@ pub(super) fn settle(
         let in_stead = slot.placement().map(|placement| placement.instance_guid.clone());
         let is_leaving = slot.placement().is_some_and(|placement| !aggregates.is_lost(placement));
         let by = instance_guid.clone();
+        if is_leaving {
+            for other in of_presence(slot, InstancePresence::Ordinary) {
+                withdrawal::start(aggregates, slot, &other, &mut decision);
+            }
+        }
         let restored = SuspectRestored { instance_guid, cell_id, in_stead, is_leaving };
         decision.append(one(&slot.key, restored));
         // It may have become healthy unheard: then it is what the evacuating one waited for.
@@ -179,8 +189,12 @@ pub(super) fn ended(
         TwinEnd::CellLost => Some(LeavingEnd::CellLost),
     };
     let is_leaving = is_over.is_none() && !aggregates.is_lost(instance.placement);
+    let mut decision = Decision::default();
+    if is_leaving && instance.presence != InstancePresence::Ordinary {
+        withdrawal::start(aggregates, slot, &instance, &mut decision);
+    }
     let Placement { instance_guid, cell_id, .. } = instance.placement.clone();
-    match instance.presence {
+    decision.append(match instance.presence {
         InstancePresence::Ordinary => Decision::default(),
         InstancePresence::Evacuating => {
             one(&slot.key, EvacuationEnded { instance_guid, cell_id, cause, is_leaving })
@@ -191,7 +205,8 @@ pub(super) fn ended(
         InstancePresence::Leaving => is_over.map_or_else(Decision::default, |cause| {
             one(&slot.key, Left { instance_guid, cell_id, cause })
         }),
-    }
+    });
+    decision
 }
 
 /// An instance beside the ordinary one ended by itself; one that leaves was asked to.

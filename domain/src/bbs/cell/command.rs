@@ -60,6 +60,15 @@ pub enum Command {
         /// Which.
         cell_id: CellId,
     },
+    /// Note whether it can make containers. The gateway's, as the cell says it.
+    NoteHealth {
+        /// Which.
+        cell_id: CellId,
+        /// Which registration of it.
+        cell_epoch: CellEpoch,
+        /// Why it cannot; absent when it can.
+        failure: Option<String>,
+    },
     /// Note that nothing is left on it. The converger's.
     EndEvacuation {
         /// Which.
@@ -98,6 +107,7 @@ impl Command {
             | Self::Return { cell_id, .. }
             | Self::Evacuate { cell_id, .. }
             | Self::CancelEvacuation { cell_id }
+            | Self::NoteHealth { cell_id, .. }
             | Self::EndEvacuation { cell_id } => cell_id,
         }
     }

@@ -1,13 +1,14 @@
 //! The rules of a cell's record: one live machine per id, and no more on it than it can hold.
 
 use super::{
-    Cell, Command, Evacuated, EvacuationCancelled, EvacuationStarted, Event, Lost, Registered,
-    Registration, Returned,
+    Cell, Command, Evacuated, EvacuationCancelled, EvacuationStarted, Event, HealthChanged, Lost,
+    Registered, Registration, Returned,
 };
 use crate::{
     aggregates::Aggregates,
     bbs::placement::Resources,
     decide::Decision,
+    exit::cut_reason,
     id::CellId,
     log::{CellEpoch, StreamId},
     rejection::Rejection,
@@ -55,6 +56,15 @@ pub(crate) fn decide(
                 return Ok(Decision::default());
             }
             Ok(one(cell_id, EvacuationCancelled {}))
+        }
+        Command::NoteHealth { cell_id, cell_epoch, failure } => {
+            let cell = existing(aggregates, cell_id)?;
+            check_epoch(cell, *cell_epoch)?;
+            let failure = failure.as_deref().map(cut_reason);
+            if cell.failure == failure {
+                return Ok(Decision::default());
+            }
+            Ok(one(cell_id, HealthChanged { failure }))
         }
         Command::EndEvacuation { cell_id } => end_evacuation(aggregates, cell_id),
     }
@@ -104,6 +114,10 @@ pub(crate) fn check_room(
     check_epoch(cell, cell_epoch)?;
     if !cell.is_present() {
         return Err(Rejection::CellLost { cell_id: cell_id.clone() });
+    }
+    if let Some(reason) = &cell.failure {
+        let (cell_id, reason) = (cell_id.clone(), reason.clone());
+        return Err(Rejection::CellUnhealthy { cell_id, reason });
     }
     if !cell.takes_work() {
         return Err(Rejection::CellEvacuating { cell_id: cell_id.clone() });

@@ -19,6 +19,8 @@ events! {
     EvacuationCancelled = "cell.evacuation_cancelled", 1;
     /// Nothing is left on it.
     Evacuated = "cell.evacuated", 1;
+    /// What it found when it looked whether it can make containers is not what it found before.
+    HealthChanged = "cell.health_changed", 1;
 }
 
 /// A machine took the id, or said anew what it offers.
@@ -61,3 +63,11 @@ pub struct EvacuationCancelled {}
 /// Nothing is left on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evacuated {}
+
+/// What it found when it looked whether it can make containers is not what it found before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthChanged {
+    /// Why it cannot, in words of at most 1,024 bytes; absent when it can. Nothing is placed on it
+    /// while there is a reason; what runs there runs on.
+    pub failure: Option<String>,
+}

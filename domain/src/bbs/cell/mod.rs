@@ -10,7 +10,8 @@ pub use command::{
 };
 pub(crate) use decide::{check_room, decide};
 pub use event::{
-    Evacuated, EvacuationCancelled, EvacuationStarted, Event, Lost, Registered, Returned,
+    Evacuated, EvacuationCancelled, EvacuationStarted, Event, HealthChanged, Lost, Registered,
+    Returned,
 };
 pub(crate) use state::evolve;
 pub use state::{Cell, Evacuation, Presence};

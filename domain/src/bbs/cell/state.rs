@@ -23,6 +23,8 @@ pub struct Cell {
     /// What moves everything off it, while something does. Another machine under its id begins
     /// without.
     pub evacuation: Option<Evacuation>,
+    /// Why it cannot make containers, as it found out itself; absent when it can.
+    pub failure: Option<String>,
     /// The highest sequence of its reports in this epoch that left an event.
     pub reports_seen: u64,
     /// Its last event.
@@ -73,7 +75,7 @@ impl Cell {
     /// Whether something may be placed on it.
     #[must_use]
     pub fn takes_work(&self) -> bool {
-        self.is_present() && self.evacuation.is_none()
+        self.is_present() && self.evacuation.is_none() && self.failure.is_none()
     }
 
     /// Whether it is there.
@@ -89,14 +91,16 @@ pub(crate) fn evolve(state: &mut Option<Cell>, cell_id: &CellId, event: &Event, 
     match (event, state.as_mut()) {
         (Event::Registered(registered), before) => {
             let same = before.filter(|cell| cell.cell_epoch == registered.cell_epoch);
-            let (reports_seen, evacuation) =
-                same.map_or((0, None), |cell| (cell.reports_seen, cell.evacuation));
+            let (reports_seen, evacuation, failure) = same.map_or((0, None, None), |cell| {
+                (cell.reports_seen, cell.evacuation, cell.failure.take())
+            });
             *state = Some(Cell {
                 cell_id: cell_id.clone(),
                 cell_epoch: registered.cell_epoch,
                 registration: (*registered.registration).clone(),
                 presence: Presence::Present { since },
                 evacuation,
+                failure,
                 reports_seen,
                 last_position: stamp.position,
             });
@@ -129,12 +133,17 @@ pub(crate) fn evolve(state: &mut Option<Cell>, cell_id: &CellId, event: &Event, 
             }
             cell.last_position = stamp.position;
         }
+        (Event::HealthChanged(changed), Some(cell)) => {
+            cell.failure = changed.failure.clone();
+            cell.last_position = stamp.position;
+        }
         (
             Event::Lost(_)
             | Event::Returned(_)
             | Event::EvacuationStarted(_)
             | Event::EvacuationCancelled(_)
-            | Event::Evacuated(_),
+            | Event::Evacuated(_)
+            | Event::HealthChanged(_),
             None,
         ) => {}
     }

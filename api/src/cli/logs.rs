@@ -23,7 +23,7 @@ pub(super) const EXAMPLES: &str = "Examples:\n  diario logs web -f\n  \
 /// How many lines are shown unless it is said otherwise.
 const RECENT: u32 = 100;
 /// How many lines one question asks for.
-const PAGE: u32 = 1000;
+const PAGE: u32 = 500;
 
 /// Options of `diario logs`.
 #[derive(Debug, Args)]

@@ -167,9 +167,9 @@ fn actual_lrp_events() -> Vec<(StreamId, Event)> {
         on_slot(&slot, left),
     ];
     events.extend(twin_events(instance_guid.clone(), cell_id.clone()));
-    let withdrawal = withdrawal_events(&instance_guid, cell_id.clone());
+    events.push(on_slot(&slot, killed(instance_guid.clone(), cell_id.clone())));
+    let withdrawal = withdrawal_events(&instance_guid, cell_id);
     events.extend(withdrawal.map(|event| (StreamId::ActualLrp(slot.clone()), event)));
-    events.push(on_slot(&slot, killed(instance_guid, cell_id)));
     events
 }
 

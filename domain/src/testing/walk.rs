@@ -17,10 +17,10 @@ use crate::{
     },
     command::Command,
     convergence,
-    id::CellId,
+    id::{ActualLrpKey, CellId},
     labels::{Labels, MetricTag},
     log::{CellEpoch, Owner},
-    routes::Hostname,
+    routes::{Hostname, HttpRoute},
     secrets,
     units::{Mebibytes, Milliseconds, Timestamp},
 };
@@ -93,7 +93,7 @@ fn of_wish(dice: &mut Dice) -> desired_lrp::Command {
             domain: super::build::domain(),
             instances: dice.below(INDEX_BOUND),
             definition: random_definition(dice),
-            routes: Vec::new(),
+            routes: random_routes(dice),
             annotation: String::new(),
             restart: dice.one_in(8).then(|| random_policy(dice)),
             labels: random_labels(dice),
@@ -110,6 +110,11 @@ fn random_labels(dice: &mut Dice) -> Labels {
     }
 }
 
+fn random_routes(dice: &mut Dice) -> Vec<HttpRoute> {
+    let hostnames: Vec<Hostname> = Hostname::new("a.test").into_iter().collect();
+    if dice.one_in(2) { vec![HttpRoute { hostnames, port: 8080 }] } else { Vec::new() }
+}
+
 fn random_policy(dice: &mut Dice) -> RestartPolicy {
     let when = dice.pick(&[RestartWhen::Always, RestartWhen::OnFailure, RestartWhen::Never]);
     RestartPolicy { when, crashes_max: 2 + dice.below(4), ..RestartPolicy::default() }
@@ -117,7 +122,11 @@ fn random_policy(dice: &mut Dice) -> RestartPolicy {
 
 fn of_cell(dice: &mut Dice, story: &Story) -> cell::Command {
     let (cell_id, cell_epoch) = random_cell(dice, story);
-    match dice.below(8) {
+    match dice.below(9) {
+        8 => {
+            let failure = dice.one_in(4).then(|| "no more veth".to_owned());
+            cell::Command::NoteHealth { cell_id, cell_epoch, failure }
+        }
         0 if !dice.one_in(3) => cell::Command::Evacuate {
             cell_id,
             timeout: Milliseconds(u64::from(dice.below(60_000))),
@@ -206,7 +215,8 @@ fn planned(dice: &mut Dice, story: &Story) -> Option<Command> {
 
 fn of_slot(dice: &mut Dice, story: &Story) -> actual_lrp::Command {
     let key = key(dice.pick(&PROCESSES), dice.below(INDEX_BOUND));
-    match dice.below(9) {
+    match dice.below(10) {
+        9 => end_withdrawal(dice, story, key),
         8 => {
             let twins = story.aggregates.slots().filter(|slot| !slot.is_alone());
             let keys: Vec<_> = twins.map(|slot| slot.key.clone()).collect();
@@ -226,6 +236,21 @@ fn of_slot(dice: &mut Dice, story: &Story) -> actual_lrp::Command {
             actual_lrp::Command::Place { key, instance_guid, cell_id, cell_epoch, candidates: None }
         }
     }
+}
+
+fn end_withdrawal(dice: &mut Dice, story: &Story, key: ActualLrpKey) -> actual_lrp::Command {
+    let waiting = story.aggregates.slots().flat_map(|slot| {
+        slot.withdrawing.iter().map(|it| (slot.key.clone(), it.instance_guid.clone()))
+    });
+    let waiting: Vec<_> = waiting.collect();
+    let (key, instance_guid) =
+        if waiting.is_empty() { (key, instance_guid("i-0")) } else { dice.pick(&waiting) };
+    let cause = if dice.one_in(3) {
+        actual_lrp::WithdrawalEnd::TimedOut { missing: vec!["two".to_owned()] }
+    } else {
+        actual_lrp::WithdrawalEnd::Seen { routers: dice.below(3) }
+    };
+    actual_lrp::Command::EndWithdrawal { key, instance_guid, cause }
 }
 
 fn report_of_slot(dice: &mut Dice, story: &Story) -> Option<actual_lrp::Command> {

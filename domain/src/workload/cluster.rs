@@ -261,7 +261,7 @@ impl Cluster {
         if to > from {
             self.on_the_way.push_back(Next::Advance { lrp: number, index: 1 });
         } else {
-            events.push(self.of_slot(number, 1, actual_lrp::Retired {}));
+            events.extend(self.retire(number, 1));
             self.leave(number, 1, true);
         }
         self.by_user(events)
@@ -271,7 +271,7 @@ impl Cluster {
         let mut events = vec![self.of_desired(number, desired_lrp::Removed {})];
         for index in 0..SLOTS {
             if self.lrps[number].slots[index].state == State::Running {
-                events.push(self.of_slot(number, index, actual_lrp::Retired {}));
+                events.extend(self.retire(number, index));
                 self.leave(number, index, false);
             }
         }
@@ -280,6 +280,20 @@ impl Cluster {
         self.lrps[number].instances = 0;
         self.on_the_way.push_front(Next::Advance { lrp: number, index: 0 });
         removed
+    }
+
+    /// A healthy instance is to be stopped: its routes go first. It ends before a loop could look
+    /// whether routers have followed.
+    fn retire(&mut self, number: usize, index: usize) -> [StepEvent; 2] {
+        let cell = self.lrps[number].slots[index].cell;
+        let withdrawal = actual_lrp::WithdrawalStarted {
+            instance_guid: self.instance_guid(number, index),
+            cell_id: self.cells[cell].cell_id.clone(),
+        };
+        [
+            self.of_slot(number, index, withdrawal),
+            self.of_slot(number, index, actual_lrp::Retired {}),
+        ]
     }
 
     /// A retired instance waits for its end.

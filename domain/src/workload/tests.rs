@@ -165,7 +165,7 @@ fn every_event_is_what_the_rules_would_have_answered() {
         }
     }
     assert_eq!(aggregates.desired_lrps().count(), 30);
-    assert_eq!(seen.len(), 15, "{seen:?}");
+    assert_eq!(seen.len(), 16, "{seen:?}");
 }
 
 #[test]

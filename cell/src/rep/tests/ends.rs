@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use domain::bbs::definition::{Definition, LogRateLimit};
 use domain::observation::{LogLine, ObservationRecord};
 use domain::rep::{Evidence, Health, Observed, Work};
-use domain::units::Milliseconds;
+use domain::units::{Mebibytes, Milliseconds};
 use tokio::time::sleep;
 
 use super::{Cell, app, app_with_check, handle, lrp, process_id, task};
@@ -95,7 +96,7 @@ async fn the_record_of_an_end_holds_all_that_was_seen_within_bounds() {
     assert!(log_lines.iter().any(|line| line.text == "line 299"));
     let seconds = metrics.windows(2).filter(|pair| pair[1].at.since(pair[0].at).0 < 1500).count();
     assert!((55..=61).contains(&seconds), "{seconds} of {}", metrics.len());
-    assert!(metrics.len() > 62, "some of before are there too: {}", metrics.len());
+    assert!(metrics.len() > 60, "some of before are there too: {}", metrics.len());
     assert_eq!(metrics[0].disk_bytes, Some(4096));
     let liveness = probes.iter().find(|probe| probe.name == "liveness-healthcheck-0").unwrap();
     assert_eq!(liveness.output, "connection refused");
@@ -203,4 +204,35 @@ async fn a_cell_that_cannot_make_containers_says_so_until_it_can() {
     cell.until("it is well again", |cell| cell.plane.health() == well).await;
 
     assert!(cell.garden.handles().is_empty(), "nothing is left of it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_apps_own_limit_in_bytes_holds_and_0_keeps_nothing() {
+    let cell = Cell::started();
+    let (limited, silent) = (lrp("a"), lrp("b"));
+    let limit = |bytes_per_second| Some(LogRateLimit { bytes_per_second });
+    let small = || Definition { memory_mb: Mebibytes(10), ..app() };
+    cell.plane.place(&limited, Definition { log_rate_limit: limit(100), ..small() });
+    cell.plane.place(&silent, Definition { log_rate_limit: limit(0), ..small() });
+    for work in [&limited, &silent] {
+        cell.until_runs(work, "run-0").await;
+        for number in 0..100 {
+            cell.write(work, "run-0", &format!("line {number}\n"));
+        }
+        cell.exit(work, "run-0", 1);
+        cell.until_reported(work, "ended").await;
+    }
+
+    let told = "app instance exceeded log rate limit (100 bytes/sec)";
+    cell.until("it is told", |cell| all_lines(cell, &limited).iter().any(|it| it.text == told))
+        .await;
+    let of_app = |work: &Work| {
+        let lines = all_lines(&cell, work).into_iter();
+        lines.filter(|line| line.text.starts_with("line ")).count()
+    };
+    assert!((10..20).contains(&of_app(&limited)), "{}", of_app(&limited));
+    cell.until_container_is_gone(&silent).await;
+    assert_eq!(of_app(&silent), 0);
+    let kept = cell.ended(&silent).evidence.log_lines;
+    assert!(!kept.iter().any(|line| line.text.starts_with("line ")), "{kept:?}");
 }

@@ -53,7 +53,7 @@ fn everything_that_can_be_said_survives_the_log_and_holds_no_secret_in_clear() {
     let written = serde_json::to_string(&definition).unwrap();
     assert_eq!(serde_json::from_str::<Definition>(&written).unwrap(), *definition);
     assert_eq!(*definition, rich_definition());
-    for secret in ["ann:pw@", "password\"", "\"content\"", "\"token\""] {
+    for secret in ["ann:pw@", "s3cret"] {
         assert!(!written.contains(secret), "{secret}");
     }
     for url in ["app.zip", "droplet", "lifecycle.tgz", "droplet.tgz"] {

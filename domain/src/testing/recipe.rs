@@ -50,12 +50,15 @@ pub fn plain_rich_definition() -> Definition<PlainText> {
         image_layers: vec![layer()],
         legacy_download_user: Some("vcap".to_owned()),
         image_username: Some("ann".to_owned()),
-        image_password: Some(secret("password")),
+        image_password: Some(secret("s3cret password")),
         privileged: true,
         egress_rules: rules(),
         network: [("app_id".to_owned(), "1".to_owned())].into(),
         volume_mounts: volumes(),
-        volume_mounted_files: vec![File { path: "a/b".to_owned(), content: secret("content") }],
+        volume_mounted_files: vec![File {
+            path: "a/b".to_owned(),
+            content: secret("s3cret content"),
+        }],
         trusted_system_certificates_path: Some("/etc/cf-system-certificates".to_owned()),
         certificate_properties: Some(CertificateProperties {
             organizational_unit: vec!["app:1".to_owned()],
@@ -77,7 +80,7 @@ fn timed(action: Action<PlainText>) -> Action<PlainText> {
 }
 
 fn rich_run() -> Run<PlainText> {
-    let token = EnvironmentVariable { name: "TOKEN".to_owned(), value: secret("token") };
+    let token = EnvironmentVariable { name: "TOKEN".to_owned(), value: secret("s3cret token") };
     Run {
         args: vec!["sample-app".to_owned()],
         dir: Some("/home/vcap".to_owned()),
@@ -86,7 +89,10 @@ fn rich_run() -> Run<PlainText> {
         nofile: Some(16_384),
         nproc: Some(100),
         suppress_log_output: true,
-        volume_mounted_files: vec![File { path: "c".to_owned(), content: secret("content") }],
+        volume_mounted_files: vec![File {
+            path: "c".to_owned(),
+            content: secret("s3cret content"),
+        }],
         ..Run::new("/bin/diario", "vcap")
     }
 }

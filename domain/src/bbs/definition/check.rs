@@ -67,6 +67,9 @@ impl Definition<PlainText> {
 
     fn check_ports(&self, invalid: &mut Invalid) {
         invalid.at_most("ports", self.ports.len(), LIST_MAX);
+        if self.ports.len() > LIST_MAX {
+            return;
+        }
         if self.ports.contains(&0) {
             invalid.push(InvalidField::new("ports", "must each be from 1 to 65535"));
         }

@@ -6,7 +6,7 @@
 //! - [`task_callbacks`]: the loop that tells clients of the ends of their tasks, over HTTP
 //! - [`presence_sync`]: the nodes tell each other which cells they heard
 //! - [`lease`]: whether it is this node whose loops act
-//! - [`cell_gateway`]: the edge of the cells
+//! - [`bbs`]: the edge of Diego's clients; [`cell_gateway`]: the edge of the cells
 //! - [`graphql`]: the edge of people, the CLI and the web page; [`http`]: who may ask
 //! - [`placement_options`]: how the auctioneer weighs cells, as options of a command
 //! - [`log_keeper`]: signs checkpoints and moves what is old to the archive
@@ -22,6 +22,7 @@
 //! An edge decides nothing. A loop remembers nothing.
 
 pub mod auctioneer;
+pub mod bbs;
 pub mod bench;
 pub mod cell_gateway;
 pub mod cli;

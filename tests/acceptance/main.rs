@@ -6,6 +6,7 @@
 mod archive;
 mod auction;
 mod bad_input;
+mod bbs;
 mod cells;
 mod connection;
 mod demo;

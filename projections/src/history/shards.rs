@@ -21,7 +21,7 @@ use domain::{
     labels::Labels,
     log::{Owner, Position},
     routes::HttpRoute,
-    sealed::Digest,
+    sealed::{Digest, Sealed},
     units::Timestamp,
 };
 use foldhash::HashSet;
@@ -32,7 +32,7 @@ use crate::snapshot::{SHARD_BYTES_MAX, ShardId};
 
 /// What the bytes of a shard mean. Raised whenever an aggregate's shape changes; older snapshots
 /// are passed over then.
-pub const SHARD_FORMAT: u32 = 7;
+pub const SHARD_FORMAT: u32 = 8;
 
 /// Fast, and not much larger than what takes longer.
 const COMPRESSION_LEVEL: i32 = 1;
@@ -87,6 +87,7 @@ struct DesiredRecord<'a> {
     annotation: Cow<'a, str>,
     restart: Option<RestartPolicy>,
     labels: Cow<'a, Labels>,
+    client_routes: Cow<'a, Option<Box<Sealed>>>,
     desired_at: Timestamp,
     last_position: Position,
 }
@@ -119,6 +120,7 @@ impl<'a> DesiredRecord<'a> {
             annotation,
             restart,
             labels,
+            client_routes,
             desired_at,
             last_position,
         } = lrp;
@@ -130,6 +132,7 @@ impl<'a> DesiredRecord<'a> {
             annotation: Cow::Borrowed(annotation),
             restart: *restart,
             labels: Cow::Borrowed(labels),
+            client_routes: Cow::Borrowed(client_routes),
             desired_at: *desired_at,
             last_position: *last_position,
         }
@@ -145,6 +148,7 @@ impl<'a> DesiredRecord<'a> {
             annotation: self.annotation.into(),
             restart: self.restart,
             labels: Arc::new(self.labels.into_owned()),
+            client_routes: self.client_routes.into_owned(),
             desired_at: self.desired_at,
             last_position: self.last_position,
         })

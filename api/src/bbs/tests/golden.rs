@@ -193,10 +193,10 @@ readers! {
 
 fn varint(mut number: u64, bytes: &mut Vec<u8>) {
     while number >= 0x80 {
-        bytes.push((number & 0x7f) as u8 | 0x80);
+        bytes.push(number.to_le_bytes()[0] | 0x80);
         number >>= 7;
     }
-    bytes.push(number as u8);
+    bytes.push(number.to_le_bytes()[0]);
 }
 
 fn put_number(number: u64, value: u64, bytes: &mut Vec<u8>) {
@@ -206,7 +206,7 @@ fn put_number(number: u64, value: u64, bytes: &mut Vec<u8>) {
 
 fn put_bytes(number: u64, value: &[u8], bytes: &mut Vec<u8>) {
     varint(number << 3 | 2, bytes);
-    varint(value.len() as u64, bytes);
+    varint(value.len().try_into().unwrap(), bytes);
     bytes.extend_from_slice(value);
 }
 
@@ -221,9 +221,7 @@ fn put_scalar(field: &Field, bytes: &mut Vec<u8>) -> Option<String> {
         "bool" => (1, "true".to_owned()),
         "uint32" | "uint64" => (distinct, distinct.to_string()),
         // Ten bytes each, as every negative number.
-        "int32" | "int64" => {
-            ((distinct as i64).wrapping_neg() as u64, (-(distinct as i64)).to_string())
-        }
+        "int32" | "int64" => (distinct.wrapping_neg(), format!("-{distinct}")),
         other => {
             let (name, value) = other.strip_prefix("enum:")?.split_once('=')?;
             (value.parse().unwrap(), enum_name(name))

@@ -141,10 +141,23 @@ impl ControlPlane {
     /// # Errors
     /// Why it was refused or not judged; nothing has changed then.
     pub async fn submit(&self, wish: Wish) -> Result<Accepted, command_bus::Error> {
+        self.submit_within(wish, None).await
+    }
+
+    /// As [`ControlPlane::submit`], of a command that is a part of something that its client has a
+    /// name for.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::submit`].
+    pub async fn submit_within(
+        &self,
+        wish: Wish,
+        correlation: Option<CommandId>,
+    ) -> Result<Accepted, command_bus::Error> {
         let is_new = wish.command_id.is_none();
         let command_id = wish.command_id.unwrap_or_else(clock::new_command_id);
         let envelope = Envelope {
-            correlation: command_id.clone(),
+            correlation: correlation.unwrap_or_else(|| command_id.clone()),
             command_id,
             actor: wish.actor,
             seen: None,
@@ -210,7 +223,11 @@ impl ControlPlane {
     /// What is wrong with it, by field; or why its secrets cannot be sealed.
     pub async fn desire_command(&self, spec: desired_lrp::Spec) -> Result<Command, Error> {
         let owner = Owner::Process(spec.process_guid.clone());
-        let mut sealed = self.seal_all(&owner, &spec.definition).await?.into_iter();
+        let mut sealed = self.seal_all(&owner, &spec.definition).await?;
+        if let Some(routes) = &spec.client_routes {
+            sealed.push(self.seal(&owner, routes).await?);
+        }
+        let mut sealed = sealed.into_iter();
         spec.into_command(|_| next_sealed(&mut sealed)).map(Command::DesiredLrp)
     }
 
@@ -246,7 +263,11 @@ impl ControlPlane {
         Ok(sealed)
     }
 
-    async fn seal(&self, owner: &Owner, secret: &PlainText) -> Result<Sealed, Error> {
+    /// A secret of an owner's, sealed.
+    ///
+    /// # Errors
+    /// When its key cannot be made or opened.
+    pub async fn seal(&self, owner: &Owner, secret: &PlainText) -> Result<Sealed, Error> {
         let sealed = self.keyring.seal(owner, secret).await;
         sealed.map_err(|source| Error::Seal { owner: owner.clone(), source })
     }

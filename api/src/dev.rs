@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use api::{
+    bbs,
     cell_gateway::CellTokens,
     clock, demo, edge, forgetting,
     http::Access,
@@ -52,6 +53,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     ports: edge::Ports,
     #[command(flatten)]
+    bbs: bbs::Options,
+    #[command(flatten)]
     pub(crate) traces: traces::Options,
     /// The name of the one cell.
     #[arg(long, default_value = "cell-1")]
@@ -79,6 +82,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let listeners =
         edge::Listeners::bind(at(options.ports.port), at(options.ports.router_port)).await?;
+    let bbs = options.bbs.bind().await?;
     if options.fresh {
         begin_anew(&options).await?;
     }
@@ -94,7 +98,9 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let failure = signals::cancel_on_failure(&node, told_to_stop.clone());
     let edges = async {
         let stop = stop_edges.clone();
-        let served = edge::serve(&node, listeners, Access::loopback(), tokens, None, stop).await;
+        let diego = bbs::serve_where_asked(bbs, &node.control_plane, stop.clone());
+        let served = edge::serve(&node, listeners, Access::loopback(), tokens, None, stop);
+        let (served, ()) = tokio::join!(served, diego);
         // Without its edges the cell has nobody to speak to.
         told_to_stop.cancel();
         served

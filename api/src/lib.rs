@@ -8,7 +8,7 @@
 //! - [`presence_sync`]: the nodes tell each other which cells they heard
 //! - [`live_routers`]: how far the routers of all nodes have followed
 //! - [`lease`]: whether it is this node whose loops act
-//! - [`cell_gateway`]: the edge of the cells
+//! - [`bbs`]: the edge of Diego's clients; [`cell_gateway`]: the edge of the cells
 //! - [`graphql`]: the edge of people, the CLI and the web page; [`http`]: who may ask
 //! - [`placement_options`]: how the auctioneer weighs cells, as options of a command
 //! - [`log_keeper`]: signs checkpoints and moves what is old to the archive
@@ -24,6 +24,7 @@
 //! An edge decides nothing. A loop remembers nothing.
 
 pub mod auctioneer;
+pub mod bbs;
 pub mod bench;
 pub mod cell_gateway;
 pub mod cli;

@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use api::{
+    bbs,
     cell_gateway::CellTokens,
     cli::storage::StorageOptions,
     edge::{self, Tls},
@@ -45,6 +46,8 @@ pub(crate) struct Options {
     placement: placement_options::Options,
     #[command(flatten)]
     ports: edge::Ports,
+    #[command(flatten)]
+    bbs: bbs::Options,
     #[command(flatten)]
     pub(crate) traces: traces::Options,
     /// The address to listen on; beyond loopback it needs TLS and tokens.
@@ -114,13 +117,17 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let at = |port| SocketAddr::new(options.address, port);
     let listeners =
         edge::Listeners::bind(at(options.ports.port), at(options.ports.router_port)).await?;
+    let bbs = options.bbs.bind().await?;
     let node = Node::start(settings).await?;
     let shutdown = CancellationToken::new();
     signals::cancel_on_stop(shutdown.clone())?;
     let failure = signals::cancel_on_failure(&node, shutdown.clone());
     output::line(format!("API     {}", listeners.api_url(tls.is_some())));
     output::line(format!("router  {}", listeners.router_url()));
-    let served = edge::serve(&node, listeners, access, Arc::new(cell_tokens), tls, shutdown).await;
+    let diego = bbs::serve_where_asked(bbs, &node.control_plane, shutdown.clone());
+    let served =
+        edge::serve(&node, listeners, access, Arc::new(cell_tokens), tls, shutdown.clone());
+    let (served, ()) = tokio::join!(served, diego);
     node.stop().await;
     failure.check()?;
     served?;

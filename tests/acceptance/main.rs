@@ -6,6 +6,7 @@
 mod archive;
 mod auction;
 mod bad_input;
+mod bbs;
 mod bench;
 mod cells;
 mod connection;

@@ -103,6 +103,7 @@ pub(super) fn desire_as(guid: &str) -> Envelope {
         annotation: String::new(),
         restart: None,
         labels: Labels::default(),
+        client_routes: None,
     }))
 }
 
@@ -132,6 +133,7 @@ pub(super) fn definition() -> Definition {
 /// The JSON of the event that [`desire`] causes.
 pub(super) fn payload() -> String {
     let desired = desired_lrp::Desired {
+        client_routes: None,
         domain: FreshnessDomainName::new("cf-apps").unwrap_or_else(|_| unreachable!("a constant")),
         instances: 1,
         definition: Arc::new(definition()),

@@ -239,6 +239,7 @@ impl Desire {
                 let mut definition = self.definition.definition()?;
                 let routes = self.serving.serve(&mut definition)?;
                 Ok(Spec {
+                    client_routes: None,
                     process_guid,
                     domain: self.domain,
                     instances: self.instances,

@@ -10,6 +10,7 @@ pub mod archive;
 mod at;
 mod backup;
 mod cells;
+mod certs;
 pub mod client;
 mod crash;
 pub mod diff;
@@ -93,6 +94,9 @@ pub enum Command {
     Replay(Question<replay::Options>),
     /// Master keys, and forgetting what was sealed under them.
     Keys(Noun<keys::Command>),
+    /// Certificates for a trial of the BBS, Diego's API.
+    #[command(subcommand)]
+    Certs(certs::Command),
     /// Proves that the log is the one that was written, or names the first place that is not.
     #[command(after_help = verify::EXAMPLES)]
     Verify(verify::Options),
@@ -163,6 +167,9 @@ pub(crate) enum Error {
     /// Keys cannot be read or changed.
     #[error(transparent)]
     Keys(#[from] projections::event_store::keys::Error),
+    /// Certificates cannot be made.
+    #[error(transparent)]
+    Certificates(#[from] crate::bbs::certificates::Error),
     /// Secrets cannot be forgotten.
     #[error(transparent)]
     Forget(#[from] forgetting::offline::Error),
@@ -303,6 +310,7 @@ async fn perform(command: Command, print: Print) -> Result<Outcome, Error> {
             return replay::run(asked.options, &asked.target.open(print)?).await;
         }
         Command::Keys(noun) => keys::run(noun.verb, &noun.target.open(print)?).await?,
+        Command::Certs(command) => certs::run(&command, &print)?,
         Command::Verify(options) => return verify::run(options, &print).await,
         Command::Archive(command) => return archive::run(command, &print).await,
         Command::Diff(asked) => diff::run(&asked.options, &asked.target.open(print)?).await?,

@@ -218,6 +218,7 @@ impl Mutation {
             Some(desired_lrp::Update {
                 instances: instances?,
                 routes: routes?,
+                client_routes: None,
                 annotation,
                 restart: restart?,
                 internal_routes: internal_routes?,

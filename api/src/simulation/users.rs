@@ -134,6 +134,7 @@ impl Users {
             annotation: String::new(),
             restart: wishes::restart(chance),
             labels: wishes::labels(chance),
+            client_routes: None,
             process_guid,
         })
     }
@@ -149,8 +150,15 @@ impl Users {
         let Labels { internal_routes, metric_tags } = wishes::labels(chance);
         let internal_routes = chance.per_mille(300).then_some(internal_routes);
         let metric_tags = chance.per_mille(300).then_some(metric_tags);
-        let update =
-            Update { instances, routes, annotation, restart, internal_routes, metric_tags };
+        let update = Update {
+            instances,
+            routes,
+            annotation,
+            restart,
+            internal_routes,
+            metric_tags,
+            client_routes: None,
+        };
         Some(desired_lrp::Command::Update { process_guid, update })
     }
 

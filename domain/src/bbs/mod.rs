@@ -20,7 +20,7 @@
 //! | twins come in any order | mended: one resolved view a slot | `a_slot_is_shown_once_and_runs_while_any_of_its_instances_does` |
 //! | routes over TLS are never aged out | mended: routes are a view of live instances | `routes_come_change_and_go_with_the_events` |
 //! | a restart of the rep kills all containers | mended: the agent adopts them | `what_runs_is_taken_up_again_and_nothing_is_run_twice` |
-//! | the deprecated API of groups must be served | to be copied by the BBS edge | - |
+//! | the deprecated API of groups must be served | copied | `instances_are_listed_by_process_index_domain_and_cell_also_as_groups` |
 //! | reading deletes rows that cannot be decoded | mended: a node does not start on what it cannot read | `what_a_newer_version_wrote_is_refused_in_words` |
 //! | a placement error resets the time since when a slot waits | mended: that time stays | `a_placement_error_does_not_make_a_slot_wait_anew` |
 //! | a cell takes one container less than it says | mended | `a_cell_takes_as_many_containers_as_it_says_and_none_is_kept_back` |

@@ -135,6 +135,11 @@ impl RootfsProviders {
         }
     }
 
+    /// What is provided, by scheme.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &RootfsProvider)> {
+        self.0.iter().map(|(scheme, provider)| (scheme.as_str(), provider))
+    }
+
     /// What is provided, as texts: `preloaded:<name>`, or `docker:*` of what any is taken of.
     #[must_use]
     pub fn texts(&self) -> Vec<String> {

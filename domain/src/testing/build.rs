@@ -146,6 +146,7 @@ pub fn desire_of(
         annotation: String::new(),
         restart: None,
         labels: Labels::default(),
+        client_routes: None,
     }
 }
 

@@ -82,11 +82,12 @@ fn desired_lrp_events() -> Vec<(StreamId, Event)> {
         annotation: "v1".into(),
         restart: Some(on_failure()),
         labels: Arc::new(labels()),
+        client_routes: None,
     };
     vec![
         on_desired("web", desired),
         on_desired("web", desired_lrp::Scaled { from: 2, to: 3 }),
-        on_desired("web", desired_lrp::RoutesChanged { routes: routes() }),
+        on_desired("web", desired_lrp::RoutesChanged { routes: routes(), client_routes: None }),
         on_desired("web", desired_lrp::AnnotationChanged { annotation: "v2".into() }),
         on_desired("web", desired_lrp::Removed {}),
         on_desired("web", desired_lrp::RestartChanged { restart: Some(on_failure()) }),

@@ -97,6 +97,7 @@ fn of_wish(dice: &mut Dice) -> desired_lrp::Command {
             annotation: String::new(),
             restart: dice.one_in(8).then(|| random_policy(dice)),
             labels: random_labels(dice),
+            client_routes: None,
         },
     }
 }

@@ -176,6 +176,7 @@ impl Cluster {
             annotation: texts::annotation(&mut self.dice).into(),
             restart: None,
             labels: Arc::default(),
+            client_routes: None,
         };
         let stream = StreamId::DesiredLrp(lrp.process_guid.clone());
         let number = match replaced {
@@ -249,7 +250,8 @@ impl Cluster {
 
     fn reroute(&mut self, number: usize) -> Step {
         let routes = texts::routes(&mut self.dice);
-        let event = self.of_desired(number, desired_lrp::RoutesChanged { routes });
+        let event =
+            self.of_desired(number, desired_lrp::RoutesChanged { routes, client_routes: None });
         self.by_user(vec![event])
     }
 

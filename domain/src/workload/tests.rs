@@ -29,6 +29,7 @@ fn command(aggregates: &Aggregates, recorded: &Recorded<Event>) -> Command {
                     annotation: desired.annotation.to_string(),
                     restart: desired.restart,
                     labels: desired.labels.as_ref().clone(),
+                    client_routes: desired.client_routes,
                 },
                 desired_lrp::Event::Scaled(scaled) => {
                     update(desired_lrp::Update { instances: Some(scaled.to), ..none() })

@@ -21,7 +21,7 @@ use domain::{
     labels::Labels,
     log::{Owner, Position},
     routes::HttpRoute,
-    sealed::Digest,
+    sealed::{Digest, Sealed},
     units::Timestamp,
 };
 use foldhash::HashSet;
@@ -87,6 +87,7 @@ struct DesiredRecord<'a> {
     annotation: Cow<'a, str>,
     restart: Option<RestartPolicy>,
     labels: Cow<'a, Labels>,
+    client_routes: Cow<'a, Option<Box<Sealed>>>,
     desired_at: Timestamp,
     last_position: Position,
 }
@@ -120,6 +121,7 @@ impl<'a> DesiredRecord<'a> {
             annotation,
             restart,
             labels,
+            client_routes,
             desired_at,
             last_position,
         } = lrp;
@@ -131,6 +133,7 @@ impl<'a> DesiredRecord<'a> {
             annotation: Cow::Borrowed(annotation),
             restart: *restart,
             labels: Cow::Borrowed(labels),
+            client_routes: Cow::Borrowed(client_routes),
             desired_at: *desired_at,
             last_position: *last_position,
         }
@@ -146,6 +149,7 @@ impl<'a> DesiredRecord<'a> {
             annotation: self.annotation.into(),
             restart: self.restart,
             labels: Arc::new(self.labels.into_owned()),
+            client_routes: self.client_routes.into_owned(),
             desired_at: self.desired_at,
             last_position: self.last_position,
         })

@@ -144,6 +144,7 @@ pub(super) fn world(lrps: u32) -> Result<World, Error> {
     for process in 0..lrps.div_ceil(OF_A_PROCESS) {
         let process_guid = ProcessGuid::new(&format!("app-{process}")).map_err(malformed)?;
         let desired = desired_lrp::Desired {
+            client_routes: None,
             domain: domain.clone(),
             instances: OF_A_PROCESS.min(lrps - process * OF_A_PROCESS),
             definition: Arc::clone(&definition),

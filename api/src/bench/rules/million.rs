@@ -259,6 +259,7 @@ fn registered(world: &World, cell_count: u32) -> Result<Vec<Cell>, Error> {
 
 fn desire(number: u32) -> Result<Envelope, Error> {
     Ok(load::envelope(Command::DesiredLrp(desired_lrp::Command::Desire {
+        client_routes: None,
         process_guid: ProcessGuid::new(&format!("app-{number}")).map_err(malformed)?,
         domain: FreshnessDomainName::new("bench").map_err(malformed)?,
         instances: OF_A_PROCESS,

@@ -97,6 +97,7 @@ impl DesiredLrpInput {
             domain: domain?,
             instances: instances?,
             routes: routes?,
+            client_routes: None,
             annotation: self.annotation,
             restart: restart?,
             internal_routes: internal_routes?,

@@ -7,6 +7,7 @@ use crate::{
     id::{FreshnessDomainName, ProcessGuid},
     labels::{Labels, MetricTags},
     routes::{Hostname, HttpRoute},
+    sealed::Sealed,
 };
 
 /// What may be asked of a desired LRP. Values come checked from [`super::Spec`].
@@ -30,6 +31,8 @@ pub enum Command {
         restart: Option<RestartPolicy>,
         /// What may change while instances run.
         labels: Labels,
+        /// Routes as a client of Diego's wrote them. Sealed: some hold keys.
+        client_routes: Option<Box<Sealed>>,
     },
     /// Change what may change of it.
     Update {
@@ -52,6 +55,8 @@ pub struct Update {
     pub instances: Option<u32>,
     /// All its routes, in place of those before.
     pub routes: Option<Vec<HttpRoute>>,
+    /// Its routes as a client of Diego's wrote them; what is to hold is said beside them.
+    pub client_routes: Option<Box<Sealed>>,
     /// The client's text.
     pub annotation: Option<String>,
     /// What follows an instance's end, from the next one on.

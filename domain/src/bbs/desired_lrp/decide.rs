@@ -14,6 +14,7 @@ use crate::{
     id::ProcessGuid,
     log::{Owner, StreamId},
     rejection::Rejection,
+    sealed::Sealed,
     secrets,
 };
 
@@ -29,6 +30,7 @@ pub(crate) fn decide(aggregates: &Aggregates, command: &Command) -> Result<Decis
             annotation,
             restart,
             labels,
+            client_routes,
         } => {
             if aggregates.desired_lrp(process_guid).is_some() {
                 return Err(Rejection::AlreadyExists {
@@ -38,6 +40,7 @@ pub(crate) fn decide(aggregates: &Aggregates, command: &Command) -> Result<Decis
             }
             let owner = Owner::Process(process_guid.clone());
             secrets::check_definition(aggregates, &owner, definition)?;
+            secrets::check(aggregates, &owner, client_routes.as_deref().into_iter())?;
             let desired = Desired {
                 domain: domain.clone(),
                 instances: *instances,
@@ -46,6 +49,7 @@ pub(crate) fn decide(aggregates: &Aggregates, command: &Command) -> Result<Decis
                 annotation: annotation.as_str().into(),
                 restart: *restart,
                 labels: Arc::new(labels.clone()),
+                client_routes: client_routes.clone(),
             };
             Ok(one(process_guid, desired))
         }
@@ -67,8 +71,10 @@ fn update(
     let lrp = existing(aggregates, process_guid)?;
     let stream = StreamId::DesiredLrp(process_guid.clone());
     let mut decision = Decision::default();
-    if let Some(routes) = update.routes.as_ref().filter(|routes| **routes != lrp.routes) {
-        decision.push(stream.clone(), Event::from(RoutesChanged { routes: routes.clone() }));
+    let owner = Owner::Process(process_guid.clone());
+    secrets::check(aggregates, &owner, update.client_routes.as_deref().into_iter())?;
+    if let Some(changed) = routes_changed(lrp, update) {
+        decision.push(stream.clone(), Event::from(changed));
     }
     let annotation = update.annotation.as_deref();
     if let Some(annotation) = annotation.filter(|text| **text != *lrp.annotation) {
@@ -94,6 +100,18 @@ fn update(
         retire_from(aggregates, process_guid, instances, &mut decision);
     }
     Ok(decision)
+}
+
+/// What changes of its routes: those that hold, or how they are written.
+fn routes_changed(lrp: &super::DesiredLrp, update: &Update) -> Option<RoutesChanged> {
+    let routes = update.routes.as_ref().unwrap_or(&lrp.routes);
+    let fingerprint =
+        |sealed: &Option<Box<Sealed>>| sealed.as_ref().map(|it| it.fingerprint.clone());
+    let client_routes = &update.client_routes;
+    let is_rewritten =
+        client_routes.is_some() && fingerprint(client_routes) != fingerprint(&lrp.client_routes);
+    (is_rewritten || *routes != lrp.routes)
+        .then(|| RoutesChanged { routes: routes.clone(), client_routes: client_routes.clone() })
 }
 
 fn existing<'a>(

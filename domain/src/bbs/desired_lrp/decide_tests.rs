@@ -70,7 +70,7 @@ fn only_what_changes_is_an_event() {
         .then_nothing()
         .when(change())
         .then([
-            on_desired("web", RoutesChanged { routes: routes.clone() }),
+            on_desired("web", RoutesChanged { routes: routes.clone(), client_routes: None }),
             on_desired("web", AnnotationChanged { annotation: "new".into() }),
             on_desired("web", Scaled { from: 2, to: 3 }),
         ])

@@ -10,6 +10,7 @@ use crate::{
     id::FreshnessDomainName,
     labels::{Labels, MetricTags},
     routes::{Hostname, HttpRoute},
+    sealed::Sealed,
 };
 
 events! {
@@ -51,6 +52,9 @@ pub struct Desired {
     /// What may change while instances run.
     #[serde(default)]
     pub labels: Arc<Labels>,
+    /// Routes as a client of Diego's wrote them, all of them: some hold keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_routes: Option<Box<Sealed>>,
 }
 
 /// Its number of instances changed.
@@ -67,6 +71,10 @@ pub struct Scaled {
 pub struct RoutesChanged {
     /// All its routes from now on.
     pub routes: Vec<HttpRoute>,
+    /// All of them as a client of Diego's wrote them; absent when it was none: then those that were
+    /// written before stay, as far as they say nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_routes: Option<Box<Sealed>>,
 }
 
 /// Its annotation changed.

@@ -34,6 +34,9 @@ pub struct Spec {
     /// Which routes lead to it.
     #[serde(default)]
     pub routes: Vec<HttpRoute>,
+    /// All its routes as a client of Diego's wrote them. In no file: there, routes are `routes`.
+    #[serde(skip)]
+    pub client_routes: Option<PlainText>,
     /// Any text of the client's, at most [`ANNOTATION_BYTES_MAX`].
     #[serde(default)]
     pub annotation: String,
@@ -89,6 +92,7 @@ impl Spec {
             annotation: self.annotation,
             restart: self.restart,
             labels: Labels { internal_routes: self.internal_routes, metric_tags: self.metric_tags },
+            client_routes: self.client_routes.as_ref().map(&mut seal).transpose()?.map(Box::new),
         })
     }
 

@@ -11,6 +11,7 @@ use crate::{
     labels::Labels,
     log::{Position, Stamp},
     routes::HttpRoute,
+    sealed::Sealed,
     units::Timestamp,
 };
 
@@ -35,6 +36,8 @@ pub struct DesiredLrp {
     pub restart: Option<RestartPolicy>,
     /// What may change while instances run.
     pub labels: Arc<Labels>,
+    /// Routes as a client of Diego's wrote them last; what holds is `routes` and `labels`.
+    pub client_routes: Option<Box<Sealed>>,
     /// When it was desired.
     pub desired_at: Timestamp,
     /// Its last event.
@@ -67,6 +70,7 @@ pub(crate) fn evolve(
             annotation: Arc::clone(&desired.annotation),
             restart: desired.restart,
             labels: Arc::clone(&desired.labels),
+            client_routes: desired.client_routes.clone(),
             desired_at: stamp.recorded_at,
             last_position: stamp.position,
         }));
@@ -77,7 +81,12 @@ pub(crate) fn evolve(
     match event {
         Event::Desired(_) => {}
         Event::Scaled(scaled) => lrp.instances = scaled.to,
-        Event::RoutesChanged(changed) => lrp.routes.clone_from(&changed.routes),
+        Event::RoutesChanged(changed) => {
+            lrp.routes.clone_from(&changed.routes);
+            if changed.client_routes.is_some() {
+                lrp.client_routes.clone_from(&changed.client_routes);
+            }
+        }
         Event::AnnotationChanged(changed) => lrp.annotation = Arc::clone(&changed.annotation),
         Event::RestartChanged(changed) => lrp.restart = changed.restart,
         Event::InternalRoutesChanged(changed) => {

@@ -126,7 +126,7 @@ impl Feed {
 
     /// Forgets what a check said that is over.
     pub(super) fn forget_check_output(&self, process: &ProcessId) {
-        lock(&self.kept).check_outputs.remove(process);
+        lock(&self.kept).probes.remove(process);
     }
 
     /// What a check said, without white space around it.

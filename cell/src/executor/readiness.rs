@@ -97,8 +97,11 @@ async fn until_not_ready(context: &Context<'_>, round: u32) -> String {
         {
             tracing::warn!(handle = %context.order.handle, %error, "Cannot end a check.");
         }
-        context.feed.forget_check_output(&id);
-        context.feed.forget_check_output(&ProcessName::UntilReady { number, round }.id());
+        // What a check said last is evidence, what it said before that is not.
+        if let Some(round) = round.checked_sub(1) {
+            let before = ProcessName::Readiness { number, round }.id();
+            context.feed.forget_check_output(&before);
+        }
     }
     output
 }

@@ -54,9 +54,8 @@ pub(in crate::bbs) async fn start_r1(
     let meant = found.and_then(|found| found.instance);
     let Meant { reference: instance, .. } = meant.ok_or_else(Failure::cannot_be_started)?;
     let net_info = net_info.ok_or_else(Failure::cannot_be_started)?;
-    call.submit(Command::Start { instance: instance.clone(), net_info }).await?;
     let is_ready = request.routable.unwrap_or(true);
-    call.submit(Command::SetReadiness { instance, is_ready }).await?;
+    call.submit(Command::Start { instance, net_info, is_ready }).await?;
     DONE
 }
 

@@ -19,7 +19,7 @@ use crate::{
 fn routed(story: Story) -> Story {
     let hostnames = vec![Hostname::new("web.test").unwrap()];
     let routes = vec![HttpRoute { hostnames, port: 8080 }];
-    story.and(on_desired("web", desired_lrp::RoutesChanged { routes }))
+    story.and(on_desired("web", desired_lrp::RoutesChanged { routes, client_routes: None }))
 }
 
 fn retire() -> Command {

@@ -42,8 +42,16 @@ fn a_wish_is_made_once() {
         unreachable!("a wish")
     };
     let (annotation, labels) = (annotation.into(), labels.into());
-    let desired =
-        Desired { domain, instances, definition, routes, annotation, restart: None, labels };
+    let desired = Desired {
+        domain,
+        instances,
+        definition,
+        routes,
+        annotation,
+        restart: None,
+        labels,
+        client_routes: None,
+    };
 
     given([])
         .when(desire("web", 2))

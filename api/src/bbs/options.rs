@@ -15,6 +15,7 @@ const PORT: u16 = 8889;
 
 /// Options of the BBS. It is served when a certificate is named, here or in the file.
 #[derive(Debug, Clone, Default, Args)]
+#[group(skip)]
 #[command(next_help_heading = "BBS: Diego's API, in protobuf over mutual TLS")]
 pub struct Options {
     /// The same options in a file of JSON, under Diego's names: listen_address, cert_file, key_file,

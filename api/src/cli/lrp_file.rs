@@ -71,7 +71,8 @@ The file, in YAML or JSON (- is standard input); only the fields marked * must b
     image_layers: [{url: URL, destination_path: /app, layer_type: shared, media_type: tgz, digest}]
     legacy_download_user: vcap       # whose the files of exclusive layers are
     egress_rules: [{protocol: tcp, destinations: [10.0.0.0/8], ports: [443]}]
-    volume_mounts: [{driver: nfs, container_dir: /data, mode: rw, shared: {volume_id, mount_config}}]
+    volume_mounts:
+      - {driver: nfs, container_dir: /data, mode: rw, shared: {volume_id: v, mount_config: '{}'}}
     volume_mounted_files: [{path: a/b, content: text}]
     network: {app_id: web}
     image_username: ann              # with image_password
@@ -286,7 +287,7 @@ mod tests {
             (with("instances: 1").replace("web", "a.b"), &["letters, digits", "line 1"]),
             (with("instances: 1").replace("web", "''"), &["must not be empty", "line 1"]),
             (with("instances: 1").replace("preloaded:diario", "docker"), &["preloaded:", "line 3"]),
-            (with("instances: 1").replace("{run:", "{download:"), &["variant", "run", "line 3"]),
+            (with("instances: 1").replace("{run:", "{walk:"), &["variant", "run", "line 3"]),
             (with("instances: ["), &["line"]),
             (String::new(), &[]),
             (r#"{"process_guid": "web", "instanzes": 1}"#.to_owned(), &["instanzes", "line 1"]),

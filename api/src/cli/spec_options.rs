@@ -178,9 +178,8 @@ impl ServingOptions {
             Some(_) => HealthCheck::Port,
             None => HealthCheck::Process,
         });
-        let need_port = || {
-            let problem = "--health-check and --readiness-path need a --port to look at";
-            first_port.ok_or_else(|| usage(problem))
+        let need_port = |flag: &str| {
+            first_port.ok_or_else(|| usage(&format!("{flag} needs a --port to look at")))
         };
         let timeout_ms = Milliseconds(self.health_timeout_ms);
         let interval_ms = Milliseconds(self.health_interval_ms);
@@ -189,14 +188,14 @@ impl ServingOptions {
         let checks = match kind {
             HealthCheck::Process => Vec::new(),
             HealthCheck::Port => vec![Check::Tcp(TcpCheck {
-                port: need_port()?,
+                port: need_port("--health-check")?,
                 timeout_ms,
                 interval_ms,
                 unhealthy_interval_ms,
                 failure_threshold,
             })],
             HealthCheck::Http => vec![Check::Http(HttpCheck {
-                port: need_port()?,
+                port: need_port("--health-check")?,
                 path: self.health_path,
                 timeout_ms,
                 interval_ms,
@@ -206,7 +205,7 @@ impl ServingOptions {
         };
         let ready = |path| {
             let interval_ms = Milliseconds(self.readiness_interval_ms);
-            let (port, failure_threshold) = (need_port()?, 1);
+            let (port, failure_threshold) = (need_port("--readiness-path")?, 1);
             Ok(Check::Http(HttpCheck {
                 port,
                 path,

@@ -65,6 +65,7 @@ async fn an_instance_takes_requests_while_all_its_readiness_checks_pass() {
     pass(&cell, &work, 1).await;
     cell.until("it is again", |cell| told(cell, &work) == [false, true, false, true]).await;
 
+    cell.until("all lines", |cell| cell.lines_of(&work, "HEALTH").len() == 5).await;
     let lines = cell.lines_of(&work, "HEALTH");
     assert_eq!(
         lines,

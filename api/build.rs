@@ -3,8 +3,6 @@
 //! Two things are not said in the files themselves, which keep Diego's names: which messages are on the
 //! wire even when they are empty, and that an acronym is a word in Rust.
 
-#![expect(clippy::print_stdout, reason = "this is how cargo is told")]
-
 use std::{error::Error, fs, path::Path};
 
 use prost_build::Config;

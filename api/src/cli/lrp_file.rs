@@ -179,29 +179,64 @@ pub(super) fn input(spec: &impl Serialize) -> Value {
 fn in_camel_case(value: Value) -> Value {
     match value {
         Value::Object(members) => {
-            Value::Object(members.into_iter().map(member).collect::<Map<_, _>>())
+            Value::Object(members.into_iter().flat_map(members_of).collect::<Map<_, _>>())
         }
         Value::Array(items) => Value::Array(items.into_iter().map(in_camel_case).collect()),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value,
     }
 }
 
-fn member((name, mut value): (String, Value)) -> (String, Value) {
-    // The schema has a definition's checks without the object around them.
-    if name == "check" {
-        return ("checks".to_owned(), in_camel_case(value["checks"].take()));
+/// What the schema has for a member: some without the object around them, maps whose names are the
+/// user's own as lists, and the values of enumerations in its own words.
+fn members_of((name, mut value): (String, Value)) -> Vec<(String, Value)> {
+    let mut within = |inner: &str| in_camel_case(value[inner].take());
+    let flat = |names: &[(&str, &str)], within: &mut dyn FnMut(&str) -> Value| {
+        let named = names.iter().map(|(inner, outer)| ((*outer).to_owned(), within(inner)));
+        named.filter(|(_, value)| !value.is_null()).collect()
+    };
+    match name.as_str() {
+        "check" => flat(
+            &[
+                ("checks", "checks"),
+                ("readiness_checks", "readinessChecks"),
+                ("log_source", "checkLogSource"),
+            ],
+            &mut within,
+        ),
+        "certificate_properties" => {
+            flat(&[("organizational_unit", "organizationalUnits")], &mut within)
+        }
+        "log_rate_limit" => flat(&[("bytes_per_second", "logBytesPerSecond")], &mut within),
+        "metric_tags" => vec![(camel_case(&name), tags(value))],
+        "network" => vec![(name, properties(value))],
+        "update_strategy" | "when" | "dynamic" | "algorithm" | "layer_type" | "media_type"
+        | "mode" | "protocol" => vec![(camel_case(&name), in_the_schemas_word(value))],
+        _ => vec![(camel_case(&name), in_camel_case(value))],
     }
-    // Has the tags as a list, whose names are the user's own.
-    if name == "metric_tags" {
-        return (camel_case(&name), tags(value));
-    }
-    // And names the values of an enumeration in capitals.
-    if matches!(name.as_str(), "update_strategy" | "when" | "dynamic")
-        && let Some(text) = value.as_str()
-    {
-        value = Value::String(text.to_ascii_uppercase());
-    }
-    (camel_case(&name), in_camel_case(value))
+}
+
+/// The value of an enumeration: in capitals, with its number apart.
+fn in_the_schemas_word(value: Value) -> Value {
+    let Some(text) = value.as_str() else { return value };
+    let word = match text {
+        "r" => "READ".to_owned(),
+        "rw" => "READ_WRITE".to_owned(),
+        _ => {
+            let digits = text.find(|letter: char| letter.is_ascii_digit()).unwrap_or(text.len());
+            let (letters, number) = text.split_at(digits);
+            let apart = if number.is_empty() { "" } else { "_" };
+            format!("{letters}{apart}{number}").to_ascii_uppercase()
+        }
+    };
+    Value::String(word)
+}
+
+/// Properties by name, as the schema's list of them.
+fn properties(by_name: Value) -> Value {
+    let Value::Object(by_name) = by_name else { return by_name };
+    let property =
+        |(name, value)| serde_json::json!({ "name": Value::String(name), "value": value });
+    Value::Array(by_name.into_iter().map(property).collect())
 }
 
 /// Tags by name, as the schema's list of them.
@@ -255,6 +290,12 @@ mod tests {
         let told = input(&lrp)["metricTags"].clone();
         let slot = json!({ "name": "slot", "dynamic": "INDEX" });
         assert_eq!(told, json!([slot, { "name": "source_id", "static": "web" }]));
+        let told = input(&lrp)["definition"].clone();
+        assert_eq!(told["network"], json!([{ "name": "app_id", "value": "web" }]));
+        assert_eq!(told["organizationalUnits"], json!(["app:web"]));
+        assert_eq!(told["logBytesPerSecond"], json!(-1));
+        assert_eq!(told["volumeMounts"][0]["mode"], json!("READ_WRITE"));
+        assert_eq!(told["egressRules"][0]["protocol"], json!("TCP"));
 
         let task: task::Spec = parse(&example(TASK_FORM)).unwrap();
         assert_eq!(task.task_guid.as_str(), "migrate");

@@ -137,7 +137,20 @@ fn container(
 fn told(what: &str, error: &Error) -> String {
     let reason = match error {
         Error::Create { reason, .. } | Error::Run { reason, .. } => reason.clone(),
-        other => {
+        other @ (Error::InvalidSpec { .. }
+        | Error::HandleInUse { .. }
+        | Error::UnknownHandle { .. }
+        | Error::UnknownProcess { .. }
+        | Error::ProcessInUse { .. }
+        | Error::UnknownRootfs { .. }
+        | Error::Full { .. }
+        | Error::Stopped { .. }
+        | Error::Unanswered { .. }
+        | Error::Destroy { .. }
+        | Error::Timeout { .. }
+        | Error::Unsupported { .. }
+        | Error::FolderInUse { .. }
+        | Error::Host { .. }) => {
             let cause = std::error::Error::source(other).map(|cause| format!(": {cause}"));
             format!("{other}{}", cause.unwrap_or_default())
         }

@@ -30,6 +30,10 @@ use shard::Shard;
 pub use shard::{CLUSTER_SHARD, Part, PartBuilder, Process, SHARDS, shard_of, shard_of_stream};
 
 /// One live aggregate of any kind: what a snapshot stores and an undo puts back.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "cells are few, and what lies in thousands is shared"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Aggregate {
     /// A wish.

@@ -46,6 +46,7 @@ const POSTGRES_STEPS: &[Step] = &[
         include_str!("../../../migrations/postgres/0005_manifest_checksum.sql"),
     ),
     (6, "times by halving", include_str!("../../../migrations/postgres/0006_times_by_halving.sql")),
+    (7, "routers", include_str!("../../../migrations/postgres/0007_routers.sql")),
 ];
 
 fn steps(steps: &'static [Step]) -> Migrator {

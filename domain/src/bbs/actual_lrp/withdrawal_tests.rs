@@ -126,7 +126,7 @@ fn an_instance_that_ends_meanwhile_waits_for_nothing() {
     let instance = story.instance(&web());
     let crash = Command::Crash { instance, report: crash_report() };
 
-    let gone = story.clone().when(crash).then([on_slot(&web(), Removed {})]);
+    let gone = story.when(crash).then([on_slot(&web(), Removed {})]);
     assert!(gone.aggregates.slot(&web()).is_none());
     gone.when(end("i-1", SEEN)).then_rejected("NOT_FOUND");
     // A lost cell hears nothing: nobody is led there for long anyway.

@@ -194,7 +194,9 @@ fn a_client_desires_over_tls_follows_a_crash_and_resumes_by_position() {
     assert!(!listed.is_empty(), "the slot is there when the wish is answered");
     let address = until("the app", || {
         let shown = server.json(&["lrp", "show", "web"]);
-        shown["instances"][0]["address"].as_str().map(str::to_owned)
+        let slot = &shown["actualLrps"][0];
+        let is_running = slot["state"] == "RUNNING";
+        slot["address"].as_str().filter(|_| is_running).map(str::to_owned)
     });
     http(&format!("http://{address}:8080/exit/7"), "x");
     let crash = events.until("actual_lrp_crashed");

@@ -139,7 +139,11 @@ macro_rules! answers {
     ($($name:ident,)*) => {
         $(impl Answer for proto::$name {
             fn refusal(failure: Failure) -> Self {
-                Self { error: Some(failure.into()), ..Self::default() }
+                let refused = |mut answer: Self| {
+                    answer.error = Some(failure.into());
+                    answer
+                };
+                refused(Self::default())
             }
         })*
     };

@@ -164,7 +164,7 @@ mod tests {
         let plain = Options { bbs_plain_http: true, ..Options::default() };
         let (address, security) = plain.settings().unwrap().unwrap();
         assert_eq!((address.port(), security), (PORT, Security::PlainOnLoopback));
-        let refused = Options { bbs_address: open, ..plain.clone() }.settings().unwrap_err();
+        let refused = Options { bbs_address: open, ..plain }.settings().unwrap_err();
         assert!(matches!(refused, Error::PlainBeyondLoopback(_)));
         let refused = Options { bbs_plain_http: true, ..tls() }.settings().unwrap_err();
         assert!(matches!(refused, Error::Both));

@@ -38,6 +38,7 @@ pub(in crate::bbs) struct Change {
 
 /// How a thing was, and how it is.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, on its way to the wire")]
 pub(super) enum Shown {
     /// A wish.
     Desired(Option<proto::DesiredLrp>, Option<proto::DesiredLrp>),

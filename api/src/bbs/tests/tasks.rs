@@ -210,7 +210,7 @@ async fn tasks_are_listed_by_domain_and_cell_and_older_clients_know_no_layers() 
     assert_eq!(guids(list(newest, "", "cell-1").await), ["b"]);
     assert!(list(newest, "", "cell-2").await.is_empty());
     let shown = list(newest, "elsewhere", "").await.remove(0).task_definition.unwrap();
-    assert_eq!(shown.image_layers, [layer.clone()]);
+    assert_eq!(shown.image_layers, std::slice::from_ref(&layer));
     let older = list("/v1/tasks/list.r2", "elsewhere", "").await.remove(0);
     let older = older.task_definition.unwrap();
     assert!(older.image_layers.is_empty());

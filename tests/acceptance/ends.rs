@@ -60,7 +60,8 @@ fn each_way_to_end_leaves_a_record_with_its_meaning() {
         cell_of(folder.path()).join("containers").join(guid.as_str().unwrap()).join("shim.pid");
     let shim = std::fs::read_to_string(&shim)
         .unwrap_or_else(|error| panic!("{}: {error}", shim.display()));
-    signal(shim.trim().parse().unwrap(), "KILL");
+    let shim: Value = serde_json::from_str(&shim).unwrap();
+    signal(u32::try_from(shim["pid"].as_u64().unwrap()).unwrap(), "KILL");
     let (crash_of, shown) = crash(&server, "vanishes");
     assert!(crash_of["reason"].as_str().unwrap().contains("missing garden container"), "{shown}");
     running(&server, "vanishes", 1);

@@ -71,7 +71,7 @@ fn lines_that_are_no_text_are_whole_and_lines_outlive_their_instance() {
     until("the instance to go", || {
         server.text(&["logs", "web"]).contains("successfully destroyed container").then_some(())
     });
-    assert_eq!(lines(&server, "web", "binary").len(), 1, "it is there when the app is gone");
+    assert_eq!(lines(&server, "web", "OUT binary").len(), 1, "it is there when the app is gone");
 }
 
 #[test]

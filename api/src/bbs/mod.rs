@@ -4,11 +4,11 @@
 //! command of ours or a look at our views. Where Diego lets an agent take what nobody gave it, this
 //! edge refuses: only our auctioneer gives work.
 //!
-//! - [`listener`], [`tls`]: who may connect; [`paths`]: what is answered
-//! - [`proto`]: the messages; [`wire`]: what they may cost; [`convert`]: ours from theirs and back
+//! - `listener`, `tls`: who may connect; `paths`: what is answered
+//! - `proto`: the messages; `wire`: what they may cost; `convert`: ours from theirs and back
 //! - `domains`, `cells`, `desired_lrps`, `actual_lrps`, `tasks`: the calls
-//! - [`hub`], `events`: what changes, as streams
-//! - [`error`], [`invalid`]: refusals in Diego's words
+//! - `hub`, `events`: what changes, as streams
+//! - `error`, `invalid`: refusals in Diego's words
 
 #![expect(deprecated, reason = "older clients say, and are told, what newer ones do not")]
 

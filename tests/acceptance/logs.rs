@@ -109,11 +109,11 @@ fn what_an_instance_uses_is_told_every_quarter_of_a_minute_and_a_tasks_lines_are
         ["--memory-mb", "64", "--disk-mb", "16", "--wait", "--", "/bin/diario", "--version"];
     server.text(&[&task[..], &sizes[..]].concat());
 
-    let lines = until("the task's line", || {
+    let lines = until("the last line of the task's container", || {
         let lines = server.text(&["logs", "version", "--task"]);
-        lines.contains("diario ").then_some(lines)
+        lines.contains("successfully destroyed container").then_some(lines)
     });
-    assert!(lines.contains("successfully destroyed container"), "{lines}");
+    assert!(lines.contains("diario "), "{lines}");
     let sample = until("a sample", || server.json(&["metrics", "web"]).get(0).cloned());
     assert_eq!(sample["memoryLimitBytes"], 64 << 20, "{sample}");
     for name in ["memoryBytes", "cpuNanoseconds", "cpuEntitlementNanoseconds", "pids"] {

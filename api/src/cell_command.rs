@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
     net::IpAddr,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -15,7 +16,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use cell::{
     agent,
-    config::{CapacityConfig, Config, OnShutdown},
+    config::{CapacityConfig, Config, InstanceIdentityConfig, OnShutdown},
     garden::{
         Garden,
         linux::{LinuxConfig, LinuxGarden},
@@ -99,6 +100,17 @@ pub(crate) struct MachineOptions {
     /// counted.
     #[arg(long, value_name = "LINES")]
     log_lines_per_second: Option<u64>,
+    /// The certificate (PEM) of the authority that gives each container an identity; with
+    /// --instance-identity-key. `diario certs init` makes one for a trial.
+    #[arg(long, value_name = "FILE", requires = "instance_identity_key")]
+    instance_identity_ca: Option<PathBuf>,
+    /// The key (PEM, PKCS #8) of that authority; only its owner may read it.
+    #[arg(long, value_name = "FILE", requires = "instance_identity_ca")]
+    instance_identity_key: Option<PathBuf>,
+    /// For how many minutes an identity holds; each is renewed in place before it ends.
+    #[arg(long, value_name = "MINUTES", default_value_t = 24 * 60,
+        value_parser = clap::value_parser!(u32).range(1..=525_600))]
+    instance_identity_minutes: u32,
     /// How often the cell looks whether it can make containers, by making one; 0 for never.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     self_check_seconds: u64,
@@ -115,6 +127,25 @@ pub(crate) struct MachineOptions {
     /// A tag that a definition may carry to be placed here; may be given several times.
     #[arg(long = "optional-placement-tag")]
     optional_placement_tags: Vec<String>,
+}
+
+impl MachineOptions {
+    fn instance_identity(&self) -> anyhow::Result<Option<InstanceIdentityConfig>> {
+        let (Some(certificate), Some(key)) =
+            (&self.instance_identity_ca, &self.instance_identity_key)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(InstanceIdentityConfig {
+            certificate: fs::read_to_string(certificate).with_context(|| {
+                format!("cannot read --instance-identity-ca {}", certificate.display())
+            })?,
+            key: PlainText(
+                private_file::read(key).context("cannot use --instance-identity-key")?.to_string(),
+            ),
+            validity: Milliseconds::from_seconds(60 * u64::from(self.instance_identity_minutes)),
+        }))
+    }
 }
 
 /// An amount of MiB, or what the machine has.
@@ -218,6 +249,7 @@ pub(crate) async fn start(
         containers: machine.containers,
     };
     config.containers.log_lines_per_second = machine.log_lines_per_second;
+    config.containers.instance_identity = machine.instance_identity()?;
     config.self_check_every = Some(machine.self_check_seconds)
         .filter(|seconds| *seconds > 0)
         .map(Milliseconds::from_seconds);
@@ -291,8 +323,8 @@ fn rootfses(diario: PathBuf, given: &[String]) -> anyhow::Result<BTreeMap<String
 
 /// Makes a folder that only its owner can look into, or makes an existing one so.
 fn make_private(folder: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+    fs::create_dir_all(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
 }
 
 /// Containers need root: says exactly what to run otherwise.

@@ -24,6 +24,7 @@ use crate::control_plane::{self, ControlPlane, HttpControlPlane};
 use crate::durable_file::{self, Survives};
 use crate::executor::{Executor, Settings, Share};
 use crate::garden::{self, Garden};
+use crate::identity::{self, Authority};
 use crate::rep::{
     self, Book, EarlierLife, Equipment, ObservationSpool, ReportSpool, SessionEnd, StorageError,
 };
@@ -71,6 +72,9 @@ pub enum Error {
     /// The control plane cannot be talked to with these settings.
     #[error(transparent)]
     ControlPlane(control_plane::Error),
+    /// The authority for the containers' identities cannot be used.
+    #[error("cannot use the authority for instance identities")]
+    InstanceIdentity(#[source] identity::Error),
     /// This program cannot be found on the disk, to be run in containers as health check.
     #[error("cannot find this program's own file; configure the health check's")]
     OwnFile(#[source] std::io::Error),
@@ -215,7 +219,11 @@ fn equip(
         Some(path) => path.clone(),
         None => std::env::current_exe().map_err(Error::OwnFile)?,
     };
+    let identity = config.containers.instance_identity.as_ref();
+    let authority = identity.map(Authority::new).transpose().map_err(Error::InstanceIdentity)?;
     let settings = Settings {
+        authority: authority.map(Arc::new),
+        identities: config.folder.join("identities"),
         cell_name: config.cell_id.to_string(),
         folder: output,
         healthcheck_binary,

@@ -110,6 +110,8 @@ pub struct ContainerConfig {
     pub room_wait: Milliseconds,
     /// The most lines a second that are taken of one container; all by default.
     pub log_lines_per_second: Option<u64>,
+    /// What containers are given an identity with; none by default.
+    pub instance_identity: Option<InstanceIdentityConfig>,
 }
 
 impl Default for ContainerConfig {
@@ -122,8 +124,20 @@ impl Default for ContainerConfig {
             destroys_max: 16,
             room_wait: Milliseconds::from_seconds(10),
             log_lines_per_second: None,
+            instance_identity: None,
         }
     }
+}
+
+/// The authority that issues a certificate to each container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceIdentityConfig {
+    /// Its certificate, in PEM.
+    pub certificate: String,
+    /// Its key, in PEM (PKCS #8).
+    pub key: PlainText,
+    /// How long what it issues holds: 24 h in Diego.
+    pub validity: Milliseconds,
 }
 
 /// How a cell looks whether it can make containers.

@@ -14,6 +14,7 @@ mod durable_file;
 mod executor;
 pub mod garden;
 mod go_duration;
+pub mod identity;
 pub mod lifecycle;
 mod rep;
 mod retry;

@@ -14,6 +14,7 @@ mod demo;
 mod disk;
 mod ends;
 mod harness;
+mod identity;
 mod load;
 mod logs;
 mod lrps;

@@ -1,4 +1,5 @@
-//! Certificates for a trial: an authority of their own, and a pair each for the server and a client.
+//! Certificates for a trial: an authority with a pair each for the server and a client, and one for
+//! the identities of containers.
 
 use std::{
     fs::{self, OpenOptions},
@@ -47,17 +48,14 @@ pub(crate) enum Error {
     Make(#[from] rcgen::Error),
 }
 
-/// Makes `ca`, `server` and `client`, each a `.crt` and a `.key` in PEM; keys are for their owner only.
+/// Makes `ca`, `server`, `client` and `instance-identity-ca`, each a `.crt` and a `.key` in PEM; keys are for their owner only.
 pub(crate) fn make(wanted: &Wanted<'_>) -> Result<Vec<PathBuf>, Error> {
     fs::create_dir_all(wanted.folder)
         .map_err(|source| Error::Write { path: wanted.folder.to_owned(), source })?;
-    let mut authority = params(wanted, "Diario trial authority", Vec::new())?;
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let authority_key = KeyPair::generate()?;
-    let certificate = authority.self_signed(&authority_key)?;
-    let mut written = write_pair(wanted.folder, "ca", &certificate.pem(), &authority_key)?;
-    let issuer = Issuer::new(authority, authority_key);
+    let (issuer, mut written) = authority(wanted, "ca", "Diario trial authority")?;
+    let (_, of_containers) =
+        authority(wanted, "instance-identity-ca", "Diario trial authority of containers")?;
+    written.extend(of_containers);
     let pairs = [
         ("server", "Diario BBS", ExtendedKeyUsagePurpose::ServerAuth, wanted.hosts.clone()),
         ("client", wanted.client, ExtendedKeyUsagePurpose::ClientAuth, Vec::new()),
@@ -71,6 +69,20 @@ pub(crate) fn make(wanted: &Wanted<'_>) -> Result<Vec<PathBuf>, Error> {
         written.extend(write_pair(wanted.folder, file, &certificate.pem(), &key)?);
     }
     Ok(written)
+}
+
+fn authority(
+    wanted: &Wanted<'_>,
+    file: &str,
+    name: &str,
+) -> Result<(Issuer<'static, KeyPair>, Vec<PathBuf>), Error> {
+    let mut authority = params(wanted, name, Vec::new())?;
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let key = KeyPair::generate()?;
+    let certificate = authority.self_signed(&key)?;
+    let written = write_pair(wanted.folder, file, &certificate.pem(), &key)?;
+    Ok((Issuer::new(authority, key), written))
 }
 
 fn params(wanted: &Wanted<'_>, name: &str, hosts: Vec<String>) -> Result<CertificateParams, Error> {

@@ -13,9 +13,11 @@ use crate::{
 /// What to do with certificates.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Makes an authority of its own, and a certificate and key each for the server and a client.
+    /// Makes an authority with a certificate and key each for the server and a client, and one for the
+    /// identities of containers.
     #[command(after_help = "Example: diario certs init certs\n\
         Then: diario serve --bbs-cert certs/server.crt --bbs-key certs/server.key --bbs-ca certs/ca.crt\n\
+        Or: diario dev --instance-identity-ca certs/instance-identity-ca.crt --instance-identity-key certs/instance-identity-ca.key\n\
         A client shows client.crt and trusts ca.crt. Nothing that is there is overwritten.")]
     Init(Init),
 }

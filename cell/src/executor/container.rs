@@ -60,6 +60,7 @@ impl Executor {
             never = streamer.run() => match never {},
             never = sampler.run() => match never {},
             never = self.announce_stop(order, control) => match never {},
+            never = self.keep_identity(order, container) => match never {},
         };
         if finished != Finished::Detached {
             streamer.drain().await;

@@ -81,17 +81,28 @@ impl Executor {
         }
         let rootfs = RootfsName::parse(&definition.rootfs.to_string())
             .map_err(|error| CreateError::Unsuitable { reason: error.to_string() })?;
-        let without_effect = unsupported::without_effect(&definition);
+        let has_authority = self.settings.authority.is_some();
+        let without_effect = unsupported::without_effect(&definition, has_authority);
         if !without_effect.is_empty() {
             let name = &self.settings.cell_name;
             let text = format!("Cell {name} does not have yet: {}", without_effect.join(", "));
             order.sink.line(&cell_line(OutputStream::Err, text));
         }
+        let identity = self.prepare_identity(order).map_err(failed)?;
+        let healthcheck = BindMount {
+            source: self.settings.healthcheck_binary.clone(),
+            destination: PathBuf::from(HEALTHCHECK_PATH),
+            is_read_only: true,
+        };
         let spec = ContainerSpec {
             handle: order.handle.clone(),
             rootfs,
             hostname: order.handle.to_string(),
-            environment: environment::of_container(&order.environment, &definition),
+            environment: environment::of_container(
+                &order.environment,
+                &definition,
+                identity.is_some(),
+            ),
             limits: Limits {
                 memory_bytes: Some(definition.memory_mb.bytes()),
                 cpu_shares: Some((u64::from(definition.cpu_weight) * 1024 / 100).max(2)),
@@ -102,14 +113,17 @@ impl Executor {
                     pids => pids.saturating_add(1),
                 }),
             },
-            bind_mounts: vec![BindMount {
-                source: self.settings.healthcheck_binary.clone(),
-                destination: PathBuf::from(HEALTHCHECK_PATH),
-                is_read_only: true,
-            }],
+            bind_mounts: std::iter::once(healthcheck).chain(identity).collect(),
             properties: order.properties.clone(),
         };
-        self.garden.create(spec).await.map_err(explain)
+        let container = self.garden.create(spec).await.map_err(explain)?;
+        if let Err(reason) = self.give_identity(order, &container) {
+            if let Err(error) = self.destroy(&order.handle).await {
+                tracing::warn!(handle = %order.handle, %error, "Cannot destroy a container.");
+            }
+            return Err(failed(reason));
+        }
+        Ok(container)
     }
 }
 

@@ -10,11 +10,13 @@ use domain::bbs::definition::Definition;
 use domain::sealed::PlainText;
 
 use crate::garden::Environment;
+use crate::identity;
 
 /// The variables that every process of a container gets.
 pub(super) fn of_container(
     additions: &[(String, String)],
     definition: &Definition<PlainText>,
+    has_identity: bool,
 ) -> Environment {
     let mut variables = additions.to_vec();
     variables.push(variable("LANG", "en_US.UTF-8".to_owned()));
@@ -23,6 +25,9 @@ pub(super) fn of_container(
         variables.push(variable("PORT", port.to_string()));
     }
     variables.extend(plain(&definition.env));
+    if has_identity {
+        variables.extend(identity::Folder::variables());
+    }
     last_of_each_name(variables)
 }
 

@@ -9,6 +9,7 @@
 //! - [`log_streamer`] and [`sampler`] what is observed, as far as [`log_limiter`] lets it;
 //!   [`feed`] what is kept of it for evidence, and [`last_look`] what is added at the end
 //! - [`ending`] the words for how it ended
+//! - [`identity`] who it is, as others see it
 
 mod checks;
 mod container;
@@ -17,6 +18,7 @@ mod create;
 mod ending;
 mod environment;
 mod feed;
+mod identity;
 mod last_look;
 mod log_limiter;
 mod log_streamer;
@@ -36,6 +38,7 @@ use domain::rep::Evidence;
 use tokio_util::sync::CancellationToken;
 
 use crate::garden::{self, Garden, Handle};
+use crate::identity::Authority;
 pub(crate) use create::CreateError;
 pub(crate) use ending::{Ending, Finished, Happened, Kill, Stopped};
 pub(crate) use last_look::MISSING;
@@ -64,6 +67,10 @@ pub(crate) struct Settings {
     pub(crate) nofile: u64,
     /// The most lines a second that are handed on of one container; all when absent.
     pub(crate) log_lines_per_second: Option<u64>,
+    /// What identities are issued with; containers have none where it is absent.
+    pub(crate) authority: Option<Arc<Authority>>,
+    /// Where the identities of containers lie.
+    pub(crate) identities: PathBuf,
     /// What the machine's processors are to the memory that the cell offers.
     pub(crate) share: Share,
 }
@@ -95,12 +102,13 @@ impl Executor {
         Self { garden, settings }
     }
 
-    /// Destroys a container with all that is in it, and forgets its place in its output.
+    /// Destroys a container with all that is in it, and forgets its identity and its place in its output.
     ///
     /// # Errors
     /// Something could not be removed: it may be tried again.
     pub(crate) async fn destroy(&self, handle: &Handle) -> Result<(), garden::Error> {
         self.garden.destroy(handle).await?;
+        self.forget_identity(handle);
         let path = self.stream_state(handle);
         if let Err(error) = crate::durable_file::remove(&path) {
             tracing::warn!(%handle, %error, "Cannot remove the place in a container's output.");

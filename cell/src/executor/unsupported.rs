@@ -26,11 +26,17 @@ pub(super) fn part_of<V>(definition: &Definition<V>) -> Option<&'static str> {
 }
 
 /// What of a definition has no effect on this cell, and does no harm without: told in the log.
-pub(super) fn without_effect<V>(definition: &Definition<V>) -> Vec<&'static str> {
+pub(super) fn without_effect<V>(
+    definition: &Definition<V>,
+    has_authority: bool,
+) -> Vec<&'static str> {
     let parts = [
         (!definition.egress_rules.is_empty(), "egress rules (containers call nobody)"),
         (definition.trusted_system_certificates_path.is_some(), "trusted system certificates"),
-        (definition.certificate_properties.is_some(), "an instance identity"),
+        (
+            definition.certificate_properties.is_some() && !has_authority,
+            "an authority for instance identities (--instance-identity-ca)",
+        ),
     ];
     parts.into_iter().filter_map(|(is_asked, what)| is_asked.then_some(what)).collect()
 }

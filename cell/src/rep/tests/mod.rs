@@ -6,6 +6,7 @@
 
 mod adoption;
 mod ends;
+mod identity;
 mod lrp;
 mod plane;
 mod readiness;
@@ -30,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use self::plane::FakePlane;
 use super::handle_of;
 use crate::agent::{self, Outcome};
-use crate::config::{Config, OnShutdown};
+use crate::config::{Config, InstanceIdentityConfig, OnShutdown};
 use crate::garden::fake::FakeGarden;
 use crate::garden::{ExitStatus, Garden, Handle, OutputStream, ProcessId, ProcessState};
 use crate::supervise::{self, Worker};
@@ -46,6 +47,7 @@ struct Cell {
     on_shutdown: OnShutdown,
     self_check_every: Option<Milliseconds>,
     log_lines_per_second: Option<u64>,
+    instance_identity: Option<InstanceIdentityConfig>,
 }
 
 impl Cell {
@@ -60,6 +62,7 @@ impl Cell {
             on_shutdown: OnShutdown::LeaveRunning,
             self_check_every: None,
             log_lines_per_second: None,
+            instance_identity: None,
         };
         cell.start_agent();
         cell
@@ -76,6 +79,7 @@ impl Cell {
         config.on_shutdown = self.on_shutdown;
         config.self_check_every = self.self_check_every;
         config.containers.log_lines_per_second = self.log_lines_per_second;
+        config.containers.instance_identity = self.instance_identity.clone();
         self.shutdown = CancellationToken::new();
         let garden: Arc<dyn Garden> = Arc::new(self.garden.clone());
         let plane = Arc::new(self.plane.clone());

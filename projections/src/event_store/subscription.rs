@@ -81,11 +81,11 @@ impl Feed {
         self.send(&mut published, events);
     }
 
-    /// Publishes committed events if they are the next; otherwise answers `false`, and what is
-    /// between must be read and published first.
+    /// Publishes committed events unless there are others before them that were not; then it
+    /// answers `false`, and what is between must be read and published first.
     pub(super) fn publish_next(&self, events: &[Recorded<Event>]) -> bool {
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_next = events.first().is_some_and(|first| first.position == published.next());
+        let is_next = events.first().is_some_and(|first| first.position <= published.next());
         if is_next {
             self.send(&mut published, events);
         }

@@ -45,7 +45,7 @@ pub(super) struct FaultyStore {
     pub(super) fault: std::sync::Mutex<Fault>,
     pub(super) appends: AtomicUsize,
     /// Whether the events that it holds are of a newer version.
-    pub(super) is_newer: AtomicBool,
+    pub(super) is_newer: Arc<AtomicBool>,
     /// How many appends met a moved head: without a turn, and within one.
     pub(super) moved: Arc<[AtomicUsize; 2]>,
     /// How many look-ups of batches fail from now on.
@@ -60,7 +60,17 @@ struct GuardedTurn {
     store: MemoryStore,
     head: Head,
     moved: Arc<[AtomicUsize; 2]>,
+    is_newer: Arc<AtomicBool>,
     _guard: OwnedMutexGuard<()>,
+}
+
+fn refuse_newer(is_newer: &AtomicBool, after: Position) -> Read<()> {
+    if is_newer.load(Ordering::Relaxed) {
+        let type_name = "zeppelin.landed".to_owned();
+        let source = UnreadableEvent::UnknownType { type_name };
+        return Err(event_store::Error::Unreadable { position: after.next(), source });
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -69,6 +79,7 @@ impl Turn for GuardedTurn {
         self.head
     }
     async fn read_all(&mut self, after: Position, limit: usize) -> Read<Vec<Recorded<Event>>> {
+        refuse_newer(&self.is_newer, after)?;
         self.store.read_all(after, limit).await
     }
     async fn append(self: Box<Self>, batch: Batch) -> Result<Vec<Recorded<Event>>, AppendError> {
@@ -94,7 +105,7 @@ impl FaultyStore {
             inner: MemoryStore::new(log),
             fault: std::sync::Mutex::new(Fault::None),
             appends: AtomicUsize::new(0),
-            is_newer: AtomicBool::new(false),
+            is_newer: Arc::default(),
             moved: Default::default(),
             lost_finds: AtomicUsize::new(0),
             lost_heads: AtomicUsize::new(0),
@@ -169,7 +180,8 @@ impl EventStore for FaultyStore {
         let guard = Arc::clone(&self.turn).lock_owned().await;
         let head = self.inner.head().await.map_err(AppendError::Failed)?;
         let (store, moved) = (self.inner.clone(), Arc::clone(&self.moved));
-        Ok(Box::new(GuardedTurn { store, head, moved, _guard: guard }))
+        let is_newer = Arc::clone(&self.is_newer);
+        Ok(Box::new(GuardedTurn { store, head, moved, is_newer, _guard: guard }))
     }
     async fn find_batch(&self, id: BatchId) -> Read<Option<Vec<Recorded<Event>>>> {
         let fault = *self.fault.lock().unwrap();
@@ -194,11 +206,7 @@ impl EventStore for FaultyStore {
         self.inner.find_commands(ids).await
     }
     async fn read_all(&self, after: Position, limit: usize) -> Read<Vec<Recorded<Event>>> {
-        if self.is_newer.load(Ordering::Relaxed) {
-            let type_name = "zeppelin.landed".to_owned();
-            let source = UnreadableEvent::UnknownType { type_name };
-            return Err(event_store::Error::Unreadable { position: after.next(), source });
-        }
+        refuse_newer(&self.is_newer, after)?;
         self.inner.read_all(after, limit).await
     }
     async fn read_stream(

@@ -1,6 +1,8 @@
 //! Where others write the log too: what they wrote is folded, while there is nothing to do and
 //! within a turn.
 
+use std::{pin::pin, sync::Arc};
+
 use domain::log::Position;
 use futures_util::FutureExt as _;
 use projections::event_store::{self, AppendError, Subscription, Turn};
@@ -12,16 +14,17 @@ const READ_PAGE: usize = 1000;
 const TURN_TAIL_MAX: u64 = 2000;
 
 impl Writer {
-    /// Waits for this node's turn and folds what others wrote.
+    /// Waits for this node's turn and folds what others wrote: what is published while it waits,
+    /// then what is still missing.
     pub(super) async fn begin_turn(&mut self) -> Result<Box<dyn Turn>, event_store::Error> {
         loop {
-            self.catch_up().await?;
-            let mut turn = self.store.turn().await.map_err(not_begun)?;
+            let before = self.decider.head().position;
+            let mut turn = self.wait_for_turn().await?;
             let end = turn.head().position;
-            let known = self.decider.head().position;
-            not_behind(known, end)?;
-            let tail = end.0.saturating_sub(known.0);
-            if tail > TURN_TAIL_MAX {
+            not_behind(self.decider.head().position, end)?;
+            if end.0.saturating_sub(self.decider.head().position.0) > TURN_TAIL_MAX {
+                drop(turn);
+                self.catch_up().await?;
                 continue;
             }
             while self.decider.head().position < end {
@@ -31,9 +34,25 @@ impl Writer {
                 }
                 page.iter().for_each(|recorded| self.decider.fold(recorded));
             }
-            self.contention.note_turn(usize::try_from(tail).unwrap_or(usize::MAX));
+            let of_others = end.0.saturating_sub(before.0);
+            self.contention.note_turn(usize::try_from(of_others).unwrap_or(usize::MAX));
             return Ok(turn);
         }
+    }
+
+    async fn wait_for_turn(&mut self) -> Result<Box<dyn Turn>, event_store::Error> {
+        let store = Arc::clone(&self.store);
+        let mut turn = pin!(store.turn());
+        let turn = loop {
+            tokio::select! {
+                biased;
+                turn = &mut turn => break turn.map_err(not_begun)?,
+                followed = follow(&mut self.feed, &mut self.decider) => followed?,
+            }
+        };
+        // What was published meanwhile need not be read again.
+        follow(&mut self.feed, &mut self.decider).now_or_never().transpose()?;
+        Ok(turn)
     }
 
     pub(super) async fn catch_up(&mut self) -> Result<(), event_store::Error> {

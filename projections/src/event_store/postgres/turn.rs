@@ -97,6 +97,12 @@ pub(super) async fn serve(
                 let events = found
                     .map_err(|source| worker.database.failed("read in a turn", source))
                     .and_then(|rows| read::decoded("read in a turn", &rows));
+                if let Ok(events) = &events {
+                    // It is committed, for nobody writes in another's turn: the tailer need not
+                    // read it too.
+                    worker.shared.saw_events(events);
+                    worker.shared.feed.publish_next(events);
+                }
                 // Whoever asked may have gone away: then the turn ends with the next look.
                 drop(answer.send(events));
                 if is_lost {

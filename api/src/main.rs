@@ -15,10 +15,15 @@ use api::{
     telemetry::traces::{self, Traces},
 };
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
 use tokio::runtime::Handle;
 use tracing_subscriber::{
     EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
+
+/// Takes a fifth of the time of the C library's, of which a static program cannot choose another.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Runs apps and one-off tasks in containers on many machines, and keeps their whole history.
 #[derive(Debug, Parser)]

@@ -261,6 +261,11 @@ impl Cell {
         Self(command.spawn().unwrap())
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     /// Kills the agent at once.
     pub(crate) fn kill(mut self) {
         self.0.kill().unwrap();
@@ -293,13 +298,22 @@ pub(crate) fn signal(pid: u32, name: &str) {
 }
 
 /// Looks until something is seen.
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, look)
+}
+
+/// Looks until something is seen, for so long.
+pub(crate) fn until_within<T>(
+    patience: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(seen) = look() {
             return seen;
         }
-        assert!(Instant::now() < deadline, "waited {} s for {what}", PATIENCE.as_secs());
+        assert!(Instant::now() < deadline, "waited {} s for {what}", patience.as_secs());
         thread::sleep(Duration::from_millis(20));
     }
 }

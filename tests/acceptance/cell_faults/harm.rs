@@ -182,6 +182,7 @@ fn place(cluster: &Cluster, index: usize) -> Option<Place> {
 
 fn harm(cluster: &mut Cluster, case: Case, place: Option<&Place>) {
     let cell = place.map_or("cell-1", |place| place.cell.as_str());
+    let instance = place.map_or("", |place| place.instance.as_str());
     match (case.victim, case.harm) {
         (Victim::ControlPlane, Harm::Killed) => cluster.kill_control_plane(),
         (Victim::ControlPlane, Harm::KilledAndLate) => {
@@ -195,19 +196,8 @@ fn harm(cluster: &mut Cluster, case: Case, place: Option<&Place>) {
             thread::sleep(WHILE);
         }
         (Victim::Agent, _) => stop_for_a_while(cluster.agent_pid(cell)),
-        (Victim::Shim | Victim::App, _) => {
-            let instance = place.map(|place| place.instance.as_str()).unwrap_or_default();
-            let found = match case.victim {
-                Victim::Shim => cluster.shim_pid(cell, instance),
-                _ => Cluster::app_pid(instance),
-            };
-            // It may have ended by itself: then there is nothing to harm.
-            match (found, case.harm) {
-                (Some(pid), Harm::Stopped) => stop_for_a_while(pid),
-                (Some(pid), _) => signal(pid, "KILL"),
-                (None, _) => {}
-            }
-        }
+        (Victim::Shim, harm) => harm_process(cluster.shim_pid(cell, instance), harm),
+        (Victim::App, harm) => harm_process(Cluster::app_pid(instance), harm),
         (Victim::Network, harm) => {
             let up = harm != Harm::CutToCell;
             let down = harm != Harm::CutToControlPlane;
@@ -215,6 +205,15 @@ fn harm(cluster: &mut Cluster, case: Case, place: Option<&Place>) {
             thread::sleep(WHILE);
             cluster.cut(cell, false, false);
         }
+    }
+}
+
+/// It may have ended by itself: then there is nothing to harm.
+fn harm_process(found: Option<u32>, harm: Harm) {
+    match (found, harm) {
+        (Some(pid), Harm::Stopped) => stop_for_a_while(pid),
+        (Some(pid), _) => signal(pid, "KILL"),
+        (None, _) => {}
     }
 }
 

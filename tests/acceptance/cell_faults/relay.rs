@@ -18,16 +18,16 @@ use std::{
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Which way nothing passes.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Cut {
-    to_control_plane: AtomicBool,
-    to_cell: AtomicBool,
+    to_control_plane: Arc<AtomicBool>,
+    to_cell: Arc<AtomicBool>,
 }
 
 /// A relay to one address.
 pub(super) struct Relay {
     port: u16,
-    cut: Arc<Cut>,
+    cut: Cut,
 }
 
 impl Relay {
@@ -35,8 +35,8 @@ impl Relay {
     pub(super) fn to(address: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let cut = Arc::new(Cut::default());
-        let (seen, address) = (Arc::clone(&cut), address.to_owned());
+        let cut = Cut::default();
+        let (seen, address) = (cut.clone(), address.to_owned());
         thread::spawn(move || {
             for from in listener.incoming().map_while(Result::ok) {
                 // As a machine on which nobody listens: it is refused.
@@ -58,15 +58,11 @@ impl Relay {
     }
 }
 
-fn connect(from: TcpStream, to: TcpStream, cut: &Arc<Cut>) {
-    let ways: [(_, _, fn(&Cut) -> &AtomicBool); 2] = [
-        (from.try_clone().unwrap(), to.try_clone().unwrap(), |cut| &cut.to_control_plane),
-        (to, from, |cut| &cut.to_cell),
-    ];
-    for (from, to, way) in ways {
-        let cut = Arc::clone(cut);
-        thread::spawn(move || pass(from, to, way(&cut)));
-    }
+fn connect(from: TcpStream, to: TcpStream, cut: &Cut) {
+    let (back_from, back_to) = (to.try_clone().unwrap(), from.try_clone().unwrap());
+    let (there, back) = (Arc::clone(&cut.to_control_plane), Arc::clone(&cut.to_cell));
+    thread::spawn(move || pass(from, to, &there));
+    thread::spawn(move || pass(back_from, back_to, &back));
 }
 
 fn pass(mut from: TcpStream, mut to: TcpStream, is_cut: &AtomicBool) {

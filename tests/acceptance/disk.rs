@@ -25,8 +25,9 @@ fn share(whole: u32) -> u32 {
 }
 
 /// A small file system of its own.
-struct Disk {
-    at: PathBuf,
+pub(crate) struct Disk {
+    /// Where it is mounted.
+    pub(crate) at: PathBuf,
     // Goes last: the image is in it.
     _folder: tempfile::TempDir,
 }
@@ -38,7 +39,7 @@ fn run(program: &str, arguments: &[&str]) {
 }
 
 impl Disk {
-    fn new(megabytes: u64) -> Self {
+    pub(crate) fn new(megabytes: u64) -> Self {
         let folder = folder();
         // Postgres runs as another user.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -55,7 +56,7 @@ impl Disk {
     }
 
     /// Takes all the room that there is, but for a little.
-    fn fill_but(&self, kilobytes: usize) {
+    pub(crate) fn fill_but(&self, kilobytes: usize) {
         let mut ballast = File::create(self.ballast()).unwrap();
         let piece = vec![1; 64 << 10];
         while ballast.write_all(&piece).is_ok() {}
@@ -64,7 +65,7 @@ impl Disk {
         ballast.set_len(kept).unwrap();
     }
 
-    fn make_room(&self) {
+    pub(crate) fn make_room(&self) {
         fs::remove_file(self.ballast()).unwrap();
     }
 }

@@ -6,6 +6,7 @@
 //! cell-faults` does it all and prints how long each took.
 
 mod cluster;
+mod full_disk;
 mod harm;
 mod prober;
 mod relay;

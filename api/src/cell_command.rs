@@ -111,6 +111,10 @@ pub(crate) struct MachineOptions {
     #[arg(long, value_name = "MINUTES", default_value_t = 24 * 60,
         value_parser = clap::value_parser!(u32).range(1..=525_600))]
     instance_identity_minutes: u32,
+    /// How much of the disk downloads may take, those kept and those under way together, in MiB;
+    /// `auto` is a tenth of the disk.
+    #[arg(long, value_name = "MIB|auto", default_value = "auto")]
+    download_cache_mb: Amount,
     /// How often the cell looks whether it can make containers, by making one; 0 for never.
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
     self_check_seconds: u64,
@@ -250,6 +254,7 @@ pub(crate) async fn start(
     };
     config.containers.log_lines_per_second = machine.log_lines_per_second;
     config.containers.instance_identity = machine.instance_identity()?;
+    config.containers.downloads_mb = machine.download_cache_mb.configured();
     config.self_check_every = Some(machine.self_check_seconds)
         .filter(|seconds| *seconds > 0)
         .map(Milliseconds::from_seconds);

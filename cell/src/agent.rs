@@ -11,9 +11,11 @@ use std::sync::Arc;
 use domain::bbs::cell::Registration;
 use domain::bbs::placement::Resources;
 use domain::bbs::rootfs::RootfsProviders;
+use domain::bbs::task::RESULT_BYTES_MAX;
 use domain::id::MachineId;
 use domain::rep::{PROTOCOL_VERSION, RegisterAnswer, RegisterRequest, understands};
 use domain::units::Mebibytes;
+use nix::sys::statvfs::statvfs;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +31,9 @@ use crate::rep::{
     self, Book, EarlierLife, Equipment, ObservationSpool, ReportSpool, SessionEnd, StorageError,
 };
 use crate::retry::BackOff;
+
+/// Downloads may take one of so many equal parts of the disk, unless configured.
+const DOWNLOADS_DISK_PART: u64 = 10;
 
 /// How an agent ended that was asked to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,6 +190,20 @@ async fn capacity(config: &Config, garden: &dyn Garden) -> Result<Resources, Err
     Ok(Resources { memory_mb, disk_mb, containers })
 }
 
+/// What downloads may take of the disk: a part of it, if that is not said.
+fn downloads_max(config: &Config) -> Result<Mebibytes, StorageError> {
+    if let Some(wanted) = config.containers.downloads_mb {
+        return Ok(wanted);
+    }
+    let disk = statvfs(&config.folder).map_err(|errno| StorageError {
+        operation: "look at the disk of",
+        path: config.folder.display().to_string(),
+        source: errno.into(),
+    })?;
+    let bytes = disk.blocks().saturating_mul(disk.fragment_size());
+    Ok(Mebibytes::floor(bytes / DOWNLOADS_DISK_PART))
+}
+
 fn processors() -> u32 {
     let found = std::thread::available_parallelism().ok();
     found.and_then(|count| u32::try_from(count.get()).ok()).unwrap_or(1)
@@ -231,7 +250,15 @@ fn equip(
         nofile: config.containers.nofile,
         log_lines_per_second: config.containers.log_lines_per_second,
         share: Share { processors: processors(), memory_bytes: capacity.memory_mb.bytes() },
+        downloads_folder: config.folder.join("downloads"),
+        downloads_bytes_max: downloads_max(&config)?.bytes(),
+        result_bytes_max: u64::try_from(RESULT_BYTES_MAX).unwrap_or(u64::MAX),
     };
+    let executor = Executor::new(Arc::clone(&garden), settings).map_err(|source| StorageError {
+        operation: "use the downloads in",
+        path: config.folder.display().to_string(),
+        source,
+    })?;
     let observations = ObservationSpool::open(
         config.folder.join("observations"),
         config.observation_spool_bytes_max,
@@ -240,7 +267,7 @@ fn equip(
     tracing::info!(cell_id = %config.cell_id, %earlier_life, "The agent starts.");
     Ok(Equipment {
         earlier_life,
-        executor: Arc::new(Executor::new(Arc::clone(&garden), settings)),
+        executor: Arc::new(executor),
         book: Arc::new(Book::open(config.folder.join("book"))?),
         reports: Arc::new(Mutex::new(ReportSpool::open(config.folder.join("reports"))?)),
         observations: Arc::new(observations),

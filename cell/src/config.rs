@@ -112,6 +112,9 @@ pub struct ContainerConfig {
     pub log_lines_per_second: Option<u64>,
     /// What containers are given an identity with; none by default.
     pub instance_identity: Option<InstanceIdentityConfig>,
+    /// How much of the disk downloads may take, those kept and those under way together; a tenth of
+    /// the disk by default.
+    pub downloads_mb: Option<Mebibytes>,
 }
 
 impl Default for ContainerConfig {
@@ -125,6 +128,7 @@ impl Default for ContainerConfig {
             room_wait: Milliseconds::from_seconds(10),
             log_lines_per_second: None,
             instance_identity: None,
+            downloads_mb: None,
         }
     }
 }

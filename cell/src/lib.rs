@@ -7,6 +7,7 @@
 //! This crate holds no database and never talks SQL: it reaches the control plane over HTTP only.
 
 pub mod agent;
+mod archive;
 pub mod clock;
 pub mod config;
 pub mod control_plane;

@@ -3,6 +3,8 @@
 //! A probing process is long-lived, as in Diego: one for the start-up of each check and one for
 //! its liveness. So an agent's restart neither loses a result nor probes twice.
 
+use std::time::Duration;
+
 use domain::check::Check;
 use domain::observation::OutputStream;
 use futures_util::FutureExt;
@@ -27,19 +29,32 @@ const NOFILE: u64 = 1024;
 pub(super) async fn startup(context: &Context<'_>) -> Result<(), String> {
     let begun = Instant::now();
     let checks = context.recipe().checks();
-    say(context, OutputStream::Out, "Starting health monitoring of container".to_owned());
+    say_started(context);
     let numbered = (0_u32..).zip(checks);
     let all = join_all(numbered.map(|(number, check)| pass_once(context, number, check))).await;
     let Some(output) = all.into_iter().find_map(Result::err) else {
-        say(context, OutputStream::Out, "Container became healthy".to_owned());
+        say_healthy(context);
         return Ok(());
     };
+    Err(never_healthy(context, begun.elapsed(), &output))
+}
+
+pub(super) fn say_started(context: &Context<'_>) {
+    say(context, OutputStream::Out, "Starting health monitoring of container".to_owned());
+}
+
+pub(super) fn say_healthy(context: &Context<'_>) {
+    say(context, OutputStream::Out, "Container became healthy".to_owned());
+}
+
+/// Tells that a container never became healthy, and gives the reason.
+pub(super) fn never_healthy(context: &Context<'_>, took: Duration, output: &str) -> String {
     let limit = context.recipe().start_timeout_ms.duration();
-    let took = if limit.is_zero() { begun.elapsed() } else { begun.elapsed().min(limit) };
+    let took = if limit.is_zero() { took } else { took.min(limit) };
     let took = go_duration::text(took);
     let text = format!("Failed after {took}: startup health check never passed.");
     say(context, OutputStream::Err, text);
-    Err(format!("Instance never healthy after {took}: {output}"))
+    format!("Instance never healthy after {took}: {output}")
 }
 
 /// Waits until a check fails, and says so in Diego's words. Without checks it waits for ever.
@@ -51,6 +66,11 @@ pub(super) async fn liveness(context: &Context<'_>) -> String {
         return std::future::pending().await;
     }
     let (output, _, _) = select_all(failing).await;
+    became_unhealthy(context, &output)
+}
+
+/// Tells that a container is healthy no more, and gives the reason.
+pub(super) fn became_unhealthy(context: &Context<'_>, output: &str) -> String {
     say(context, OutputStream::Err, "Container became unhealthy".to_owned());
     format!("Instance became unhealthy: {output}")
 }
@@ -101,6 +121,7 @@ pub(super) async fn probe(
             dir: Some("/".to_owned()),
             user: None,
             nofile: Some(NOFILE),
+            is_fleeting: name.is_fleeting(),
         };
         context.garden.run(handle, spec).await.map_err(|error| invoke(&error))?;
     }

@@ -19,11 +19,18 @@ use super::feed::Feed;
 use super::last_look;
 use super::log_limiter::LogLimits;
 use super::log_streamer::LogStreamer;
+use super::monitor;
+use super::place::{Parts, begun_by, parts};
+use super::process_name::ProcessName;
 use super::readiness;
+use super::result_file;
 use super::sampler::Sampler;
-use super::steps::{Failure, Outcome, count_runs, perform};
+use super::steps::{Failure, Outcome, in_a_row, together};
 use super::{Control, Executor, Order};
 use crate::garden::ContainerInfo;
+
+/// Why a container failed whose result cannot be read, in Diego's words.
+const NO_RESULT: &str = "failed to fetch result";
 
 /// How the recipe and the checks ended together.
 enum End {
@@ -52,7 +59,7 @@ impl Executor {
         let limits = self.log_limits(order);
         let mut streamer = LogStreamer::new(garden, order, &feed, limits, (path, saved));
         let mut sampler = Sampler::new(garden, order, &feed, self.settings.share, container);
-        let context = Context::new(garden, &self.settings, order, &feed, container, control);
+        let context = Context::new(self, order, &feed, container, control);
         let finished = tokio::select! {
             biased;
             () = control.detach.cancelled() => Finished::Detached,
@@ -103,7 +110,16 @@ async fn live(
     if is_missing {
         failure_reason = Some(last_look::MISSING.to_owned());
     }
-    tell(happened, Happened::Ended(Box::new(Ending { failure_reason, exit, evidence }))).await;
+    let result = match failure_reason {
+        None => result(context).await,
+        Some(reason) => Err(reason),
+    };
+    let (failure_reason, result) = match result {
+        Ok(result) => (None, result),
+        Err(reason) => (Some(reason), String::new()),
+    };
+    let ending = Ending { failure_reason, exit, evidence, result };
+    tell(happened, Happened::Ended(Box::new(ending))).await;
     if !is_recipe_done {
         control.give_up();
         cancel.cancel();
@@ -111,6 +127,15 @@ async fn live(
         drop(recipe.await);
     }
     Finished::Ended
+}
+
+/// What its work left to be told, where that is asked for.
+async fn result(context: &Context<'_>) -> Result<String, String> {
+    let Some(path) = &context.recipe().result_file else { return Ok(String::new()) };
+    result_file::read(context, path).await.map_err(|why| {
+        context.say(None, OutputStream::Err, format!("{NO_RESULT}: {why}"));
+        NO_RESULT.to_owned()
+    })
 }
 
 async fn stopped(context: &Context<'_>) -> Stopped {
@@ -138,10 +163,11 @@ async fn until_end(
     *is_recipe_done = true;
     match outcome {
         Err(Failure::Cancelled { .. }) => End::Stopped,
-        Err(Failure::Failed { reason, exit }) => {
+        Err(Failure::Failed { reason, exit, .. }) => {
             End::ByItself { failure_reason: Some(reason), exit }
         }
-        Ok(exit) if context.recipe().checks().is_empty() => {
+        // With sidecars, any end of one ends all.
+        Ok(exit) if !is_watched(context) || !context.recipe().sidecars.is_empty() => {
             End::ByItself { failure_reason: None, exit }
         }
         // It may have gone to the background, as in Diego: its checks have the word now.
@@ -157,32 +183,62 @@ fn failed(reason: String) -> End {
     End::ByItself { failure_reason: Some(reason), exit: None }
 }
 
+/// Whether checks or a monitor say if it is healthy.
+fn is_watched(context: &Context<'_>) -> bool {
+    !context.recipe().checks().is_empty() || monitor::of(context).is_some()
+}
+
 async fn recipe(context: &Context<'_>, cancel: &CancellationToken) -> Outcome {
-    let recipe = context.recipe();
-    let mut number = 0;
-    if let Some(setup) = &recipe.setup {
-        perform(context, setup, number, cancel).await?;
-        number += count_runs(setup);
+    let Parts { setup, action, sidecars, monitor: _ } = parts(context.recipe());
+    let all: Vec<_> = std::iter::once(action).chain(sidecars).collect();
+    let is_begun = all
+        .iter()
+        .any(|(action, place)| place.process_names(action).any(|name| context.is_known(name)));
+    if let Some(setup) = setup
+        && !is_begun
+    {
+        in_a_row(context, &[setup], cancel).await?;
     }
-    perform(context, &recipe.action, number, cancel).await
+    if all.len() == 1 {
+        return in_a_row(context, &all, cancel).await;
+    }
+    together(context, &all, cancel, Ok).await
 }
 
 /// Tells when the container is healthy, and returns when it is not, or never became so.
 async fn until_unhealthy(context: &Context<'_>, happened: &mpsc::Sender<Happened>) -> String {
-    let (first, last) = context.action_runs();
-    if context.recipe().checks().is_empty() {
-        context.until_started(last).await;
-    } else {
-        context.until_started(first).await;
-        if let Err(reason) = checks::startup(context).await {
+    let Parts { action, sidecars, .. } = parts(context.recipe());
+    let monitor = monitor::of(context);
+    if is_watched(context) {
+        // Those of a recipe that runs nothing look at once.
+        if let Some(first) = action.1.process_names(action.0).next() {
+            context.until_started(first).await;
+        }
+        let started = match monitor {
+            Some(monitor) => monitor::startup(context, monitor).await,
+            None => checks::startup(context).await,
+        };
+        if let Err(reason) = started {
             return reason;
+        }
+    } else {
+        for (action, place) in std::iter::once(action).chain(sidecars) {
+            for number in begun_by(action, place) {
+                context.until_started(ProcessName::Run(number)).await;
+            }
         }
     }
     let (address, is_ready) = (context.address, readiness::is_ready_at_once(context));
     tell(happened, Happened::Healthy { address, is_ready }).await;
+    let unhealthy = async {
+        match monitor {
+            Some(monitor) => monitor::liveness(context, monitor).await,
+            None => checks::liveness(context).await,
+        }
+    };
     tokio::select! {
         biased;
-        reason = checks::liveness(context) => reason,
+        reason = unhealthy => reason,
         reason = readiness::follow(context, happened) => reason,
     }
 }

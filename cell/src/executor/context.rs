@@ -3,19 +3,21 @@
 //! A process is run once: one that the garden knows already, from before the agent's restart, is
 //! only waited for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use domain::bbs::definition::Definition;
+use domain::observation::OutputStream;
+use domain::sealed::PlainText;
 use domain::units::Milliseconds;
 use tokio::sync::watch;
 
 use super::feed::Feed;
-use super::process_name::ProcessName;
-use super::steps::count_runs;
-use super::{Control, Order, Redacted, Settings};
+use super::process_name::{Look, ProcessName};
+use super::{Control, Executor, Order, Redacted, Settings, Traffic};
 use crate::clock;
 use crate::garden::{ContainerInfo, Garden, ProcessState};
 
@@ -28,34 +30,37 @@ pub(super) struct Context<'a> {
     pub(super) feed: &'a Feed,
     pub(super) container: &'a ContainerInfo,
     pub(super) address: Ipv4Addr,
+    /// What goes in and out is shared by all containers.
+    pub(super) traffic: &'a Traffic,
     known: BTreeMap<ProcessName, ProcessState>,
-    started: watch::Sender<Option<u32>>,
+    started: watch::Sender<BTreeSet<ProcessName>>,
     was_killed: AtomicBool,
     control: &'a Control,
 }
 
 impl<'a> Context<'a> {
     pub(super) fn new(
-        garden: &'a dyn Garden,
-        settings: &'a Settings,
+        executor: &'a Executor,
         order: &'a Order,
         feed: &'a Feed,
         container: &'a ContainerInfo,
         control: &'a Control,
     ) -> Self {
+        let Executor { garden, settings, traffic } = executor;
         let known = container
             .processes
             .iter()
             .filter_map(|(id, state)| ProcessName::parse(id).map(|name| (name, state.clone())));
         Self {
-            garden,
+            garden: garden.as_ref(),
             settings,
+            traffic,
             order,
             feed,
             container,
             address: container.address,
             known: known.collect(),
-            started: watch::Sender::new(None),
+            started: watch::Sender::default(),
             was_killed: AtomicBool::new(false),
             control,
         }
@@ -73,6 +78,13 @@ impl<'a> Context<'a> {
         if self.control.is_given_up() { own.min(default) } else { own }
     }
 
+    /// What is left of the disk that the container may take; nothing where it may take all.
+    pub(super) async fn disk_left(&self) -> Option<u64> {
+        let limit = Some(self.recipe().disk_mb.bytes()).filter(|bytes| *bytes > 0)?;
+        let taken = self.garden.disk_usage(&self.order.handle).await.unwrap_or(0);
+        Some(limit.saturating_sub(taken))
+    }
+
     /// Notes that a process did not end within its grace.
     pub(super) fn note_killed(&self) {
         self.was_killed.store(true, Ordering::Relaxed);
@@ -83,11 +95,15 @@ impl<'a> Context<'a> {
         self.was_killed.load(Ordering::Relaxed)
     }
 
-    /// The numbers of the first and the last Run step of the action.
-    pub(super) fn action_runs(&self) -> (u32, u32) {
-        let first = self.recipe().setup.as_ref().map_or(0, count_runs);
-        let count = count_runs(&self.recipe().action);
-        (first, (first + count).saturating_sub(1))
+    /// The definition with its secrets; waits until it is there to be had.
+    pub(super) async fn definition(&self) -> Result<Arc<Definition<PlainText>>, String> {
+        self.order.secret_definition().await
+    }
+
+    /// Tells a line of the executor's own, under the recipe's source where there is no other.
+    pub(super) fn say(&self, source: Option<&str>, stream: OutputStream, text: String) {
+        let source = source.unwrap_or(&self.recipe().log_source);
+        self.feed.say(self.order, source, stream, text);
     }
 
     pub(super) fn is_known(&self, name: ProcessName) -> bool {
@@ -100,20 +116,30 @@ impl<'a> Context<'a> {
             ProcessName::UntilReady { round, .. } | ProcessName::Readiness { round, .. } => {
                 Some(*round)
             }
-            ProcessName::Run(_) | ProcessName::Startup(_) | ProcessName::Liveness(_) => None,
+            ProcessName::Run(_)
+            | ProcessName::Startup(_)
+            | ProcessName::Liveness(_)
+            | ProcessName::Monitor { .. } => None,
         });
         rounds.max()
     }
 
-    /// Whether a later Run step was run before: then this one was run before too, and ended
-    /// well, even if its own record is gone.
-    pub(super) fn was_passed(&self, number: u32) -> bool {
-        self.known.keys().any(|name| matches!(name, ProcessName::Run(later) if *later > number))
+    /// The newest look of the monitor that was begun before.
+    pub(super) fn last_look(&self) -> Option<Look> {
+        let looks = self.known.keys().filter_map(|name| match name {
+            ProcessName::Monitor { look, .. } => Some(*look),
+            ProcessName::Run(_)
+            | ProcessName::Startup(_)
+            | ProcessName::Liveness(_)
+            | ProcessName::UntilReady { .. }
+            | ProcessName::Readiness { .. } => None,
+        });
+        looks.max()
     }
 
-    /// How long ago the first of these Run steps began, if the garden knows it from before.
-    pub(super) fn known_for(&self, numbers: std::ops::Range<u32>) -> Duration {
-        let started = numbers.filter_map(|number| self.known.get(&ProcessName::Run(number)));
+    /// How long ago the first of these processes began, if the garden knows it from before.
+    pub(super) fn known_for(&self, names: impl Iterator<Item = ProcessName>) -> Duration {
+        let started = names.filter_map(|name| self.known.get(&name));
         let first = started
             .map(|state| match state {
                 ProcessState::Running { started_at_ns, .. } => *started_at_ns,
@@ -125,15 +151,16 @@ impl<'a> Context<'a> {
         })
     }
 
-    pub(super) fn note_started(&self, number: u32) {
-        self.started.send_replace(Some(number));
+    pub(super) fn note_started(&self, name: ProcessName) {
+        self.started.send_modify(|started| {
+            started.insert(name);
+        });
     }
 
-    /// Waits until a Run step, or a later one, has been exec'd.
-    pub(super) async fn until_started(&self, number: u32) {
+    /// Waits until a process has been exec'd, by this agent or an earlier one.
+    pub(super) async fn until_started(&self, name: ProcessName) {
         let mut started = self.started.subscribe();
-        let reached = started.wait_for(|reached| reached.is_some_and(|reached| reached >= number));
         // The sender is in `self`: it cannot be gone.
-        drop(reached.await);
+        drop(started.wait_for(|started| started.contains(&name)).await);
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use domain::observation::{LogLine, OutputStream};
 
+use super::dependencies::Dependencies;
 use super::{Executor, Order, environment, unsupported};
 use crate::clock;
 use crate::garden::{self, BindMount, ContainerInfo, ContainerSpec, Limits, RootfsName};
@@ -23,6 +24,9 @@ pub(crate) enum CreateError {
         /// In words.
         reason: String,
     },
+    /// What is mounted in it could not be had.
+    #[error("failed to download cached artifacts")]
+    Dependencies,
     /// It was tried, and nothing of it is left.
     #[error("failed to create container: {reason}")]
     Failed {
@@ -32,26 +36,32 @@ pub(crate) enum CreateError {
 }
 
 impl Executor {
-    /// Makes the container; nothing of the recipe runs in it yet.
+    /// Makes the container with what was got ready for it; nothing of the recipe runs in it yet.
     ///
     /// # Errors
-    /// Nothing of the container is left.
-    pub(crate) async fn create(&self, order: &Order) -> Result<ContainerInfo, CreateError> {
+    /// Nothing of the container is left, and it holds nothing that was got ready.
+    pub(crate) async fn create(
+        &self,
+        order: &Order,
+        dependencies: Dependencies,
+    ) -> Result<ContainerInfo, CreateError> {
         self.say(order, OutputStream::Out, "creating container for instance");
-        let made = self.try_create(order).await;
+        let made = self.try_create(order, dependencies).await;
         match &made {
             Ok(_) => {
                 self.say(order, OutputStream::Out, "successfully created container for instance");
             }
             Err(error) => {
-                let text = format!(
-                    "Cell {} failed to create container for instance {}: {error}",
-                    self.settings.cell_name, order.instance
-                );
-                order.sink.line(&cell_line(OutputStream::Err, text));
+                self.traffic.downloads.release(&order.handle);
+                self.say_not_created(order, error);
             }
         }
         made
+    }
+
+    /// Tells in the instance's own log why it has no container.
+    pub(super) fn say_not_created(&self, order: &Order, why: &CreateError) {
+        self.say_why(order, OutputStream::Err, "failed to create container for instance", why);
     }
 
     /// Tells in the instance's own log what the cell does with it.
@@ -72,13 +82,13 @@ impl Executor {
         order.sink.line(&cell_line(stream, text));
     }
 
-    async fn try_create(&self, order: &Order) -> Result<ContainerInfo, CreateError> {
+    async fn try_create(
+        &self,
+        order: &Order,
+        Dependencies(mut bind_mounts): Dependencies,
+    ) -> Result<ContainerInfo, CreateError> {
         let failed = |reason: String| CreateError::Failed { reason };
-        let definition = order.definition.definition().await.map_err(failed)?;
-        if let Some(part) = unsupported::part_of(&definition) {
-            let reason = format!("this cell cannot run {part}");
-            return Err(CreateError::Unsuitable { reason });
-        }
+        let definition = order.secret_definition().await.map_err(failed)?;
         let rootfs = RootfsName::parse(&definition.rootfs.to_string())
             .map_err(|error| CreateError::Unsuitable { reason: error.to_string() })?;
         let has_authority = self.settings.authority.is_some();
@@ -89,20 +99,18 @@ impl Executor {
             order.sink.line(&cell_line(OutputStream::Err, text));
         }
         let identity = self.prepare_identity(order).map_err(failed)?;
-        let healthcheck = BindMount {
+        bind_mounts.push(BindMount {
             source: self.settings.healthcheck_binary.clone(),
             destination: PathBuf::from(HEALTHCHECK_PATH),
             is_read_only: true,
-        };
+        });
+        let has_identity = identity.is_some();
+        bind_mounts.extend(identity);
         let spec = ContainerSpec {
             handle: order.handle.clone(),
             rootfs,
             hostname: order.handle.to_string(),
-            environment: environment::of_container(
-                &order.environment,
-                &definition,
-                identity.is_some(),
-            ),
+            environment: environment::of_container(&order.environment, &definition, has_identity),
             limits: Limits {
                 memory_bytes: Some(definition.memory_mb.bytes()),
                 cpu_shares: Some((u64::from(definition.cpu_weight) * 1024 / 100).max(2)),
@@ -113,7 +121,7 @@ impl Executor {
                     pids => pids.saturating_add(1),
                 }),
             },
-            bind_mounts: std::iter::once(healthcheck).chain(identity).collect(),
+            bind_mounts,
             properties: order.properties.clone(),
         };
         let container = self.garden.create(spec).await.map_err(explain)?;

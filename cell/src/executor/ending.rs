@@ -35,6 +35,8 @@ pub(crate) struct Ending {
     pub(crate) exit: Option<ProcessExit>,
     /// What was seen of it last.
     pub(crate) evidence: Evidence,
+    /// What it left to be told; empty when nothing.
+    pub(crate) result: String,
 }
 
 /// Why a container is no longer watched.

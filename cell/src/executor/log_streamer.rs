@@ -16,8 +16,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::Order;
 use super::feed::{Feed, Kept};
 use super::log_limiter::{LogLimiter, LogLimits, Verdict};
+use super::place::all_runs;
 use super::process_name::ProcessName;
-use super::steps::runs;
 use crate::garden::{self, Garden, OutputChunk, OutputCursor, OutputRecord, ProcessId};
 use crate::{clock, durable_file};
 
@@ -87,12 +87,11 @@ impl<'a> LogStreamer<'a> {
     ) -> Self {
         let Saved { cursor, open_lines, kept: _ } = saved;
         let recipe = &order.recipe;
-        let steps = recipe.setup.iter().flat_map(runs).chain(runs(&recipe.action));
         let source = |number: u32, named: &Option<String>| {
             let source = named.as_ref().unwrap_or(&recipe.log_source).clone();
             (ProcessName::Run(number).id(), source)
         };
-        let steps: Vec<_> = (0_u32..).zip(steps).collect();
+        let steps: Vec<_> = (0_u32..).zip(all_runs(recipe)).collect();
         let sources = steps.iter().map(|(number, run)| source(*number, &run.log_source)).collect();
         let suppressed = steps.iter().filter(|(_, run)| run.suppress_log_output);
         let suppressed = suppressed.map(|(number, _)| ProcessName::Run(*number).id()).collect();
@@ -204,6 +203,8 @@ impl<'a> LogStreamer<'a> {
                     self.feed.note_check_output(&record.process, at, &record.bytes);
                 }
                 Some(ProcessName::Run(_)) if self.suppressed.contains(&record.process) => {}
+                // A monitor looks again and again: what it says is no part of the log.
+                Some(ProcessName::Monitor { .. }) => {}
                 Some(ProcessName::Run(_)) | None => self.split(record),
             }
         }

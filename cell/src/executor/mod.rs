@@ -4,8 +4,11 @@
 //! the control plane. It writes no secret anywhere: those go from memory to the garden.
 //!
 //! - [`order`] what is asked for; [`environment`] what processes see of it
-//! - [`container`] one container's life; [`steps`] its recipe; [`checks`] its health, [`readiness`]
-//!   whether it takes requests
+//! - [`dependencies`] what is mounted in it, [`layers`] another way to say so
+//! - [`container`] one container's life; [`steps`] its recipe, [`place`] where each is in it;
+//!   [`checks`] or [`monitor`] its health, [`readiness`] whether it takes requests
+//! - [`downloads`] what the cell loads for containers; [`inside`] their files, reached from outside;
+//!   [`result_file`] what their work leaves to be told
 //! - [`log_streamer`] and [`sampler`] what is observed, as far as [`log_limiter`] lets it;
 //!   [`feed`] what is kept of it for evidence, and [`last_look`] what is added at the end
 //! - [`ending`] the words for how it ended
@@ -15,28 +18,41 @@ mod checks;
 mod container;
 mod context;
 mod create;
+mod dependencies;
+mod downloads;
 mod ending;
 mod environment;
 mod feed;
+mod http_client;
 mod identity;
+mod inside;
 mod last_look;
+mod layers;
 mod log_limiter;
 mod log_streamer;
+mod monitor;
 mod order;
+mod place;
 mod process_name;
 mod readiness;
+mod result_file;
 mod sampler;
 mod steps;
 mod unsupported;
 
+use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use domain::rep::Evidence;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use self::downloads::{Downloads, Timing};
+use self::http_client::HttpClients;
 use crate::garden::{self, Garden, Handle};
 use crate::identity::Authority;
 pub(crate) use create::CreateError;
@@ -50,6 +66,17 @@ pub(crate) use sampler::Share;
 pub(crate) struct Executor {
     garden: Arc<dyn Garden>,
     settings: Settings,
+    traffic: Traffic,
+}
+
+/// What goes into containers and out of them, and what looks at them: shared by all.
+#[derive(Debug)]
+struct Traffic {
+    downloads: Downloads,
+    clients: Arc<HttpClients>,
+    /// Turns to send a file, and turns of monitors.
+    uploads: Semaphore,
+    looks: Semaphore,
 }
 
 /// What is the same for every container.
@@ -73,7 +100,18 @@ pub(crate) struct Settings {
     pub(crate) identities: PathBuf,
     /// What the machine's processors are to the memory that the cell offers.
     pub(crate) share: Share,
+    /// Where what is downloaded is kept.
+    pub(crate) downloads_folder: PathBuf,
+    /// How much of the disk it may take.
+    pub(crate) downloads_bytes_max: u64,
+    /// How long a result file may be.
+    pub(crate) result_bytes_max: u64,
 }
+
+/// How many files are sent at once, as in Diego.
+const UPLOADS_MAX: usize = 5;
+/// How many monitors look at once, as in Diego.
+const LOOKS_MAX: usize = 64;
 
 /// How a running container is told to end.
 #[derive(Debug, Clone, Default)]
@@ -98,8 +136,23 @@ impl Control {
 }
 
 impl Executor {
-    pub(crate) fn new(garden: Arc<dyn Garden>, settings: Settings) -> Self {
-        Self { garden, settings }
+    /// Takes up what an earlier agent downloaded.
+    ///
+    /// # Errors
+    /// The folder of the downloads cannot be used.
+    pub(crate) fn new(garden: Arc<dyn Garden>, settings: Settings) -> io::Result<Self> {
+        let clients = Arc::<HttpClients>::default();
+        let (folder, bytes_max) = (&settings.downloads_folder, settings.downloads_bytes_max);
+        let timing = Timing::default();
+        let downloads = Downloads::open(folder, bytes_max, Arc::clone(&clients), timing)?;
+        let (uploads, looks) = (Semaphore::new(UPLOADS_MAX), Semaphore::new(LOOKS_MAX));
+        let traffic = Traffic { downloads, clients, uploads, looks };
+        Ok(Self { garden, settings, traffic })
+    }
+
+    /// Only these containers are there: what others had mounted may go.
+    pub(crate) fn note_containers(&self, handles: &BTreeSet<Handle>) {
+        self.traffic.downloads.retain_holders(handles);
     }
 
     /// Destroys a container with all that is in it, and forgets its identity and its place in its output.
@@ -109,6 +162,7 @@ impl Executor {
     pub(crate) async fn destroy(&self, handle: &Handle) -> Result<(), garden::Error> {
         self.garden.destroy(handle).await?;
         self.forget_identity(handle);
+        self.traffic.downloads.release(handle);
         let path = self.stream_state(handle);
         if let Err(error) = crate::durable_file::remove(&path) {
             tracing::warn!(%handle, %error, "Cannot remove the place in a container's output.");

@@ -14,6 +14,7 @@ use domain::observation::{LogLine, MetricsSample};
 use domain::sealed::PlainText;
 use serde::{Deserialize, Serialize};
 
+use super::layers::without_layers;
 use crate::garden::Handle;
 
 /// In the place of a secret value.
@@ -39,6 +40,18 @@ pub(crate) struct Order {
     pub(crate) sink: Arc<dyn Sink>,
 }
 
+impl Order {
+    /// The recipe with its secrets, its layers as dependencies and downloads; waits until it is there
+    /// to be had.
+    ///
+    /// # Errors
+    /// In words, when it will never be had again.
+    pub(super) async fn secret_definition(&self) -> Result<Arc<Definition<PlainText>>, String> {
+        let definition = self.definition.definition().await?;
+        Ok(without_layers(definition, |PlainText(url)| url.clone()))
+    }
+}
+
 /// Gives a definition with its secrets in clear.
 #[async_trait]
 pub(crate) trait DefinitionSource: Send + Sync + Debug {
@@ -57,10 +70,12 @@ pub(crate) trait Sink: Send + Sync + Debug {
     fn metrics(&self, samples: &[MetricsSample]);
 }
 
-/// The definition without its secrets.
+/// The definition without its secrets, its layers as dependencies and downloads.
 pub(crate) fn redact(definition: &Definition<PlainText>) -> Definition<Redacted> {
-    match definition.try_map(&mut |_| Ok::<_, Infallible>(Redacted)) {
+    let redacted = match definition.try_map(&mut |_| Ok::<_, Infallible>(Redacted)) {
         Ok(redacted) => redacted,
         Err(never) => match never {},
-    }
+    };
+    // The key of a layer without a digest is its URL: it is asked for where secrets are.
+    Arc::unwrap_or_clone(without_layers(Arc::new(redacted), |Redacted| String::new()))
 }

@@ -17,6 +17,17 @@ pub(super) enum ProcessName {
     UntilReady { number: u32, round: u32 },
     /// The readiness check of that number, from then until it fails.
     Readiness { number: u32, round: u32 },
+    /// A Run step of the monitor, by its number in the recipe: once in each look.
+    Monitor { number: u32, look: Look },
+}
+
+/// One look of a monitor at its container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Look {
+    /// Whether the container was seen healthy before.
+    pub(super) was_healthy: bool,
+    /// Which of these.
+    pub(super) round: u32,
 }
 
 impl ProcessName {
@@ -30,6 +41,12 @@ impl ProcessName {
                 format!("until-ready-healthcheck-{number}-{round}")
             }
             Self::Readiness { number, round } => format!("readiness-healthcheck-{number}-{round}"),
+            Self::Monitor { number, look: Look { was_healthy: false, round } } => {
+                format!("startup-monitor-{number}-{round}")
+            }
+            Self::Monitor { number, look: Look { was_healthy: true, round } } => {
+                format!("liveness-monitor-{number}-{round}")
+            }
         };
         ProcessId::parse(&text).expect("a word and a number are a process id")
     }
@@ -44,6 +61,8 @@ impl ProcessName {
             return match word {
                 "until-ready-healthcheck" => Some(Self::UntilReady { number, round: last }),
                 "readiness-healthcheck" => Some(Self::Readiness { number, round: last }),
+                "startup-monitor" => Some(Self::monitor(number, false, last)),
+                "liveness-monitor" => Some(Self::monitor(number, true, last)),
                 _ => None,
             };
         }
@@ -54,5 +73,17 @@ impl ProcessName {
             "liveness-healthcheck" => Some(Self::Liveness(number)),
             _ => None,
         }
+    }
+
+    /// Whether there is one such process after another as long as the container lives.
+    pub(super) fn is_fleeting(self) -> bool {
+        match self {
+            Self::Run(_) | Self::Startup(_) | Self::Liveness(_) => false,
+            Self::UntilReady { .. } | Self::Readiness { .. } | Self::Monitor { .. } => true,
+        }
+    }
+
+    fn monitor(number: u32, was_healthy: bool, round: u32) -> Self {
+        Self::Monitor { number, look: Look { was_healthy, round } }
     }
 }

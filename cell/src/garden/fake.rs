@@ -4,16 +4,19 @@
 //! when their path was scripted.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use super::{
-    Capacity, ContainerInfo, ContainerSpec, ContainerState, Error, ExitRecord, ExitStatus, Garden,
-    Handle, Inspection, Metrics, OomReport, OutputChunk, OutputCursor, OutputRecord, OutputStream,
-    ProcessId, ProcessSpec, ProcessState, Signal,
+    BindMount, Capacity, ContainerInfo, ContainerSpec, ContainerState, Error, ExitRecord,
+    ExitStatus, Garden, Handle, Inspection, Metrics, OomReport, OutputChunk, OutputCursor,
+    OutputRecord, OutputStream, ProcessId, ProcessSpec, ProcessState, Signal,
 };
 use crate::clock;
 
@@ -33,6 +36,7 @@ struct World {
     ignoring: BTreeSet<String>,
     executed: Vec<(Handle, ProcessSpec)>,
     signals: Vec<(Handle, ProcessId, Signal)>,
+    roots: Option<PathBuf>,
     created: u8,
 }
 
@@ -43,6 +47,7 @@ struct FakeContainer {
     output: Vec<OutputRecord>,
     metrics: Metrics,
     inspection: Inspection,
+    bind_mounts: Vec<BindMount>,
 }
 
 impl FakeGarden {
@@ -70,6 +75,11 @@ impl FakeGarden {
     #[must_use]
     pub fn executed(&self) -> Vec<(Handle, ProcessSpec)> {
         self.world().executed.clone()
+    }
+
+    /// The containers have files from now on: each its own folder below this one.
+    pub fn keep_files_in(&self, folder: &Path) {
+        self.world().roots = Some(folder.to_owned());
     }
 
     /// A container is gone, as after a restart of the machine.
@@ -149,6 +159,13 @@ impl FakeGarden {
         world.containers.get(handle).map_or_else(Vec::new, |container| container.runs.clone())
     }
 
+    /// What is seen of the host in a container.
+    #[must_use]
+    pub fn bind_mounts(&self, handle: &Handle) -> Vec<BindMount> {
+        let mounted = self.with(handle, |container| container.bind_mounts.clone());
+        mounted.unwrap_or_default()
+    }
+
     /// Every signal ever sent in a container, in order, also when it is gone.
     #[must_use]
     pub fn signals(&self, handle: &Handle) -> Vec<(ProcessId, Signal)> {
@@ -198,6 +215,7 @@ impl FakeContainer {
                 started_at_ns,
                 ended_at_ns: clock::wall_ns(),
                 output_end: self.info.output_end,
+                is_fleeting: self.runs.iter().any(|run| run.id == *id && run.is_fleeting),
             });
         }
     }
@@ -241,6 +259,7 @@ impl Garden for FakeGarden {
                 sent_bytes: Some(0),
             },
             inspection: Inspection::default(),
+            bind_mounts: spec.bind_mounts,
         };
         world.containers.insert(handle, container);
         Ok(info)
@@ -351,6 +370,15 @@ impl Garden for FakeGarden {
         self.with(handle, |container| container.inspection.clone())
     }
 
+    async fn root(&self, handle: &Handle) -> Result<OwnedFd, Error> {
+        self.with(handle, |_| ())?;
+        let roots = self.world().roots.clone();
+        let roots = roots.ok_or_else(|| Error::Stopped { handle: handle.clone() })?;
+        let root = roots.join(handle.as_str());
+        let opened = fs::create_dir_all(&root).and_then(|()| File::open(&root));
+        opened.map(OwnedFd::from).map_err(Error::host("open the root of a fake container"))
+    }
+
     async fn state(&self, handle: &Handle) -> Option<ContainerState> {
         self.with(handle, |container| container.info.state).ok()
     }
@@ -404,6 +432,7 @@ mod tests {
             dir: None,
             user: None,
             nofile: None,
+            is_fleeting: false,
         };
         garden.create(spec).await.unwrap();
         garden.run(&handle, process.clone()).await.unwrap();

@@ -74,6 +74,21 @@ pub struct ExitRecord {
     pub ended_at_ns: u64,
     /// All that it had written when it ended lies before this cursor.
     pub output_end: OutputCursor,
+    /// Whether it is one of many: see [`ProcessSpec::is_fleeting`](super::ProcessSpec).
+    #[serde(default)]
+    pub is_fleeting: bool,
+}
+
+/// The most exit records that are kept of a container.
+const EXITS_MAX: usize = 128;
+
+/// The record to forget when there are too many: the oldest, those of fleeting processes first.
+pub(crate) fn surplus(exits: &BTreeMap<ProcessId, ExitRecord>) -> Option<ProcessId> {
+    if exits.len() <= EXITS_MAX {
+        return None;
+    }
+    let oldest = exits.values().min_by_key(|exit| (!exit.is_fleeting, exit.ended_at_ns));
+    oldest.map(|exit| exit.process.clone())
 }
 
 /// Exit status or signal.
@@ -164,4 +179,37 @@ pub struct Capacity {
     pub disk_bytes: u64,
     /// The most containers at a time.
     pub containers_max: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_too_many_records_the_oldest_fleeting_one_goes_first() {
+        let mut exits = BTreeMap::new();
+        let mut keep = |name: String, ended_at_ns, is_fleeting| {
+            let process = ProcessId::parse(&name).unwrap();
+            let status = ExitStatus::Exited { code: 0 };
+            let output_end = OutputCursor::default();
+            let record = ExitRecord {
+                process: process.clone(),
+                status,
+                out_of_memory: None,
+                started_at_ns: 0,
+                ended_at_ns,
+                output_end,
+                is_fleeting,
+            };
+            exits.insert(process, record);
+            surplus(&exits).map(|id| id.to_string())
+        };
+
+        for number in 0..126 {
+            assert_eq!(keep(format!("run-{number}"), number, false), None);
+        }
+        assert_eq!(keep("check-1".to_owned(), 500, true), None);
+        assert_eq!(keep("check-2".to_owned(), 400, true), None);
+        assert_eq!(keep("run-200".to_owned(), 900, false).as_deref(), Some("check-2"));
+    }
 }

@@ -4,6 +4,7 @@
 //! one in memory for tests. Garden never names an action, an LRP or a Task: it is told what to
 //! run, and tells how it ended.
 
+pub(crate) mod beneath;
 mod error;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
@@ -12,13 +13,16 @@ mod info;
 pub mod linux;
 mod output;
 mod spec;
+pub(crate) mod user;
 
 use std::fmt::Debug;
+use std::os::fd::OwnedFd;
 
 use async_trait::async_trait;
 
 pub use error::Error;
 pub use id::{Handle, InvalidId, ProcessId, RootfsName};
+pub(crate) use info::surplus;
 pub use info::{
     Capacity, ContainerInfo, ContainerState, ExitRecord, ExitStatus, Inspection, Metrics,
     OomReport, PROCESSES_MAX, ProcessInfo, ProcessState,
@@ -93,6 +97,15 @@ pub trait Garden: Send + Sync + Debug {
     /// # Errors
     /// The container is not known.
     async fn inspect(&self, handle: &Handle) -> Result<Inspection, Error>;
+
+    /// The root folder of a container as its processes see it, mounts and all.
+    ///
+    /// What is below belongs to the container and changes meanwhile: a path is opened by the
+    /// kernel with this as its root, and nothing that may block is waited for.
+    ///
+    /// # Errors
+    /// The container is not known, or is stopped: then nobody sees it any more.
+    async fn root(&self, handle: &Handle) -> Result<OwnedFd, Error>;
 
     /// Whether processes can be run in a container; `None` if there is none of that name.
     async fn state(&self, handle: &Handle) -> Option<ContainerState>;

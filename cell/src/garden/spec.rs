@@ -88,6 +88,10 @@ pub struct ProcessSpec {
     pub user: Option<String>,
     /// The most open files; lowered, with a warning, to what this machine can give.
     pub nofile: Option<u64>,
+    /// Whether it is one of many, such as a check that is run again and again: of too many exit
+    /// records, those of such processes go first.
+    #[serde(default)]
+    pub is_fleeting: bool,
 }
 
 /// Environment variables. `Debug` shows the names only.

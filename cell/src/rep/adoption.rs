@@ -40,6 +40,9 @@ pub(super) async fn find(session: &Session, garden: &dyn Garden) -> Vec<Found> {
         found.push(Found { entry, container });
     }
     destroy_all(garden, containers.into_keys().collect()).await;
+    let there = found.iter().filter(|found| found.container.is_some());
+    let there = there.map(|found| handle_of(&found.entry.reference.instance_guid)).collect();
+    session.executor.note_containers(&there);
     found
 }
 

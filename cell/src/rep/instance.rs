@@ -182,7 +182,8 @@ impl Instance {
     /// Reports an end that was not watched, and removes what is left.
     pub(super) async fn fail(&self, entry: &Entry, reason: &str, evidence: Evidence) {
         let failure_reason = Some(reason.to_owned());
-        self.report_ended(entry, Ending { failure_reason, exit: None, evidence }).await;
+        let ending = Ending { failure_reason, exit: None, evidence, result: String::new() };
+        self.report_ended(entry, ending).await;
         let order = entry.recipe.clone().map(|recipe| self.order(recipe));
         self.close(entry.resources, order, Closing::Told).await;
     }
@@ -221,22 +222,28 @@ impl Instance {
             }
             WorkKind::Task(_) => {}
         }
+        let stop = self.orders.control.stop.clone();
+        let ready = tokio::select! {
+            biased;
+            () = stop.cancelled() => {
+                return self.close(entry.resources, Some(order), STOPPED).await;
+            }
+            ready = self.session.executor.get_ready(&order) => ready,
+        };
+        let dependencies = match ready {
+            Ok(dependencies) => dependencies,
+            Err(error) => return self.not_created(&entry, error).await,
+        };
         let container = {
             let _turn = self.session.creates.acquire().await;
             if self.orders.control.stop.is_cancelled() {
                 return self.close(entry.resources, Some(order), STOPPED).await;
             }
-            self.session.executor.create(&order).await
+            self.session.executor.create(&order, dependencies).await
         };
         let container = match container {
             Ok(container) => container,
-            Err(CreateError::Unsuitable { reason }) => {
-                self.session.room.free(&self.reference.instance_guid);
-                return self.refuse(reason).await;
-            }
-            Err(error @ CreateError::Failed { .. }) => {
-                return self.fail(&entry, &error.to_string(), Evidence::default()).await;
-            }
+            Err(error) => return self.not_created(&entry, error).await,
         };
         if !self.may_run().await {
             return self.close(entry.resources, Some(order), STOPPED).await;
@@ -253,6 +260,19 @@ impl Instance {
             }
         }
         self.watch(entry, order, &container).await;
+    }
+
+    /// Nothing of a container is there: refused if another cell might do better, else failed.
+    async fn not_created(&self, entry: &Entry, error: CreateError) {
+        match error {
+            CreateError::Unsuitable { reason } => {
+                self.session.room.free(&self.reference.instance_guid);
+                self.refuse(reason).await;
+            }
+            CreateError::Failed { .. } | CreateError::Dependencies => {
+                self.fail(entry, &error.to_string(), Evidence::default()).await;
+            }
+        }
     }
 
     /// An LRP may run where it was placed; a task asks.
@@ -304,10 +324,9 @@ impl Instance {
     /// First the report is kept, then the book: a death in between reports twice, never not at
     /// all.
     async fn report_ended(&self, entry: &Entry, ending: Ending) {
-        let Ending { failure_reason, exit, evidence } = ending;
+        let Ending { failure_reason, exit, evidence, result } = ending;
         if self.orders.reason() != Some(StopReason::Disowned) {
-            // Fetching a task's result file comes with downloads and uploads.
-            let ended = Ended { failure_reason, exit, evidence, result: String::new() };
+            let ended = Ended { failure_reason, exit, evidence, result };
             self.say(Observed::Ended(Box::new(ended))).await;
         }
         self.keep(Entry { stage: Stage::Ended, ..entry.clone() }).await;

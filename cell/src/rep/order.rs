@@ -13,11 +13,12 @@ use super::handle_of;
 use super::observer::InstanceSink;
 use crate::executor::{Order, Redacted};
 
-/// The recipe as it is run for this kind of work: nobody asks whether a task is healthy.
+/// The recipe as it is run for this kind of work: nobody asks whether a task is healthy, and nobody
+/// asks an LRP for a result.
 pub(super) fn recipe(kind: &WorkKind, mut recipe: Definition<Redacted>) -> Definition<Redacted> {
     match kind {
-        WorkKind::Lrp(_) => {}
-        WorkKind::Task(_) => recipe.check = None,
+        WorkKind::Lrp(_) => recipe.result_file = None,
+        WorkKind::Task(_) => (recipe.check, recipe.monitor) = (None, None),
     }
     recipe
 }

@@ -97,6 +97,7 @@ async fn run_in(garden: &dyn Garden, handle: &Handle) -> Result<(), String> {
         dir: Some("/".to_owned()),
         user: None,
         nofile: Some(NOFILE),
+        is_fleeting: false,
     };
     garden.run(handle, process).await.map_err(|error| told("run a process in", &error))?;
     let record = garden.wait(handle, &id).await.map_err(|error| told("watch", &error))?;

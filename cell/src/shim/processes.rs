@@ -19,10 +19,11 @@ use crate::clock;
 use crate::durable_file::{self, Survives};
 use crate::garden::linux::depot::{ContainerConfig, Depot};
 use crate::garden::linux::process::Started;
-use crate::garden::{ExitRecord, ExitStatus, OutputRecord, OutputStream, ProcessId};
+use crate::garden::{
+    self, ExitRecord, ExitStatus, OutputRecord, OutputStream, ProcessId, ProcessSpec,
+};
 
-/// The most processes that run at a time by `run`, and the most records of ended ones; the
-/// record that ended first goes first.
+/// The most processes that run at a time by `run`.
 const PROCESSES_MAX: usize = 128;
 
 /// A process that runs.
@@ -31,6 +32,7 @@ struct Process {
     pid: Pid,
     started_at_ns: u64,
     kills_at_start: u64,
+    is_fleeting: bool,
 }
 
 /// One end of a process's output.
@@ -84,13 +86,15 @@ impl Processes {
     /// Takes up a process that was just exec'd.
     pub(super) fn add(
         &mut self,
-        id: &ProcessId,
+        spec: &ProcessSpec,
         started: Started,
         kills_at_start: u64,
     ) -> io::Result<RunningProcess> {
+        let ProcessSpec { id, is_fleeting, .. } = spec;
         let started_at_ns = clock::wall_ns();
         let running = RunningProcess { pid: started.pid.as_raw(), started_at_ns };
-        let process = Process { pid: started.pid, started_at_ns, kills_at_start };
+        let is_fleeting = *is_fleeting;
+        let process = Process { pid: started.pid, started_at_ns, kills_at_start, is_fleeting };
         self.running.insert(id.clone(), process);
         let ends = [(OutputStream::Stdout, started.stdout), (OutputStream::Stderr, started.stderr)];
         for (stream, end) in ends {
@@ -131,6 +135,7 @@ impl Processes {
             started_at_ns: process.started_at_ns,
             ended_at_ns: clock::wall_ns(),
             output_end: self.spool.end(),
+            is_fleeting: process.is_fleeting,
         };
         self.keep(depot, &record);
         Some(record)
@@ -165,13 +170,10 @@ impl Processes {
             super::log(&format!("cannot keep the exit record of {}: {error}", record.process));
         }
         self.exits.insert(record.process.clone(), record.clone());
-        if self.exits.len() > PROCESSES_MAX {
-            let oldest = self.exits.values().min_by_key(|exit| exit.ended_at_ns);
-            if let Some(oldest) = oldest.map(|exit| exit.process.clone()) {
-                self.exits.remove(&oldest);
-                if let Err(error) = fs::remove_file(depot.exit(&oldest)) {
-                    super::log(&format!("cannot remove the exit record of {oldest}: {error}"));
-                }
+        if let Some(oldest) = garden::surplus(&self.exits) {
+            self.exits.remove(&oldest);
+            if let Err(error) = fs::remove_file(depot.exit(&oldest)) {
+                super::log(&format!("cannot remove the exit record of {oldest}: {error}"));
             }
         }
     }

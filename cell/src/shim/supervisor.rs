@@ -144,7 +144,7 @@ impl Supervisor {
         let warnings = started.warnings.clone();
         let running = self
             .processes
-            .add(&process.id, started, kills)
+            .add(process, started, kills)
             .map_err(|error| Refusal::Failed(format!("cannot watch its output: {error}")))?;
         Ok(Answer::Started { process: process.id.clone(), running, warnings })
     }

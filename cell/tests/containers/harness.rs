@@ -179,6 +179,7 @@ pub(crate) fn program(id: &str, arguments: &str) -> ProcessSpec {
         dir: None,
         user: None,
         nofile: None,
+        is_fleeting: false,
     }
 }
 

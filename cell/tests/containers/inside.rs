@@ -19,6 +19,13 @@ pub(crate) fn main(arguments: Vec<String>) -> ExitCode {
         ["who"] => who(),
         ["status"] => println!("{}", fs::read_to_string("/proc/self/status").unwrap()),
         ["show", path] => println!("{}", fs::read_to_string(path).unwrap()),
+        ["file", path] => file(path),
+        ["write", path, text] => {
+            if let Err(error) = fs::write(path, text) {
+                println!("{path}: {error}");
+            }
+        }
+        ["link", path, target] => std::os::unix::fs::symlink(target, path).unwrap(),
         ["fds"] => fds(),
         ["try", path] => try_path(path),
         ["spawn", number] => spawn(number.parse().unwrap()),
@@ -77,6 +84,13 @@ fn fds() {
 }
 
 /// Says what can be done with a path.
+fn file(path: &str) {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = fs::metadata(path).unwrap();
+    let (mode, bytes) = (metadata.mode() & 0o7777, metadata.len());
+    println!("{path}: {mode:o} of {}:{}, {bytes} bytes", metadata.uid(), metadata.gid());
+}
+
 fn try_path(path: &str) {
     let read = match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => {

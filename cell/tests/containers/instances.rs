@@ -39,13 +39,13 @@ tests![
 ];
 
 /// An agent on the world's garden.
-struct Agent {
+pub(crate) struct Agent {
     task: JoinHandle<Result<agent::Outcome, agent::Error>>,
     shutdown: CancellationToken,
 }
 
 impl Agent {
-    fn start(world: &World, plane: &FakePlane, on_shutdown: OnShutdown) -> Self {
+    pub(crate) fn start(world: &World, plane: &FakePlane, on_shutdown: OnShutdown) -> Self {
         let cells_default = Milliseconds::from_seconds(10);
         Self::with_grace(world, plane, on_shutdown, cells_default)
     }
@@ -75,13 +75,13 @@ impl Agent {
         assert!(self.task.await.unwrap_err().is_cancelled());
     }
 
-    async fn stop(self) -> agent::Outcome {
+    pub(crate) async fn stop(self) -> agent::Outcome {
         self.shutdown.cancel();
         self.task.await.unwrap().unwrap()
     }
 }
 
-fn app(path: &str, argument: &str) -> Definition<PlainText> {
+pub(crate) fn app(path: &str, argument: &str) -> Definition<PlainText> {
     let check = Check::Http(HttpCheck {
         port: 8080,
         path: path.to_owned(),
@@ -106,7 +106,7 @@ fn lrp() -> Work {
     work(WorkKind::Lrp(ActualLrpKey { process_guid, index: 3 }))
 }
 
-fn work(kind: WorkKind) -> Work {
+pub(crate) fn work(kind: WorkKind) -> Work {
     let reference = WorkReference {
         kind,
         instance_guid: InstanceGuid::new("one").unwrap(),
@@ -129,7 +129,7 @@ async fn until_healthy(plane: &FakePlane) -> NetInfo {
     healthy().unwrap()
 }
 
-async fn until_ended(plane: &FakePlane) -> Ended {
+pub(crate) async fn until_ended(plane: &FakePlane) -> Ended {
     let ended = || {
         plane.reports().into_iter().find_map(|told| {
             if let Observed::Ended(ended) = told.report.observed { Some(*ended) } else { None }
@@ -139,7 +139,7 @@ async fn until_ended(plane: &FakePlane) -> Ended {
     ended().unwrap()
 }
 
-fn lines(plane: &FakePlane) -> Vec<String> {
+pub(crate) fn lines(plane: &FakePlane) -> Vec<String> {
     let line = |record| match record {
         ObservationRecord::Line(line) => Some(line.text),
         ObservationRecord::Metrics(_) => None,

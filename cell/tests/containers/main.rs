@@ -12,6 +12,7 @@
 )]
 
 mod agent;
+mod files;
 mod harness;
 mod inside;
 mod instances;
@@ -55,6 +56,7 @@ fn all() -> Vec<Test> {
         isolation::tests(),
         lifecycle::tests(),
         instances::tests(),
+        files::tests(),
         restart::tests(),
         leaks::tests(),
         speed::tests(),

@@ -15,8 +15,9 @@ use super::super::Redacted;
 use super::super::context::Context;
 use super::super::ending::{process_exit, status_text, succeeded};
 use super::super::environment;
+use super::super::place::{Place, all_runs};
 use super::super::process_name::ProcessName;
-use super::{Failure, Outcome, runs};
+use super::{Failure, Outcome};
 use crate::garden::{self, ExitRecord, ProcessId, ProcessSpec, Signal};
 use crate::go_duration;
 
@@ -34,33 +35,38 @@ enum How {
 pub(super) async fn perform(
     context: &Context<'_>,
     run: &Run<Redacted>,
-    number: u32,
+    place: Place,
     cancel: &CancellationToken,
 ) -> Outcome {
-    if context.was_passed(number) {
-        return Ok(None);
-    }
-    let name = ProcessName::Run(number);
+    let name = place.process_name();
     let source = run.log_source.as_deref().unwrap_or(&context.recipe().log_source);
+    // A monitor looks again and again: what it says is no part of the log, as in Diego.
+    let is_told = place.look.is_none();
     if !context.is_known(name) {
         let definition = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(Failure::Cancelled { exit: None }),
-            definition = context.order.definition.definition() => definition,
+            definition = context.definition() => definition,
         };
         let executed = match definition {
-            Ok(definition) => exec(context, &definition, number, &name.id()).await,
+            Ok(definition) => exec(context, &definition, place.run, name).await,
             Err(reason) => Err(reason),
         };
         if let Err(reason) = executed {
-            let text = format!("failed-creating-process: {reason}");
-            context.feed.say(context.order, source, OutputStream::Err, text);
-            return Err(Failure::Failed { reason, exit: None });
+            if is_told {
+                let text = format!("failed-creating-process: {reason}");
+                context.say(Some(source), OutputStream::Err, text);
+            }
+            return Err(Failure::bare(reason));
         }
     }
-    context.note_started(number);
+    if is_told {
+        context.note_started(name);
+    }
     let (record, how) = until_ended(context, &name.id(), cancel).await?;
-    tell(context, source, &record, how).await;
+    if is_told {
+        tell(context, source, &record, how).await;
+    }
     let exit = process_exit(&record);
     if how != How::ByItself {
         return Err(Failure::Cancelled { exit: Some(exit) });
@@ -69,29 +75,27 @@ pub(super) async fn perform(
         return Ok(Some(exit));
     }
     let reason = format!("{}: Exited with {}", source.to_uppercase(), status_text(&record));
-    Err(Failure::Failed { reason, exit: Some(exit) })
+    Err(Failure::Failed { reason, is_emittable: true, exit: Some(exit) })
 }
 
 async fn exec(
     context: &Context<'_>,
     definition: &Definition<PlainText>,
     number: u32,
-    process: &ProcessId,
+    name: ProcessName,
 ) -> Result<(), String> {
-    let setup = definition.setup.iter().flat_map(runs);
     let index = usize::try_from(number).unwrap_or(usize::MAX);
-    let run = setup
-        .chain(runs(&definition.action))
-        .nth(index)
-        .ok_or_else(|| format!("the definition has no step {number}"))?;
+    let runs = all_runs(definition);
+    let run = runs.get(index).ok_or_else(|| format!("the definition has no step {number}"))?;
     let spec = ProcessSpec {
-        id: process.clone(),
+        id: name.id(),
         path: run.path.clone(),
         args: run.args.clone(),
         environment: environment::of_process(&run.env, context.address, &definition.ports),
         dir: run.dir.clone(),
         user: Some(run.user.clone()),
         nofile: Some(run.nofile.unwrap_or(context.settings.nofile)),
+        is_fleeting: name.is_fleeting(),
     };
     match context.garden.run(&context.order.handle, spec).await {
         Ok(()) => Ok(()),
@@ -106,7 +110,7 @@ async fn until_ended(
     cancel: &CancellationToken,
 ) -> Result<(ExitRecord, How), Failure> {
     let handle = &context.order.handle;
-    let failed = |reason: String| Failure::Failed { reason, exit: None };
+    let failed = Failure::bare;
     let ended = async {
         let ended = context.garden.wait(handle, process).await;
         ended.map_err(|error| failed(error.to_string()))
@@ -146,5 +150,5 @@ async fn tell(context: &Context<'_>, source: &str, record: &ExitRecord, how: How
         }
     };
     let text = format!("Exit {}{exceeded}", status_text(record));
-    context.feed.say(context.order, source, OutputStream::Out, text);
+    context.say(Some(source), OutputStream::Out, text);
 }

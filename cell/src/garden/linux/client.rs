@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::depot::{Depot, SHIM_SOCKET};
-use crate::garden::{ExitRecord, ProcessId};
+use crate::garden::{self, ExitRecord, ProcessId};
 use crate::shim::protocol::{self, Answer, Command, Message, Refusal, Request, Status};
 
 /// How often in its life a broken connection is made again; then the shim counts as dead.
@@ -190,6 +190,10 @@ impl Conversation<'_> {
                 known.output_end = known.output_end.max(record.output_end);
                 known.running.remove(&record.process);
                 known.exits.insert(record.process.clone(), *record);
+                // The shim forgets the same one.
+                if let Some(oldest) = garden::surplus(&known.exits) {
+                    known.exits.remove(&oldest);
+                }
             }),
             Message::Stopped => self.processes.send_modify(|known| known.is_stopped = true),
         }

@@ -22,12 +22,13 @@ mod network;
 mod open;
 mod paths;
 pub(crate) mod process;
+mod root;
 pub(crate) mod shim_process;
 mod subnet;
-mod user;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -229,6 +230,12 @@ impl Garden for LinuxGarden {
     async fn inspect(&self, handle: &Handle) -> Result<Inspection, Error> {
         let container = self.cell.find(handle)?;
         blocking(move || inspect::inspect(&container.config)).await
+    }
+
+    async fn root(&self, handle: &Handle) -> Result<OwnedFd, Error> {
+        let container = self.cell.find(handle)?;
+        let opened = blocking(move || root::open(&container.config)).await?;
+        opened.ok_or_else(|| Error::Stopped { handle: handle.clone() })
     }
 
     async fn state(&self, handle: &Handle) -> Option<ContainerState> {

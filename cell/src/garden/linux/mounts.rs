@@ -5,16 +5,17 @@
 //! are resolved below its root and never followed out of it (CVE-2021-30465).
 
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
+use nix::fcntl::{OFlag, open, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mkdirat, mknodat};
 use nix::unistd::{chdir, fchdir, pivot_root, symlinkat};
 
 use super::depot::{ContainerConfig, Depot};
+use crate::garden::beneath;
 
 /// Mount flags of file systems that hold no programs and no devices.
 const DATA_ONLY: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NOEXEC).union(MsFlags::MS_NODEV);
@@ -180,10 +181,7 @@ fn resolve(root: &OwnedFd, path: &Path, missing: Missing) -> Result<OwnedFd, Str
 }
 
 fn open_inside(root: &OwnedFd, path: &Path) -> nix::Result<OwnedFd> {
-    let how = OpenHow::new()
-        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    openat2(root.as_fd(), path, how)
+    beneath::open(root, path, OFlag::O_PATH)
 }
 
 /// An open descriptor as a path that `mount` takes: it cannot be exchanged in between.

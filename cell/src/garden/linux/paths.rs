@@ -8,26 +8,18 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::{Gid, Uid, fchownat};
 
-/// How often a resolution is tried that a rename in the container disturbed.
-const TRIES: u32 = 8;
+use crate::garden::beneath;
 
 /// Opens a path for nothing but to know where it is; `ELOOP` if a magic link is on the way.
 pub(super) fn open_without_magic(path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC | flags)
         .resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    let mut tried = Err(Errno::EAGAIN);
-    for _ in 0..TRIES {
-        tried = openat2(AT_FDCWD, path, how);
-        if !matches!(tried, Err(Errno::EAGAIN)) {
-            break;
-        }
-    }
-    tried
+    beneath::open_how(AT_FDCWD, path, how)
 }
 
 /// Opens a folder, made with those above it if missing; the last one then gets an owner.

@@ -8,8 +8,9 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -29,7 +30,7 @@ use super::capabilities;
 use super::init::{self, Init, NAMESPACES};
 use super::kernel::{self, Cloned, SingleThreaded};
 use super::paths;
-use super::user::{self, User};
+use crate::garden::user::{self, User};
 use crate::garden::{Environment, ProcessSpec};
 
 /// What a process is nearer to the out-of-memory killer than init.
@@ -210,7 +211,7 @@ fn prepare(
         .map_err(step("close descriptors"))?;
     setsid().map_err(step("start a session"))?;
     umask(Mode::from_bits_truncate(0o022));
-    let user = user::resolve(process.user.as_deref())?;
+    let user = user::resolve(process.user.as_deref(), open_unblocked)?;
     attach_streams(&ends, &user)?;
     if let Some(warning) = limit_files(process.nofile)? {
         report
@@ -225,6 +226,11 @@ fn prepare(
     SigSet::empty().thread_set_mask().map_err(step("unblock signals"))?;
     kernel::close_all_on_exec().map_err(step("close descriptors"))?;
     Ok(user)
+}
+
+/// Opens a file of the container without blocking: it may be a pipe that nobody writes.
+fn open_unblocked(path: &str) -> io::Result<fs::File> {
+    fs::File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)
 }
 
 fn attach_streams(ends: &ChildEnds, user: &User) -> Result<(), String> {

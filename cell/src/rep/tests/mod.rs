@@ -6,11 +6,13 @@
 
 mod adoption;
 mod ends;
+mod files;
 mod identity;
 mod lrp;
 mod plane;
 mod readiness;
 mod spools;
+mod steps;
 mod task;
 
 use std::collections::BTreeMap;

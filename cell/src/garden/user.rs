@@ -1,13 +1,10 @@
 //! Finds a user in the container's own `/etc/passwd` and `/etc/group`.
 //!
-//! Runs inside the container's mount namespace on files that its processes may have written:
-//! never blocks on them, never reads more than a bound, and never asks the host's.
+//! Both are files that the container's processes may have written: whoever opens them must not block
+//! on them and must not open the host's; no more is read than a bound.
 
 use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
-
-use nix::libc;
+use std::io::{self, Read};
 
 /// A larger file is not read at all: half of one could give someone else's id.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -16,18 +13,21 @@ const GROUPS_MAX: usize = 64;
 
 /// Who a process runs as.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct User {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) groups: Vec<u32>,
-    pub(super) home: String,
-    pub(super) name: Option<String>,
+pub(crate) struct User {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<u32>,
+    pub(crate) home: String,
+    pub(crate) name: Option<String>,
 }
 
-/// Resolves `name`, `uid` or `uid:gid`; `None` is root.
-pub(super) fn resolve(wanted: Option<&str>) -> Result<User, String> {
-    let passwd = read_bounded("/etc/passwd")?;
-    let group = read_bounded("/etc/group")?;
+/// Resolves `name`, `uid` or `uid:gid` in files that are opened as told; `None` is root.
+pub(crate) fn resolve(
+    wanted: Option<&str>,
+    open: impl Fn(&str) -> io::Result<File>,
+) -> Result<User, String> {
+    let passwd = read_bounded("/etc/passwd", &open)?;
+    let group = read_bounded("/etc/group", &open)?;
     lookup(wanted.unwrap_or("0"), &passwd, &group)
 }
 
@@ -87,12 +87,10 @@ fn groups_of(user: &str, group: &str) -> Vec<u32> {
 }
 
 /// Reads a file of the container; a missing one is empty.
-fn read_bounded(path: &str) -> Result<String, String> {
-    // Not blocking: the file may be a pipe that nobody writes.
-    let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let file = match opened {
+fn read_bounded(path: &str, open: &impl Fn(&str) -> io::Result<File>) -> Result<String, String> {
+    let file = match open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
         Err(error) => return Err(format!("cannot open {path}: {error}")),
     };
     let metadata = file.metadata().map_err(|error| format!("cannot look at {path}: {error}"))?;

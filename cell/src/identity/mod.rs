@@ -3,8 +3,8 @@
 //! Each pair is issued by the cell's own authority, lies in a folder that the container sees
 //! read-only, and is renewed in place before it ends. Nothing here is logged or reported.
 //!
-//! - [`authority`] what the cell issues with; [`certificate`] what it issues
-//! - [`folder`] where a container finds it
+//! - `authority`: what the cell issues with; `certificate`: what it issues
+//! - `folder`: where a container finds it
 
 mod authority;
 mod certificate;

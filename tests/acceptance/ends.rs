@@ -8,7 +8,9 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    harness::{Cell, Server, cell_of, diario, folder, http, signal, until, write_private},
+    harness::{
+        Cell, Server, cell_of, diario, folder, http, shim_pid, signal, until, write_private,
+    },
     lrps::{desire, running},
 };
 
@@ -56,12 +58,8 @@ fn each_way_to_end_leaves_a_record_with_its_meaning() {
     assert!(shown.contains("memory ran out: the limit is 67108864 bytes"), "{shown}");
 
     let guid = running(&server, "vanishes", 1).remove(0)["instanceGuid"].clone();
-    let shim =
-        cell_of(folder.path()).join("containers").join(guid.as_str().unwrap()).join("shim.pid");
-    let shim = std::fs::read_to_string(&shim)
-        .unwrap_or_else(|error| panic!("{}: {error}", shim.display()));
-    let shim: Value = serde_json::from_str(&shim).unwrap();
-    signal(u32::try_from(shim["pid"].as_u64().unwrap()).unwrap(), "KILL");
+    let shim = shim_pid(&cell_of(folder.path()), guid.as_str().unwrap());
+    signal(shim.expect("it runs"), "KILL");
     let (crash_of, shown) = crash(&server, "vanishes");
     assert!(crash_of["reason"].as_str().unwrap().contains("missing garden container"), "{shown}");
     running(&server, "vanishes", 1);

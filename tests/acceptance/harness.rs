@@ -396,6 +396,24 @@ pub(crate) fn left_on_machine(cell_folder: &Path) -> Vec<String> {
     left
 }
 
+/// A process on this machine that was given this variable, and all variables that it was given.
+pub(crate) fn process_with(variable: &str) -> Option<(u32, String)> {
+    fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+        let told = fs::read_to_string(entry.path().join("environ")).ok()?;
+        let is_it = told.split('\0').any(|it| it == variable);
+        is_it.then(|| Some((entry.file_name().to_str()?.parse().ok()?, told))).flatten()
+    })
+}
+
+/// The shim of an instance, while it runs: the process above all of its container.
+pub(crate) fn shim_pid(cell_folder: &Path, instance: &str) -> Option<u32> {
+    let path = cell_folder.join("containers").join(instance).join("shim.pid");
+    let shim: Value = serde_json::from_str(&fs::read_to_string(path).ok()?).ok()?;
+    let pid = u32::try_from(shim["pid"].as_u64()?).ok()?;
+    let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+    command.contains("shim").then_some(pid)
+}
+
 /// The folder of the one cell of `diario dev`.
 pub(crate) fn cell_of(data_dir: &Path) -> PathBuf {
     data_dir.join("cells").join("cell-1")

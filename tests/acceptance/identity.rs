@@ -1,19 +1,11 @@
 //! Instance identity: every process finds a certificate that names it, issued by the cell's authority.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::Path};
 
 use super::{
-    harness::{Server, cell_of, diario, folder, until},
+    harness::{Server, cell_of, diario, folder, process_with, until},
     lrps::{desire, running},
 };
-
-/// A process on this machine that was given this variable, and all that it was given.
-fn process_with(variable: &str) -> Option<(PathBuf, String)> {
-    let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
-    let with_environment = processes
-        .filter_map(|path| Some((path.clone(), fs::read_to_string(path.join("environ")).ok()?)));
-    with_environment.into_iter().find(|(_, told)| told.split('\0').any(|it| it == variable))
-}
 
 #[test]
 fn an_instance_is_given_a_certificate_of_its_own() {
@@ -43,7 +35,8 @@ fn an_instance_is_given_a_certificate_of_its_own() {
         let found = told.split('\0').find_map(|it| it.strip_prefix(&format!("{name}=")));
         found.unwrap_or_else(|| panic!("no {name} in {told}")).to_owned()
     };
-    let inside = |path: &str| process.join("root").join(path.trim_start_matches('/'));
+    let root = format!("/proc/{process}/root");
+    let inside = |path: &str| Path::new(&root).join(path.trim_start_matches('/'));
     let certificate = fs::read_to_string(inside(&value("CF_INSTANCE_CERT"))).unwrap();
     let key = fs::read_to_string(inside(&value("CF_INSTANCE_KEY"))).unwrap();
     let authority = fs::read_to_string(certs.join("instance-identity-ca.crt")).unwrap();

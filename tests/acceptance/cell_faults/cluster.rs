@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{prober::Prober, relay::Relay};
 use crate::{
-    harness::{Cell, Server, diario, folder, told, write_private},
+    harness::{Cell, Server, diario, folder, shim_pid, told, write_private},
     lrps::desire,
 };
 
@@ -141,23 +141,9 @@ impl Cluster {
         self.machines[cell].agent.as_ref().expect("it is up").pid()
     }
 
-    /// The shim of an instance, while it runs: the process above all of its container.
+    /// The shim of an instance, while it runs.
     pub(super) fn shim_pid(&self, cell: &str, instance: &str) -> Option<u32> {
-        let path = self.machines[cell].data.join("containers").join(instance).join("shim.pid");
-        let shim: Value = serde_json::from_str(&fs::read_to_string(path).ok()?).ok()?;
-        let pid = u32::try_from(shim["pid"].as_u64()?).ok()?;
-        let command = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
-        command.contains("shim").then_some(pid)
-    }
-
-    /// The process of an instance that was given its guid.
-    pub(super) fn app_pid(instance: &str) -> Option<u32> {
-        let variable = format!("INSTANCE_GUID={instance}");
-        fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-            let told = fs::read_to_string(entry.path().join("environ")).ok()?;
-            let is_it = told.split('\0').any(|it| it == variable);
-            is_it.then(|| entry.file_name().to_str()?.parse().ok()).flatten()
-        })
+        shim_pid(&self.machines[cell].data, instance)
     }
 
     /// Cuts, or mends, the network of a cell.
@@ -185,12 +171,15 @@ impl Cluster {
 
     fn is_settled(&self, instances: usize) -> Result<(), String> {
         let slots = self.slots();
-        let are_running = slots.iter().all(|slot| {
-            slot["state"] == "RUNNING"
-                && slot["presence"].as_str().is_none_or(|it| it == "ORDINARY")
-        });
+        let are_running =
+            slots.iter().all(|slot| slot["state"] == "RUNNING" && slot["isStopping"] == false);
         if slots.len() != instances || !are_running {
             return Err(format!("{slots:?}"));
+        }
+        let cells = self.control_plane().json(&["cells"])["cells"].clone();
+        let are_heard = cells.as_array().unwrap().iter().all(|cell| cell["presence"] == "PRESENT");
+        if !are_heard {
+            return Err(format!("not every cell is heard: {cells}"));
         }
         let wished: BTreeSet<(String, String)> =
             slots.iter().map(|slot| (text(slot, "cellId"), text(slot, "instanceGuid"))).collect();

@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 use super::cluster::{APP, Cluster, INSTANCES};
-use crate::harness::{Following, signal};
+use crate::harness::{Following, process_with, signal};
 
 /// How long something is stopped, late or cut off.
 pub(super) const WHILE: Duration = Duration::from_secs(20);
@@ -197,7 +197,10 @@ fn harm(cluster: &mut Cluster, case: Case, place: Option<&Place>) {
         }
         (Victim::Agent, _) => stop_for_a_while(cluster.agent_pid(cell)),
         (Victim::Shim, harm) => harm_process(cluster.shim_pid(cell, instance), harm),
-        (Victim::App, harm) => harm_process(Cluster::app_pid(instance), harm),
+        (Victim::App, harm) => {
+            let variable = format!("INSTANCE_GUID={instance}");
+            harm_process(process_with(&variable).map(|(pid, _)| pid), harm);
+        }
         (Victim::Network, harm) => {
             let up = harm != Harm::CutToCell;
             let down = harm != Harm::CutToControlPlane;

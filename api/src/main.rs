@@ -21,7 +21,8 @@ use tracing_subscriber::{
     EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
-/// Takes a fifth of the time of the C library's, of which a static program cannot choose another.
+/// A quarter of a replay's time went to the C library's; a static program cannot choose another by
+/// its environment.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

@@ -17,8 +17,8 @@ impl Writer {
     /// Waits for this node's turn and folds what others wrote: what is published while it waits,
     /// then what is still missing.
     pub(super) async fn begin_turn(&mut self) -> Result<Box<dyn Turn>, event_store::Error> {
+        let before = self.decider.head().position;
         loop {
-            let before = self.decider.head().position;
             let mut turn = self.wait_for_turn().await?;
             let end = turn.head().position;
             not_behind(self.decider.head().position, end)?;
